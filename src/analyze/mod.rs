@@ -1,0 +1,1 @@
+//! Evidence into findings. Pure: no socket, no path, no clock.

@@ -1,0 +1,10 @@
+//! What is known, as plain data: what was captured where, what the nodes said, what the cluster's objects say.
+//! Parsers of recorded text live here; files are opened in [`capture_file`] and [`bundle`] alone. Nothing here
+//! judges.
+
+pub mod known;
+
+pub mod case;
+
+pub use case::{CapturePoint, Case, ClockFact, Direction, Endpoint, Path, PointId, Role, StageKind};
+pub use known::Known;

@@ -1,0 +1,1 @@
+//! Findings into text, into a given writer: layout, never judgement.
