@@ -8,6 +8,7 @@ const ORDER: &[&str] = &[
     "packet",
     "evidence::known",
     "evidence::case",
+    "evidence::texts",
     "evidence::netfilter",
     "evidence::cluster",
     "evidence::calico",

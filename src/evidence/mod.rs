@@ -6,5 +6,10 @@ pub mod known;
 
 pub mod case;
 
+pub mod texts;
+
+pub mod plan;
+
 pub use case::{CapturePoint, Case, ClockFact, Direction, Endpoint, Path, PointId, Role, StageKind};
 pub use known::Known;
+pub use texts::{Text, Texts, When};
