@@ -10,6 +10,8 @@ pub mod texts;
 
 pub mod plan;
 
+pub mod capture_file;
+
 pub use case::{CapturePoint, Case, ClockFact, Direction, Endpoint, Path, PointId, Role, StageKind};
 pub use known::Known;
 pub use texts::{Text, Texts, When};
