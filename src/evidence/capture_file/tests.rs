@@ -58,7 +58,7 @@ fn rest(reader: &mut Reader) -> Result<Vec<Kept>, CaptureError> {
 }
 
 fn some_frames() -> Vec<Kept> {
-    let mut frame = vec![0; 42];
+    let mut frame = [0; 42];
     frame[12..14].copy_from_slice(&[8, 6]);
     let base = 1_700_000_000_123_456_000;
     (0..5).map(|n| kept(0, base + n * 1_000_000, &frame[..42 - usize::try_from(n).unwrap()])).collect()
