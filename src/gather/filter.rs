@@ -150,8 +150,10 @@ fn inside(pair: &Pair, frame: Base) -> Option<String> {
     let about_v4 = error_v4(pair, ip.skip(20), &format!("{} = 1", ip.byte(9)));
     let packet_v6 = pair_v6(pair, ip).map(|ends| and(&[Some(ends), only_v6(pair.only, ip)]));
     let about_v6 = error_v6(pair, ip.skip(40), &format!("{} = 58", ip.byte(6)));
-    let of_v4 = packet_v4.zip(about_v4).map(|(packet, about)| format!("({kind} = 0x0800 and ({packet} or {about}))"));
-    let of_v6 = packet_v6.zip(about_v6).map(|(packet, about)| format!("({kind} = 0x86dd and ({packet} or {about}))"));
+    let of_v4 =
+        packet_v4.zip(about_v4).map(|(packet, about)| format!("({kind} = 0x0800 and ({packet} or {about}))"));
+    let of_v6 =
+        packet_v6.zip(about_v6).map(|(packet, about)| format!("({kind} = 0x86dd and ({packet} or {about}))"));
     let any: Vec<String> = of_v4.into_iter().chain(of_v6).collect();
     (!any.is_empty()).then(|| or(&any))
 }
@@ -209,10 +211,12 @@ fn neighbours(pair: &Pair, role: Role) -> Vec<String> {
             any
         }
         Role::Nic => {
-            let about: Vec<IpAddr> = [pair.from, pair.to].into_iter().chain(pair.nodes.iter().copied()).collect();
+            let about: Vec<IpAddr> =
+                [pair.from, pair.to].into_iter().chain(pair.nodes.iter().copied()).collect();
             let mut any: Vec<String> = v4(&about).map(|address| format!("arp host {address}")).collect();
             // Solicitation and advertisement name their target after eight bytes of ICMPv6.
-            let targets: Vec<String> = v6(&about).map(|address| equals_v6(IPV6.skip(48), 0, address)).collect();
+            let targets: Vec<String> =
+                v6(&about).map(|address| equals_v6(IPV6.skip(48), 0, address)).collect();
             if !targets.is_empty() {
                 any.push(format!("(ip6[6] = 58 and ip6[40] >= 135 and ip6[40] <= 136 and {})", or(&targets)));
             }
@@ -280,7 +284,8 @@ fn only_v4(only: Only, ip: Base) -> Option<String> {
     if protocols.is_empty() {
         return None;
     }
-    let protocol = or(&protocols.iter().map(|number| format!("{} = {number}", ip.byte(9))).collect::<Vec<_>>());
+    let protocol =
+        or(&protocols.iter().map(|number| format!("{} = {number}", ip.byte(9))).collect::<Vec<_>>());
     let Some(port) = port(only) else { return Some(protocol) };
     let start = ip.start;
     let length = format!("(({} & 0xf) << 2)", ip.byte(0));

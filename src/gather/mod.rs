@@ -19,3 +19,8 @@ pub(crate) mod probe;
 pub(crate) mod texts;
 
 pub(crate) mod agent;
+
+pub(crate) mod run;
+
+#[cfg(test)]
+mod rig;

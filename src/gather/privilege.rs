@@ -38,7 +38,8 @@ pub(crate) fn remedy() -> String {
                 user namespace may stand in the way"
             .to_owned();
     }
-    let list: Vec<String> = lacking.iter().map(|right| format!("{} ({})", right.name, right.reason)).collect();
+    let list: Vec<String> =
+        lacking.iter().map(|right| format!("{} ({})", right.name, right.reason)).collect();
     format!("run as root or grant {}", list.join(", "))
 }
 

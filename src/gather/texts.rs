@@ -35,7 +35,10 @@ pub(crate) fn read(site: &Site, when: When) -> Vec<Text> {
         for tool in TOOLS {
             let inside = |namespace, prefix: &'static str| {
                 scope.spawn(move || {
-                    rules(tool, namespace).into_iter().map(|(name, content)| (format!("{prefix}{name}"), content)).collect()
+                    rules(tool, namespace)
+                        .into_iter()
+                        .map(|(name, content)| (format!("{prefix}{name}"), content))
+                        .collect()
                 })
             };
             readings.push(inside(&site.namespace, ""));
@@ -72,9 +75,10 @@ fn rules(tool: &str, namespace: &Namespace) -> Vec<(String, Known<String>)> {
         let name = format!("{tool}-save");
         let content = match print(&[&name, "-c"], namespace) {
             Ok(printed) => Known::Read(printed),
-            Err(failure) => {
-                Known::Unreadable(format!("{}; nor {tool}-nft-save or {tool}-legacy-save", failure.about(&name)))
-            }
+            Err(failure) => Known::Unreadable(format!(
+                "{}; nor {tool}-nft-save or {tool}-legacy-save",
+                failure.about(&name)
+            )),
         };
         read.push((name, content));
     }
@@ -171,8 +175,10 @@ fn spawn(words: &[&str]) -> io::Result<Child> {
 /// Waits for a program's output and end; ends it when the time is up.
 fn within(mut child: Child, limit: Duration) -> Result<String, Failure> {
     let (said, hear) = mpsc::channel();
-    let outlets: [Option<Box<dyn Read + Send>>; 2] =
-        [child.stdout.take().map(|pipe| Box::new(pipe) as _), child.stderr.take().map(|pipe| Box::new(pipe) as _)];
+    let outlets: [Option<Box<dyn Read + Send>>; 2] = [
+        child.stdout.take().map(|pipe| Box::new(pipe) as _),
+        child.stderr.take().map(|pipe| Box::new(pipe) as _),
+    ];
     for (which, outlet) in outlets.into_iter().enumerate() {
         let said = said.clone();
         thread::spawn(move || {
@@ -223,7 +229,10 @@ mod tests {
                        udp 17 9 src=10.0.0.1 dst=10.0.0.9 sport=1 dport=53 src=10.0.0.9 dst=10.0.0.1 sport=53 dport=1\n\
                        icmp 1 29 src=10.0.0.2 dst=10.0.0.1 type=8 code=0 id=1 src=10.0.0.1 dst=10.0.0.2 type=0 code=0 id=1\n";
         let kept = about(entries, &pair);
-        assert_eq!(kept.lines().map(|line| line.split(' ').next().unwrap()).collect::<Vec<_>>(), ["tcp", "icmp"]);
+        assert_eq!(
+            kept.lines().map(|line| line.split(' ').next().unwrap()).collect::<Vec<_>>(),
+            ["tcp", "icmp"]
+        );
     }
 
     #[test]

@@ -350,7 +350,8 @@ fn command_for(reach: &Reach, node: &NodeFacts) -> Result<Vec<String>, AgentErro
         return Err(wrong("the node's address is not known"));
     }
     for word in &mut words {
-        *word = word.replace("{node}", &node.name).replace("{address}", address.as_deref().unwrap_or_default());
+        *word =
+            word.replace("{node}", &node.name).replace("{address}", address.as_deref().unwrap_or_default());
     }
     words.extend(reach.agent.iter().cloned());
     Ok(words)

@@ -235,7 +235,8 @@ impl Desk {
     /// The namespace of the trace's first end: the pod's, or the node's own when the end is the node itself.
     fn source(&self) -> Result<Namespace, NetnsError> {
         let from = self.work.pair.from;
-        let inside = |point: &&WorkPoint| matches!(point.find, Find::InsidePod { address, .. } if address == from);
+        let inside =
+            |point: &&WorkPoint| matches!(point.find, Find::InsidePod { address, .. } if address == from);
         match self.work.points.iter().find(inside) {
             Some(point) => match self.located.get(&point.number) {
                 Some(located) => Ok(located.namespace.clone()),

@@ -2,7 +2,9 @@
 //! file and changes no setting, and it returns when its input ends, whatever its threads hang on: nothing stays on
 //! the node when the tracing side dies.
 
+use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender};
@@ -25,6 +27,13 @@ pub(crate) enum ServeError {
     /// What came in makes no sense.
     #[error("cannot understand the tracing side: {0}")]
     Wire(#[from] wire::WireError),
+}
+
+/// Serves over this process's standard input and output. The output is written as it is: Rust's own standard
+/// output would look for line ends in it.
+pub(crate) fn over_standard_streams() -> Result<(), ServeError> {
+    let output = io::stdout().as_fd().try_clone_to_owned().map_err(ServeError::Output)?;
+    serve(io::stdin(), File::from(output))
 }
 
 /// Serves one trace, from greeting to farewell. Returns when all was said, or soon after `input` has ended; the
@@ -133,5 +142,17 @@ impl<R: Read> Input<R> {
                 },
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    /// Not a test of its own: the other tests start this program as their agent by this name. Run with the others
+    /// it finds its input at an end and returns.
+    #[test]
+    #[ignore = "needs root"]
+    fn as_an_agent() {
+        // An agent that loses its pipe while greeting has nobody to tell.
+        let _ = super::over_standard_streams();
     }
 }

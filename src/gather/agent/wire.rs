@@ -250,7 +250,11 @@ impl Decoder {
     fn greet(&mut self) -> Result<bool, WireError> {
         let bytes = &self.bytes[self.taken..];
         let Some(at) = bytes.windows(MAGIC.len()).position(|window| window == MAGIC) else {
-            return if bytes.len() > FOREIGN { Err(WireError::Stranger(printable(bytes))) } else { Ok(false) };
+            return if bytes.len() > FOREIGN {
+                Err(WireError::Stranger(printable(bytes)))
+            } else {
+                Ok(false)
+            };
         };
         let rest = &bytes[at + MAGIC.len()..];
         let Some((version, rest)) = rest.split_first_chunk::<2>() else { return Ok(false) };

@@ -41,10 +41,9 @@ pub(crate) fn take<'a>(rest: &mut &'a [u8]) -> Option<Framed<'a>> {
     })
 }
 
-/// The time of the first frame.
-pub(crate) fn first_time(rest: &[u8]) -> Option<i64> {
-    let time = rest.get(2..10)?.first_chunk::<8>()?;
-    Some(i64::from_le_bytes(*time))
+/// The time of the first frame; None where there is none.
+pub(crate) fn first_time(mut rest: &[u8]) -> Option<i64> {
+    take(&mut rest).map(|frame| frame.time)
 }
 
 #[cfg(test)]

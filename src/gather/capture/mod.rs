@@ -152,6 +152,7 @@ pub(crate) fn start(
 
 /// The kernel hands a block of frames over when it is full or this old.
 const BLOCK_AGE: Duration = Duration::from_millis(20);
+const BLOCK_NANOS: i64 = 20_000_000;
 /// A batch goes out when it is this large or `BATCH_AGE` old.
 const BATCH: usize = 64 << 10;
 const BATCH_AGE: Duration = Duration::from_millis(40);
@@ -198,6 +199,8 @@ struct Running<'a, O> {
     batch: Vec<u8>,
     batched: u64,
     batch_since: Instant,
+    /// Every frame up to this time has been read.
+    read_until: i64,
     counted: Instant,
 }
 
@@ -222,6 +225,7 @@ impl<'a, O: Outlet> Running<'a, O> {
             batch: Vec::with_capacity(BATCH + 2 * order.settings.snaplen as usize),
             batched: 0,
             batch_since: instant(),
+            read_until: now(),
             counted: instant(),
         }
     }
@@ -242,6 +246,7 @@ impl<'a, O: Outlet> Running<'a, O> {
                 }
                 Pause::Full => self.hand_over(),
                 Pause::Empty => {
+                    self.read_until = now() - 2 * BLOCK_NANOS;
                     if last_look.is_some_and(|end| instant() >= end) {
                         break;
                     }
@@ -275,6 +280,7 @@ impl<'a, O: Outlet> Running<'a, O> {
                     batch::put(&mut self.batch, self.point, time, frame.header.len, frame.data);
                     self.batched += 1;
                     if self.batch.len() >= BATCH {
+                        self.read_until = time;
                         return Pause::Full;
                     }
                 }
@@ -325,13 +331,12 @@ impl<'a, O: Outlet> Running<'a, O> {
     }
 
     fn counts(&self) -> Counts {
-        let waiting = if self.batched > 0 { self.batch_since.elapsed() } else { Duration::ZERO };
-        let behind = waiting + 2 * BLOCK_AGE;
+        let waiting = batch::first_time(&self.batch).map_or(i64::MAX, |first| first - 1);
         Counts {
             received: self.coverage.received,
             dropped: self.coverage.dropped,
             dropped_interface: self.coverage.dropped_interface,
-            complete_until: now() - i64::try_from(behind.as_nanos()).unwrap_or(0),
+            complete_until: self.read_until.min(waiting),
         }
     }
 }

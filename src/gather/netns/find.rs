@@ -117,7 +117,8 @@ fn candidates() -> Vec<Namespace> {
 /// Where namespaces are: `ip netns` and the container runtimes bind them in /run/netns (seen from an agent's pod
 /// below the host's root), processes have them in /proc.
 fn paths() -> impl Iterator<Item = PathBuf> {
-    let named = ["/run/netns", "/var/run/docker/netns", "/proc/1/root/run/netns"].into_iter().flat_map(entries);
+    let named =
+        ["/run/netns", "/var/run/docker/netns", "/proc/1/root/run/netns"].into_iter().flat_map(entries);
     let processes = entries("/proc")
         .filter(|path| {
             path.file_name()

@@ -4,10 +4,10 @@
 use std::net::IpAddr;
 
 use futures_util::{StreamExt, TryStreamExt};
+use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::AddressAttribute;
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
-use netlink_packet_route::RouteNetlinkMessage;
 use rtnetlink::Handle;
 use rtnetlink::packet_core::{NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 
@@ -37,7 +37,9 @@ pub(super) fn all() -> Result<Vec<Link>, NetnsError> {
             handle.link().get().execute().map_ok(|message| link_of(&message)).try_collect().await?;
         let mut addresses = handle.address().get().execute();
         while let Some(message) = addresses.try_next().await? {
-            let Some(link) = links.iter_mut().find(|link| link.index == message.header.index) else { continue };
+            let Some(link) = links.iter_mut().find(|link| link.index == message.header.index) else {
+                continue;
+            };
             // IFA_LOCAL is the interface's own address; on point-to-point links IFA_ADDRESS is the other end's.
             let own = message.attributes.iter().find_map(|attribute| match attribute {
                 AddressAttribute::Local(address) => Some(*address),

@@ -94,7 +94,10 @@ pub(crate) enum NetnsError {
         tried: usize,
     },
     /// The pod's interface has other addresses.
-    #[error("{interface} behind {veth} does not hold {address} but {}: the pod there is another one", names(there))]
+    #[error(
+        "{interface} behind {veth} does not hold {address} but {}: the pod there is another one",
+        names(there)
+    )]
     OtherPod {
         /// The host's end.
         veth: String,
