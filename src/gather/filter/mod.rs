@@ -201,7 +201,7 @@ fn outer_errors(pair: &Pair) -> Vec<String> {
 /// those about the ends (they should be nowhere there) and about the path's nodes.
 fn neighbours(pair: &Pair, role: Role) -> Vec<String> {
     let discovery = "(ip6[6] = 58 and ip6[40] >= 133 and ip6[40] <= 137)";
-    let ends: Vec<IpAddr> = pair.ends().collect();
+    let ends = [pair.from, pair.to];
     match role {
         Role::Tunnel => vec!["arp".to_owned(), discovery.to_owned()],
         Role::Pod | Role::Veth => {
@@ -212,7 +212,7 @@ fn neighbours(pair: &Pair, role: Role) -> Vec<String> {
         }
         Role::Nic => {
             let about: Vec<IpAddr> =
-                [pair.from, pair.to].into_iter().chain(pair.nodes.iter().copied()).collect();
+                ends.into_iter().chain(pair.nodes.iter().copied()).collect();
             let mut any: Vec<String> = v4(&about).map(|address| format!("arp host {address}")).collect();
             // Solicitation and advertisement name their target after eight bytes of ICMPv6.
             let targets: Vec<String> =
@@ -388,3 +388,6 @@ fn and(all: &[Option<String>]) -> String {
     let all: Vec<&str> = all.iter().flatten().map(String::as_str).collect();
     format!("({})", all.join(" and "))
 }
+
+#[cfg(test)]
+mod tests;
