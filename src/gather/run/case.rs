@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::session::{Point, Session, State};
 use super::{GatherError, Gathered};
 use crate::evidence::case::{Case, ConntrackText, Coverage};
-use crate::evidence::plan::{Find, Plan, PlannedPoint};
+use crate::evidence::plan::{Find, Plan, PlannedPoint, paths};
 use crate::evidence::{CapturePoint, Known, Texts, When};
 use crate::gather::capture::batch::{self, Framed};
 use crate::packet::LinkType;
@@ -139,15 +139,15 @@ pub(super) fn write(session: Session<'_>, sink: Option<Sink>) -> Result<Gathered
             Some(ConntrackText { node: text.node.clone(), text: lines.clone() })
         })
         .collect();
-    let points =
-        plan.points.iter().zip(&session.points).map(|(planned, point)| capture_point(planned, point));
+    let points = plan.points.iter().zip(&session.points);
+    let points: Vec<CapturePoint> = points.map(|(planned, point)| capture_point(planned, point)).collect();
     let case = Case {
         from: plan.from.clone(),
         to: plan.to.clone(),
         aliases: plan.aliases.clone(),
         nodes: plan.nodes.clone(),
-        points: points.collect(),
-        paths: Vec::new(),
+        paths: paths(&points, plan.encapsulated),
+        points,
         window: session.window,
         clocks: session.nodes.iter().filter_map(|node| node.clock.clone()).collect(),
         only: plan.only,
