@@ -35,7 +35,7 @@ pub struct Evidence<'e> {
     /// What programs printed on the nodes.
     pub texts: &'e Texts,
     /// The cluster's policies, to call a chain by its policy's name.
-    pub cluster: Option<()>,
+    pub cluster: Option<&'e crate::evidence::cluster::Cluster>,
     /// Opens the captured frames; called more than once.
     pub frames: &'e dyn Fn() -> Result<Box<dyn FrameSource + 'e>, CaptureError>,
 }

@@ -1,1 +1,26 @@
 //! The machine into evidence: the only room with sockets, programs, clocks, async and privileges.
+//!
+//! [`run`] directs one trace: it starts an [`agent`] on every node and writes what they send into a case. An agent
+//! finds its points ([`netns`]), reads what tools say about the node ([`texts`]), captures ([`capture`]) what the
+//! pair's [`filter`] lets through, and sends a [`probe`] if asked. [`privilege`] knows the rights all this needs.
+
+pub(crate) mod privilege;
+
+pub(crate) mod clock;
+
+pub(crate) mod netns;
+
+pub(crate) mod filter;
+
+pub(crate) mod capture;
+
+pub(crate) mod probe;
+
+pub(crate) mod texts;
+
+pub(crate) mod agent;
+
+pub(crate) mod run;
+
+#[cfg(test)]
+mod rig;

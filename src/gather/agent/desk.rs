@@ -1,0 +1,297 @@
+//! The stages of an agent's work, one after the other: find the points, read the texts, capture, send the probe
+//! when told, and when stopped read the texts again. Every stage is left at once when the tracing side is gone.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
+use std::time::Duration;
+
+use super::pipe::Pipe;
+use super::wire::{FromAgent, ToAgent, Work, WorkPoint};
+use crate::evidence::When;
+use crate::evidence::case::ProbeFacts;
+use crate::evidence::plan::Find;
+use crate::gather::capture::{self, Filter, News, Order, Outlet};
+use crate::gather::clock::instant;
+use crate::gather::filter;
+use crate::gather::netns::{self, Located, Namespace, NetnsError};
+use crate::gather::probe::{self, Probe};
+use crate::gather::texts::{self, Site};
+
+/// What reaches the desk.
+pub(super) enum Heard {
+    /// From the tracing side.
+    Message(ToAgent),
+    /// The tracing side is gone.
+    InputEnded,
+    /// From a capture.
+    Point(u16, News),
+    /// From the probe.
+    Probed(Result<ProbeFacts, String>),
+}
+
+/// One agent's work under way.
+pub(super) struct Desk {
+    work: Work,
+    pipe: Pipe,
+    /// Set when the tracing side is gone.
+    gone: Arc<AtomicBool>,
+    /// Set to end the captures and the probe.
+    stop: Arc<AtomicBool>,
+    ear: Sender<Heard>,
+    heard: Receiver<Heard>,
+    /// Points that were found, by number.
+    located: BTreeMap<u16, Located>,
+    /// Captures that have been started and have not ended, and those of them that have not said so yet.
+    open: usize,
+    silent: usize,
+    probing: bool,
+    stopping: bool,
+}
+
+/// How long captures have to begin, and to end.
+const BEGINNING: Duration = Duration::from_secs(5);
+const ENDING: Duration = Duration::from_secs(2);
+/// How often the agent says that it lives.
+const PULSE: Duration = Duration::from_millis(500);
+/// How long the last messages may take.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+impl Desk {
+    pub(super) fn new(work: Work, pipe: Pipe, gone: Arc<AtomicBool>) -> Self {
+        let (ear, heard) = mpsc::channel();
+        Self {
+            work,
+            pipe,
+            gone,
+            stop: Arc::default(),
+            ear,
+            heard,
+            located: BTreeMap::new(),
+            open: 0,
+            silent: 0,
+            probing: false,
+            stopping: false,
+        }
+    }
+
+    /// Where to tell the desk something.
+    pub(super) fn ear(&self) -> Sender<Heard> {
+        self.ear.clone()
+    }
+
+    /// All stages.
+    pub(super) fn work(mut self) {
+        let pulse = Pulse::start(self.pipe.clone());
+        let node = match Namespace::here() {
+            Ok(node) => node,
+            Err(error) => {
+                self.pipe.say(&FromAgent::Failed(error.to_string()));
+                self.pipe.flush(FAREWELL);
+                return;
+            }
+        };
+        self.find();
+        self.read_texts(&node, When::Before);
+        self.begin_captures();
+        self.pipe.say(&FromAgent::Ready);
+        while !self.stopping && !self.is_gone() {
+            self.hear(None);
+        }
+        self.end_captures();
+        self.read_texts(&node, When::After);
+        drop(pulse);
+        self.pipe.say(&FromAgent::Done);
+        self.pipe.flush(FAREWELL);
+    }
+
+    fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Relaxed)
+    }
+
+    fn find(&mut self) {
+        for point in &self.work.points {
+            match netns::locate(&point.find) {
+                Ok(located) => {
+                    self.located.insert(point.number, located);
+                }
+                Err(error) => self.refuse(point.number, None, &error.to_string()),
+            }
+        }
+    }
+
+    fn read_texts(&self, node: &Namespace, when: When) {
+        if self.is_gone() {
+            return;
+        }
+        let site = Site {
+            node: self.work.node.clone(),
+            namespace: node.clone(),
+            pods: self.pods(),
+            pair: self.work.pair.clone(),
+        };
+        for text in texts::read(&site, when) {
+            self.pipe.say(&FromAgent::Text(text));
+        }
+    }
+
+    /// The namespaces of the traced pods on this node: two when both live here.
+    fn pods(&self) -> Vec<Namespace> {
+        self.located.values().filter(|at| at.inside_pod).map(|at| at.namespace.clone()).collect()
+    }
+
+    fn begin_captures(&mut self) {
+        for point in self.work.points.clone() {
+            let Some(at) = self.located.get(&point.number).cloned() else { continue };
+            let filter = Filter {
+                ethernet: filter::expression(&self.work.pair, point.role, true),
+                bare: filter::expression(&self.work.pair, point.role, false),
+            };
+            let order = Order { point: point.number, at, filter, settings: self.work.settings };
+            let outlet = PointOutlet { point: point.number, pipe: self.pipe.clone(), ear: self.ear.clone() };
+            match capture::start(order, Arc::clone(&self.stop), outlet) {
+                Ok(_) => {
+                    self.open += 1;
+                    self.silent += 1;
+                }
+                Err(error) => self.refuse(point.number, self.label(point.number), &error.to_string()),
+            }
+        }
+        let end = instant() + BEGINNING;
+        while self.silent > 0 && instant() < end && !self.is_gone() {
+            self.hear(Some(PULSE));
+        }
+    }
+
+    fn end_captures(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let end = instant() + ENDING;
+        while (self.open > 0 || self.probing) && instant() < end && !self.is_gone() {
+            self.hear(Some(PULSE));
+        }
+    }
+
+    /// Takes the next thing heard, waiting for it at most that long.
+    fn hear(&mut self, at_most: Option<Duration>) {
+        let heard = match at_most {
+            Some(time) => self.heard.recv_timeout(time).ok(),
+            None => self.heard.recv().ok(),
+        };
+        match heard {
+            Some(Heard::Message(ToAgent::Stop) | Heard::InputEnded) => self.stopping = true,
+            Some(Heard::Message(ToAgent::Probe(probe))) => self.begin_probe(probe),
+            Some(Heard::Message(ToAgent::Ping(_) | ToAgent::Work(_))) | None => {}
+            Some(Heard::Probed(result)) => {
+                self.probing = false;
+                self.pipe.say(&FromAgent::Probed(result));
+            }
+            Some(Heard::Point(point, news)) => self.pass_on(point, news),
+        }
+    }
+
+    fn pass_on(&mut self, point: u16, news: News) {
+        match news {
+            News::Started { time, link } => {
+                self.silent -= 1;
+                let interface = self.label(point).unwrap_or_default();
+                self.pipe.say(&FromAgent::Started { point, interface, link: link.number(), time });
+            }
+            News::Counted(counts) => self.pipe.say(&FromAgent::Counted { point, counts }),
+            News::Ended(coverage) => {
+                self.open -= 1;
+                self.pipe.say(&FromAgent::Ended { point, coverage });
+            }
+            News::Refused(error) => {
+                self.open -= 1;
+                self.silent -= 1;
+                self.refuse(point, self.label(point), &error.to_string());
+            }
+        }
+    }
+
+    fn begin_probe(&mut self, probe: Probe) {
+        let (ear, stop) = (self.ear.clone(), Arc::clone(&self.stop));
+        match self.source() {
+            Ok(namespace) => {
+                self.probing = true;
+                thread::spawn(move || {
+                    let result = match namespace.run(|| probe::send(&probe, &stop)) {
+                        Ok(Ok(facts)) => Ok(facts),
+                        Ok(Err(error)) => Err(error.to_string()),
+                        Err(error) => Err(error.to_string()),
+                    };
+                    let _ = ear.send(Heard::Probed(result));
+                });
+            }
+            Err(error) => {
+                let why = format!("cannot send the probe from {}: {error}", self.work.pair.from);
+                self.pipe.say(&FromAgent::Probed(Err(why)));
+            }
+        }
+    }
+
+    /// The namespace of the trace's first end: the pod's, or the node's own when the end is the node itself.
+    fn source(&self) -> Result<Namespace, NetnsError> {
+        let from = self.work.pair.from;
+        let inside =
+            |point: &&WorkPoint| matches!(point.find, Find::InsidePod { address, .. } if address == from);
+        match self.work.points.iter().find(inside) {
+            Some(point) => match self.located.get(&point.number) {
+                Some(located) => Ok(located.namespace.clone()),
+                None => netns::locate(&point.find).map(|located| located.namespace),
+            },
+            None => netns::locate(&Find::Holding(from)).map(|located| located.namespace),
+        }
+    }
+
+    fn label(&self, point: u16) -> Option<String> {
+        self.located.get(&point).map(Located::label)
+    }
+
+    fn refuse(&self, point: u16, interface: Option<String>, why: &str) {
+        self.pipe.say(&FromAgent::Refused { point, interface, why: why.to_owned() });
+    }
+}
+
+/// A capture's way to the pipe and to the desk.
+struct PointOutlet {
+    point: u16,
+    pipe: Pipe,
+    ear: Sender<Heard>,
+}
+
+impl Outlet for PointOutlet {
+    fn offer(&mut self, batch: Vec<u8>) -> Result<(), Vec<u8>> {
+        self.pipe.offer(batch)
+    }
+
+    fn tell(&mut self, news: News) {
+        // The desk outlives its captures, but for an agent that is ending anyway.
+        let _ = self.ear.send(Heard::Point(self.point, news));
+    }
+}
+
+/// Says that the agent lives, also while a program on the node takes its time. Ends when dropped.
+struct Pulse(Arc<AtomicBool>);
+
+impl Pulse {
+    fn start(pipe: Pipe) -> Self {
+        let ended = Arc::<AtomicBool>::default();
+        let watched = Arc::clone(&ended);
+        thread::spawn(move || {
+            while !watched.load(Ordering::Relaxed) {
+                pipe.say(&FromAgent::Alive);
+                thread::sleep(PULSE);
+            }
+        });
+        Self(ended)
+    }
+}
+
+impl Drop for Pulse {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}

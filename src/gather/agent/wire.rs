@@ -1,0 +1,278 @@
+//! The frames that the two ends of an agent's pipe exchange. Pure: bytes in, messages out; no bytes panic.
+//!
+//! First each end sends its greeting: eight bytes of magic, the version of this protocol (u16), and the length
+//! (u16) and text of the program's version. Then frames follow: kind (u8), length (u32), payload; all numbers are
+//! little-endian. A kind is either control (one JSON message) or a batch of captured frames
+//! ([`crate::gather::capture::batch`]).
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::evidence::case::{Coverage, ProbeFacts};
+use crate::evidence::plan::Find;
+use crate::evidence::{Role, Text};
+use crate::gather::capture::{Counts, Settings};
+use crate::gather::filter::Pair;
+use crate::gather::probe::Probe;
+
+/// The version of the protocol: raised with every change of a message.
+pub(crate) const VERSION: u16 = 1;
+
+/// What the tracing side tells an agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ToAgent {
+    /// What time is it there?
+    Ping(u64),
+    /// What to capture. Comes once, after the pings.
+    Work(Work),
+    /// All points of all nodes capture: send this now.
+    Probe(Probe),
+    /// End capturing, read the texts again, say everything, and leave.
+    Stop,
+}
+
+/// What an agent tells the tracing side.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum FromAgent {
+    /// Answer to a ping, with the node's clock.
+    Pong {
+        /// The ping's number.
+        ping: u64,
+        /// Nanoseconds since 1970.
+        time: i64,
+    },
+    /// Nothing new: the agent lives.
+    Alive,
+    /// What a program on the node printed.
+    Text(Text),
+    /// A point captures.
+    Started {
+        /// Its number.
+        point: u16,
+        /// The interface, `pod:eth0` for one inside a pod.
+        interface: String,
+        /// The link type's number.
+        link: u16,
+        /// Nanoseconds since 1970 by the node's clock.
+        time: i64,
+    },
+    /// A point could not begin.
+    Refused {
+        /// Its number.
+        point: u16,
+        /// The interface, once it was found.
+        interface: Option<String>,
+        /// Why.
+        why: String,
+    },
+    /// Every point has started or been refused.
+    Ready,
+    /// How a point goes.
+    Counted {
+        /// Its number.
+        point: u16,
+        /// So far.
+        counts: Counts,
+    },
+    /// A point has ended, by itself or because it was stopped.
+    Ended {
+        /// Its number.
+        point: u16,
+        /// How it went.
+        coverage: Coverage,
+    },
+    /// The probe is through.
+    Probed(Result<ProbeFacts, String>),
+    /// All was said.
+    Done,
+    /// The agent gives up, and why.
+    Failed(String),
+}
+
+/// An agent's part of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Work {
+    /// The node's name, for texts and messages.
+    pub(crate) node: String,
+    /// Whose traffic.
+    pub(crate) pair: Pair,
+    /// The points of this node.
+    pub(crate) points: Vec<WorkPoint>,
+    /// Ring and snap length.
+    pub(crate) settings: Settings,
+}
+
+/// One point of an agent's work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct WorkPoint {
+    /// Its number in the whole plan.
+    pub(crate) number: u16,
+    /// What kind of point.
+    pub(crate) role: Role,
+    /// How to find it.
+    pub(crate) find: Find,
+}
+
+/// One frame as it came over the pipe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Received<M> {
+    /// A control message.
+    Message(M),
+    /// A batch of captured frames.
+    Batch(Vec<u8>),
+}
+
+/// What is wrong with bytes from the other end.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum WireError {
+    /// Something other than an agent is at the other end.
+    #[error("expected the greeting of a trace-drop agent, got {0:?}")]
+    Stranger(String),
+    /// Another version.
+    #[error(
+        "the other end is trace-drop {program} and speaks protocol {theirs}, this one is trace-drop {} and speaks \
+         {VERSION}: use the same version on all nodes",
+        env!("CARGO_PKG_VERSION")
+    )]
+    Version {
+        /// Its protocol.
+        theirs: u16,
+        /// Its program's version.
+        program: String,
+    },
+    /// A kind of frame that does not exist.
+    #[error("got a frame of unknown kind {0}")]
+    Kind(u8),
+    /// A frame longer than any can be.
+    #[error("got a frame that claims {0} bytes, more than {LONGEST}")]
+    Long(u32),
+    /// A control message that cannot be read.
+    #[error("got a message that cannot be read: {0}")]
+    Message(String),
+}
+
+const MAGIC: [u8; 8] = *b"\x02td-wire";
+const CONTROL: u8 = 1;
+const BATCH: u8 = 2;
+/// No frame is longer: a bound on what a broken or hostile other end can make us store.
+const LONGEST: u32 = 64 << 20;
+/// A login shell may print a greeting of its own first: as much of it is passed over.
+const FOREIGN: usize = 8 << 10;
+
+/// This end's greeting.
+pub(crate) fn greeting() -> Vec<u8> {
+    let program = env!("CARGO_PKG_VERSION").as_bytes();
+    let mut bytes = MAGIC.to_vec();
+    bytes.extend_from_slice(&VERSION.to_le_bytes());
+    bytes.extend_from_slice(&u16::try_from(program.len()).unwrap_or(0).to_le_bytes());
+    bytes.extend_from_slice(program);
+    bytes
+}
+
+/// A control frame.
+pub(crate) fn control(message: &impl Serialize) -> Vec<u8> {
+    // These types hold nothing that JSON cannot say; should one ever, the other end reports an unreadable message.
+    frame(CONTROL, &serde_json::to_vec(message).unwrap_or_default())
+}
+
+/// A frame with a batch.
+pub(crate) fn batch(frames: &[u8]) -> Vec<u8> {
+    frame(BATCH, frames)
+}
+
+fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(payload.len() + 5);
+    bytes.push(kind);
+    bytes.extend_from_slice(&u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes());
+    bytes.extend_from_slice(payload);
+    bytes
+}
+
+/// Cuts what comes in into frames: push bytes as they come, then take frames until there is none.
+#[derive(Debug, Default)]
+pub(crate) struct Decoder {
+    bytes: Vec<u8>,
+    taken: usize,
+    greeted: bool,
+}
+
+impl Decoder {
+    /// More bytes.
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        if self.taken > 0 {
+            self.bytes.drain(..self.taken);
+            self.taken = 0;
+        }
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// The next frame; None until more bytes come.
+    pub(crate) fn next<M: DeserializeOwned>(&mut self) -> Result<Option<Received<M>>, WireError> {
+        if !self.greeted && !self.greet()? {
+            return Ok(None);
+        }
+        let rest = &self.bytes[self.taken..];
+        let Some((kind, rest)) = rest.split_first() else { return Ok(None) };
+        if ![CONTROL, BATCH].contains(kind) {
+            return Err(WireError::Kind(*kind));
+        }
+        let Some((length, rest)) = rest.split_first_chunk::<4>() else { return Ok(None) };
+        let length = u32::from_le_bytes(*length);
+        if length > LONGEST {
+            return Err(WireError::Long(length));
+        }
+        let Some(payload) = usize::try_from(length).ok().and_then(|length| rest.get(..length)) else {
+            return Ok(None);
+        };
+        self.taken += 5 + payload.len();
+        if *kind == BATCH {
+            return Ok(Some(Received::Batch(payload.to_vec())));
+        }
+        match serde_json::from_slice(payload) {
+            Ok(message) => Ok(Some(Received::Message(message))),
+            Err(error) => Err(WireError::Message(error.to_string())),
+        }
+    }
+
+    /// Whether the greeting has come.
+    pub(crate) fn greeted(&self) -> bool {
+        self.greeted
+    }
+
+    /// What came instead of a greeting, as text.
+    pub(crate) fn unread(&self) -> String {
+        printable(&self.bytes[self.taken..])
+    }
+
+    /// Takes the greeting, and whatever a shell printed before it.
+    fn greet(&mut self) -> Result<bool, WireError> {
+        let bytes = &self.bytes[self.taken..];
+        let Some(at) = bytes.windows(MAGIC.len()).position(|window| window == MAGIC) else {
+            return if bytes.len() > FOREIGN {
+                Err(WireError::Stranger(printable(bytes)))
+            } else {
+                Ok(false)
+            };
+        };
+        let rest = &bytes[at + MAGIC.len()..];
+        let Some((version, rest)) = rest.split_first_chunk::<2>() else { return Ok(false) };
+        let Some((length, rest)) = rest.split_first_chunk::<2>() else { return Ok(false) };
+        let length = usize::from(u16::from_le_bytes(*length));
+        let Some(program) = rest.get(..length) else { return Ok(false) };
+        let theirs = u16::from_le_bytes(*version);
+        if theirs != VERSION {
+            return Err(WireError::Version { theirs, program: printable(program) });
+        }
+        self.taken += at + MAGIC.len() + 4 + length;
+        self.greeted = true;
+        Ok(true)
+    }
+}
+
+/// The beginning of some bytes, fit for a message.
+fn printable(bytes: &[u8]) -> String {
+    let text: String = String::from_utf8_lossy(bytes).chars().take(200).collect();
+    text.trim().to_owned()
+}

@@ -1,0 +1,125 @@
+//! One trace over all nodes: starts an agent on each, waits until every point captures, sends the probe, waits for
+//! the end that was asked for, stops all, and writes what came as a case. A node or point that fails is told of and
+//! left out; the others go on.
+
+mod case;
+mod end;
+mod merge;
+mod node;
+mod session;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::evidence::case::{Case, ProbeFacts};
+use crate::evidence::plan::Plan;
+use crate::evidence::{ClockFact, Texts};
+use crate::gather::agent::client::Reach;
+use crate::gather::capture::{Counts, Settings};
+use crate::gather::probe::Probe;
+
+/// What to gather.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    /// Points and ends.
+    pub(crate) plan: Plan,
+    /// How nodes are reached.
+    pub(crate) reach: Reach,
+    /// At most this long; None until interrupted.
+    pub(crate) duration: Option<Duration>,
+    /// Until this many packets of the forward direction were seen at the first point.
+    pub(crate) count: Option<u64>,
+    /// Traffic of our own; its end is the trace's end.
+    pub(crate) probe: Option<Probe>,
+    /// Ring and snap length.
+    pub(crate) settings: Settings,
+    /// An existing folder, private to us, that the case is written into.
+    pub(crate) folder: PathBuf,
+}
+
+/// What was gathered. The packets are in the request's folder.
+#[derive(Debug)]
+pub(crate) struct Gathered {
+    /// The manifest.
+    pub(crate) case: Case,
+    /// The raw texts, as they were written too.
+    pub(crate) texts: Texts,
+}
+
+/// What happens on the way, for whoever shows it.
+#[derive(Debug, Clone)]
+pub(crate) enum Event {
+    /// A node answers.
+    Reached(ClockFact),
+    /// Something fails and the rest goes on.
+    Warning(String),
+    /// Capturing has begun at these points; traffic counts from now on.
+    Capturing(Vec<String>),
+    /// How the points go, by id.
+    Counts(Vec<(String, Counts)>),
+    /// The probe is through.
+    Probed(ProbeFacts),
+    /// Capturing ends, and why.
+    Stopping(Ending),
+}
+
+/// Why capturing ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// The time is up.
+    Duration,
+    /// Enough packets.
+    Count,
+    /// The probe is through.
+    Probe,
+    /// Ctrl-C or SIGTERM.
+    Interrupted,
+    /// No point captures any more.
+    AllLost,
+}
+
+/// Why nothing was gathered.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum GatherError {
+    /// No runtime.
+    #[error("cannot wait for agents: {0}")]
+    Runtime(#[source] std::io::Error),
+    /// Not one point captures.
+    #[error("no point could be captured:\n{}", .0.iter().map(|why| format!("  {why}")).collect::<Vec<_>>().join("\n"))]
+    NothingCaptured(Vec<String>),
+    /// Interrupted before capturing had begun, or twice.
+    #[error("interrupted before there was anything to report")]
+    Interrupted,
+    /// The disk is full, or the like.
+    #[error("cannot write the capture: {source}; {kept} frames captured until then are in {}", .file.display())]
+    Write {
+        /// Where.
+        file: PathBuf,
+        /// How many frames are there.
+        kept: u64,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// Gathers, from the first agent to the written case.
+pub(crate) fn run(request: &Request, events: &mut dyn FnMut(Event)) -> Result<Gathered, GatherError> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(GatherError::Runtime)?;
+    let gathered = runtime.block_on(session::Session::new(request, events).gather());
+    // Nothing that may hang is waited for any longer: programs that still run are ended with their tasks.
+    runtime.shutdown_background();
+    gathered
+}
+
+/// The agent's command line: this very program, or the one at `path` on the nodes.
+pub(crate) fn agent_command(path: Option<&str>) -> std::io::Result<Vec<String>> {
+    let program = match path {
+        Some(path) => path.to_owned(),
+        None => std::env::current_exe()?.display().to_string(),
+    };
+    Ok(vec![program, "agent".to_owned()])
+}
+
+#[cfg(test)]
+mod tests;

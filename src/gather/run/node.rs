@@ -1,0 +1,82 @@
+//! One node of a trace: a task that starts its agent, greets it, gives it its work, and then passes orders in and
+//! news out until one side ends.
+
+use tokio::sync::mpsc::{Sender, UnboundedReceiver};
+
+use crate::evidence::ClockFact;
+use crate::evidence::case::NodeFacts;
+use crate::gather::agent::client::{Agent, AgentError, Reach};
+use crate::gather::agent::wire::{FromAgent, Received, ToAgent, Work};
+
+/// What a node's task tells.
+#[derive(Debug)]
+pub(super) enum News {
+    /// The agent answers, and its clock.
+    Reached(ClockFact),
+    /// From the agent.
+    Said(FromAgent),
+    /// Frames.
+    Frames(Vec<u8>),
+    /// There will be nothing more.
+    Lost(AgentError),
+}
+
+/// Attends to one node until its agent is done or lost, or nobody gives orders any more. News carry the node's
+/// number.
+pub(super) async fn attend(
+    number: usize,
+    reach: Reach,
+    node: NodeFacts,
+    work: Work,
+    mut orders: UnboundedReceiver<ToAgent>,
+    news: Sender<(usize, News)>,
+) {
+    let mut agent = match Agent::start(&reach, &node) {
+        Ok(agent) => agent,
+        Err(error) => {
+            let _ = news.send((number, News::Lost(error))).await;
+            return;
+        }
+    };
+    if let Err(error) = converse(number, &mut agent, work, &mut orders, &news).await {
+        let _ = news.send((number, News::Lost(error))).await;
+    }
+    agent.leave().await;
+}
+
+async fn converse(
+    number: usize,
+    agent: &mut Agent,
+    work: Work,
+    orders: &mut UnboundedReceiver<ToAgent>,
+    news: &Sender<(usize, News)>,
+) -> Result<(), AgentError> {
+    let clock = tokio::select! {
+        clock = agent.greet() => clock?,
+        // Nobody waits any more: orders come only after the work.
+        _ = orders.recv() => return Ok(()),
+    };
+    let _ = news.send((number, News::Reached(clock))).await;
+    agent.say(&ToAgent::Work(work)).await;
+    loop {
+        let received = tokio::select! {
+            received = agent.next() => received?,
+            order = orders.recv() => match order {
+                Some(order) => {
+                    agent.say(&order).await;
+                    continue;
+                }
+                None => return Ok(()),
+            },
+        };
+        let told = match received {
+            Received::Batch(frames) => News::Frames(frames),
+            Received::Message(FromAgent::Alive) => continue,
+            Received::Message(message) => News::Said(message),
+        };
+        let done = matches!(told, News::Said(FromAgent::Done));
+        if news.send((number, told)).await.is_err() || done {
+            return Ok(());
+        }
+    }
+}

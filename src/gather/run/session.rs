@@ -1,0 +1,477 @@
+//! The course of one trace, and all that is known of it on the way. One loop takes the news of all nodes; the
+//! phases differ only in what they wait for.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc::{self, Receiver, Sender, UnboundedSender};
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use super::case::{self, Sink};
+use super::end::{Clockwork, Interrupts};
+use super::merge::Merge;
+use super::node::{self, News};
+use super::{Ending, Event, GatherError, Gathered, Request};
+use crate::evidence::case::{Coverage, NodeFacts, ProbeFacts, Window};
+use crate::evidence::{ClockFact, Role, Text};
+use crate::gather::agent::wire::{FromAgent, ToAgent, Work, WorkPoint};
+use crate::gather::capture::Counts;
+use crate::gather::capture::batch;
+use crate::gather::clock::now;
+use crate::gather::filter::Pair;
+use crate::packet::LinkType;
+
+/// One trace under way.
+pub(super) struct Session<'a> {
+    request: &'a Request,
+    events: &'a mut dyn FnMut(Event),
+    pub(super) nodes: Vec<Node>,
+    pub(super) points: Vec<Point>,
+    pub(super) texts: Vec<Text>,
+    pub(super) warnings: Vec<String>,
+    pub(super) probe: Option<ProbeFacts>,
+    pub(super) window: Option<Window>,
+    merge: Merge,
+    sink: Option<Sink>,
+    /// Packets of the forward direction seen at the first point.
+    counted: u64,
+    probe_ended: bool,
+}
+
+/// A node that points are planned on.
+pub(super) struct Node {
+    pub(super) facts: NodeFacts,
+    pub(super) clock: Option<ClockFact>,
+    orders: Option<UnboundedSender<ToAgent>>,
+    /// All its points have started or been refused.
+    ready: bool,
+}
+
+/// A point of the plan.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Point {
+    node: usize,
+    /// The interface, once found.
+    pub(super) interface: Option<String>,
+    /// What its frames begin with, once it captures.
+    pub(super) link: Option<LinkType>,
+    pub(super) counts: Counts,
+    pub(super) state: State,
+}
+
+/// How a point stands.
+#[derive(Debug, Clone, Default)]
+pub(super) enum State {
+    #[default]
+    Awaited,
+    Capturing {
+        since: i64,
+    },
+    Ended(Coverage),
+    Refused(String),
+}
+
+/// News that may wait to be taken: batches are about 64 KiB.
+const NEWS: usize = 64;
+/// How often counts are told and finished frames written.
+const TICK: Duration = Duration::from_millis(200);
+/// How long agents have to leave when everything is said.
+const LEAVING: Duration = Duration::from_secs(3);
+
+impl<'a> Session<'a> {
+    pub(super) fn new(request: &'a Request, events: &'a mut dyn FnMut(Event)) -> Self {
+        let plan = &request.plan;
+        let mut nodes: Vec<Node> = Vec::new();
+        let mut points = Vec::new();
+        for planned in &plan.points {
+            let known = nodes.iter().position(|node| node.facts.name == planned.node);
+            let node = known.unwrap_or_else(|| {
+                let facts = plan.nodes.iter().find(|node| node.name == planned.node).cloned();
+                let facts = facts.unwrap_or_else(|| NodeFacts {
+                    name: planned.node.clone(),
+                    addresses: Vec::new(),
+                    on_path: true,
+                });
+                nodes.push(Node { facts, clock: None, orders: None, ready: false });
+                nodes.len() - 1
+            });
+            points.push(Point { node, ..Point::default() });
+        }
+        Self {
+            request,
+            events,
+            merge: Merge::new(points.len()),
+            nodes,
+            points,
+            texts: Vec::new(),
+            warnings: plan.warnings.clone(),
+            probe: None,
+            window: None,
+            sink: None,
+            counted: 0,
+            probe_ended: false,
+        }
+    }
+
+    /// All phases.
+    pub(super) async fn gather(mut self) -> Result<Gathered, GatherError> {
+        let mut interrupts = Interrupts::watch().map_err(GatherError::Runtime)?;
+        let (told, mut news) = mpsc::channel(NEWS);
+        let mut tasks = self.start_agents(&told);
+        drop(told);
+        let ended = self.phases(&mut news, &mut interrupts).await;
+        // Without orders the tasks let their agents go; news nobody takes must not hold them up.
+        for node in &mut self.nodes {
+            node.orders = None;
+        }
+        drop(news);
+        let gone = async { while tasks.join_next().await.is_some() {} };
+        let _ = timeout(LEAVING, gone).await;
+        ended?;
+        self.write()
+    }
+
+    async fn phases(
+        &mut self,
+        news: &mut Receiver<(usize, News)>,
+        interrupts: &mut Interrupts,
+    ) -> Result<(), GatherError> {
+        self.until_ready(news, interrupts).await?;
+        let begun = now();
+        self.begin(begun)?;
+        let why = self.capture(news, interrupts).await?;
+        #[expect(clippy::cast_precision_loss, reason = "a window is far shorter than 2^52 ns")]
+        let seconds = (now() - begun) as f64 / 1e9;
+        self.window = Some(Window { start: begun, seconds });
+        self.tell(Event::Stopping(why));
+        self.order_all(&ToAgent::Stop);
+        self.until_done(news, interrupts).await
+    }
+
+    fn start_agents(&mut self, told: &Sender<(usize, News)>) -> JoinSet<()> {
+        let mut tasks = JoinSet::new();
+        for number in 0..self.nodes.len() {
+            let (orders, taken) = mpsc::unbounded_channel();
+            let work = self.work_of(number);
+            let node = &mut self.nodes[number];
+            node.orders = Some(orders);
+            let reach = self.request.reach.clone();
+            tasks.spawn(node::attend(number, reach, node.facts.clone(), work, taken, told.clone()));
+        }
+        tasks
+    }
+
+    fn work_of(&self, node: usize) -> Work {
+        let plan = &self.request.plan;
+        let planned = plan.points.iter().zip(&self.points).zip(0u16..);
+        Work {
+            node: self.nodes[node].facts.name.clone(),
+            pair: Pair::of(plan),
+            points: planned
+                .filter(|((_, point), _)| point.node == node)
+                .map(|((planned, _), number)| WorkPoint {
+                    number,
+                    role: planned.role,
+                    find: planned.find.clone(),
+                })
+                .collect(),
+            settings: self.request.settings,
+        }
+    }
+
+    /// Waits until every node is ready or lost.
+    async fn until_ready(
+        &mut self,
+        news: &mut Receiver<(usize, News)>,
+        interrupts: &mut Interrupts,
+    ) -> Result<(), GatherError> {
+        while self.nodes.iter().any(|node| node.orders.is_some() && !node.ready) {
+            tokio::select! {
+                Some((node, told)) = news.recv() => self.hear(node, told)?,
+                () = interrupts.next() => return Err(GatherError::Interrupted),
+            }
+        }
+        Ok(())
+    }
+
+    /// All points that can capture do: opens the file and tells.
+    fn begin(&mut self, begun: i64) -> Result<(), GatherError> {
+        let capturing: Vec<String> =
+            (0..self.points.len()).filter(|point| self.is_open(*point)).map(|point| self.id(point)).collect();
+        if capturing.is_empty() {
+            return Err(GatherError::NothingCaptured(std::mem::take(&mut self.warnings)));
+        }
+        self.sink = Some(Sink::create(&self.request.folder, &self.points, &self.ids(), begun)?);
+        self.tell(Event::Capturing(capturing));
+        Ok(())
+    }
+
+    /// Takes frames until the end that was asked for, an interrupt, or the last point's failure.
+    async fn capture(
+        &mut self,
+        news: &mut Receiver<(usize, News)>,
+        interrupts: &mut Interrupts,
+    ) -> Result<Ending, GatherError> {
+        let mut clockwork = Clockwork::start(self.request.duration);
+        self.send_probe();
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut reached = None;
+        loop {
+            if !(0..self.points.len()).any(|point| self.is_open(point)) {
+                return Ok(Ending::AllLost);
+            }
+            let goal = self.goal();
+            if goal.is_some() && reached.is_none() {
+                reached = goal;
+                clockwork.reached(goal.unwrap_or(Ending::Count));
+            }
+            tokio::select! {
+                Some((node, told)) = news.recv() => self.hear(node, told)?,
+                () = interrupts.next() => return Ok(Ending::Interrupted),
+                why = clockwork.end() => return Ok(why),
+                _ = tick.tick() => {
+                    self.write_frames()?;
+                    let counts = (0..self.points.len()).map(|point| (self.id(point), self.points[point].counts));
+                    let counts = counts.collect();
+                    self.tell(Event::Counts(counts));
+                }
+            }
+        }
+    }
+
+    fn send_probe(&mut self) {
+        let Some(probe) = self.request.probe.clone() else { return };
+        let from = self.request.plan.from.node.as_deref();
+        let source = self.nodes.iter().position(|node| Some(node.facts.name.as_str()) == from);
+        let sent = source
+            .and_then(|node| self.nodes[node].orders.as_ref())
+            .is_some_and(|orders| orders.send(ToAgent::Probe(probe)).is_ok());
+        if !sent {
+            let name = &self.request.plan.from.name;
+            self.warn(format!("the probe was not sent: there is no agent on the node of {name}"));
+            self.probe_ended = true;
+        }
+    }
+
+    /// Why capturing may end now, after a grace.
+    fn goal(&self) -> Option<Ending> {
+        if self.request.count.is_some_and(|count| self.counted >= count) {
+            return Some(Ending::Count);
+        }
+        self.probe_ended.then_some(Ending::Probe)
+    }
+
+    /// Waits for the farewell of every node. A second interrupt ends the waiting, not the report.
+    async fn until_done(
+        &mut self,
+        news: &mut Receiver<(usize, News)>,
+        interrupts: &mut Interrupts,
+    ) -> Result<(), GatherError> {
+        while self.nodes.iter().any(|node| node.orders.is_some()) {
+            tokio::select! {
+                Some((node, told)) = news.recv() => self.hear(node, told)?,
+                () = interrupts.next() => {
+                    self.warn("interrupted again: what the nodes had not sent by then is missing".to_owned());
+                    break;
+                }
+            }
+        }
+        self.end_points("nothing came from its node at the end");
+        self.write_frames()
+    }
+
+    fn write(mut self) -> Result<Gathered, GatherError> {
+        let sink = self.sink.take();
+        case::write(self, sink)
+    }
+
+    /// Takes one piece of news.
+    fn hear(&mut self, node: usize, news: News) -> Result<(), GatherError> {
+        match news {
+            News::Reached(clock) => {
+                for (number, _) in self.points.iter().enumerate().filter(|(_, point)| point.node == node) {
+                    self.merge.set_offset(number, clock.offset);
+                }
+                self.nodes[node].clock = Some(clock.clone());
+                self.tell(Event::Reached(clock));
+            }
+            News::Frames(frames) => return self.take_frames(node, frames),
+            News::Lost(error) => {
+                self.nodes[node].orders = None;
+                let why = error.to_string();
+                for number in 0..self.points.len() {
+                    if self.points[number].node == node {
+                        self.fail(number, &why);
+                    }
+                }
+                self.warn(why);
+            }
+            News::Said(message) => self.listen(node, message),
+        }
+        Ok(())
+    }
+
+    fn listen(&mut self, node: usize, message: FromAgent) {
+        match message {
+            FromAgent::Pong { .. } | FromAgent::Alive | FromAgent::Failed(_) => {}
+            FromAgent::Text(text) => self.texts.push(text),
+            FromAgent::Started { point, interface, link, time } => {
+                if let Some(point) = self.own(node, point) {
+                    point.interface = Some(interface);
+                    point.link = Some(LinkType::from_number(link));
+                    point.state = State::Capturing { since: time };
+                }
+            }
+            FromAgent::Refused { point, interface, why } => self.refuse(node, point, interface, why),
+            FromAgent::Ready => {
+                self.nodes[node].ready = true;
+                for number in 0..self.points.len() {
+                    if self.points[number].node == node && matches!(self.points[number].state, State::Awaited)
+                    {
+                        self.fail(number, "the capture did not begin in time");
+                    }
+                }
+            }
+            FromAgent::Counted { point, counts } => {
+                if let Some(own) = self.own(node, point) {
+                    own.counts = counts;
+                    self.merge.complete(usize::from(point), counts.complete_until);
+                }
+            }
+            FromAgent::Ended { point, coverage } => self.end(node, point, coverage),
+            FromAgent::Probed(Ok(facts)) => {
+                self.probe = Some(facts.clone());
+                self.probe_ended = true;
+                self.tell(Event::Probed(facts));
+            }
+            FromAgent::Probed(Err(why)) => {
+                self.probe_ended = true;
+                self.warn(why);
+            }
+            FromAgent::Done => self.nodes[node].orders = None,
+        }
+    }
+
+    fn refuse(&mut self, node: usize, point: u16, interface: Option<String>, why: String) {
+        let Some(own) = self.own(node, point) else { return };
+        own.interface = interface;
+        let number = usize::from(point);
+        self.fail(number, &why);
+        let (name, role) = (&self.nodes[node].facts.name, self.request.plan.points[number].role);
+        self.warn(format!("node {name}: no capture at {}: {why}", role_in_words(role)));
+    }
+
+    fn end(&mut self, node: usize, point: u16, coverage: Coverage) {
+        let Some(own) = self.own(node, point) else { return };
+        let failed = coverage.failed.clone();
+        own.state = State::Ended(coverage);
+        self.merge.close(usize::from(point));
+        if let Some(why) = failed {
+            let id = self.id(usize::from(point));
+            self.warn(format!("capturing at {id} ended early: {why}"));
+        }
+    }
+
+    /// A point that will not capture any more, for a reason that its agent could not give itself.
+    fn fail(&mut self, number: usize, why: &str) {
+        let settings = self.request.settings;
+        self.merge.close(number);
+        let point = &mut self.points[number];
+        point.state = match &point.state {
+            State::Capturing { since } => State::Ended(Coverage {
+                started: Some(*since),
+                stopped: Some(point.counts.complete_until.max(*since)),
+                snaplen: settings.snaplen,
+                received: point.counts.received,
+                dropped: point.counts.dropped,
+                dropped_interface: point.counts.dropped_interface,
+                failed: Some(why.to_owned()),
+            }),
+            State::Awaited => State::Refused(why.to_owned()),
+            settled => settled.clone(),
+        };
+    }
+
+    /// Points whose end was not heard of.
+    fn end_points(&mut self, why: &str) {
+        for number in 0..self.points.len() {
+            self.fail(number, why);
+        }
+    }
+
+    fn take_frames(&mut self, node: usize, frames: Vec<u8>) -> Result<(), GatherError> {
+        let mut rest = frames.as_slice();
+        let Some(first) = batch::take(&mut rest) else { return Ok(()) };
+        let number = usize::from(first.point);
+        if self.own(node, first.point).is_none() {
+            return Ok(());
+        }
+        if self.request.count.is_some() && self.first_open() == Some(number) {
+            let link = self.points[number].link.unwrap_or(LinkType::Ethernet);
+            self.counted += case::forward_packets(&frames, link, &self.request.plan);
+        }
+        self.merge.push(number, frames);
+        self.write_frames()
+    }
+
+    fn write_frames(&mut self) -> Result<(), GatherError> {
+        let Some(sink) = &mut self.sink else { return Ok(()) };
+        self.merge.drain(|point, frame| sink.put(point, &frame))
+    }
+
+    /// A point by the number that its own node gives; nobody speaks for another node's points.
+    fn own(&mut self, node: usize, point: u16) -> Option<&mut Point> {
+        self.points.get_mut(usize::from(point)).filter(|point| point.node == node)
+    }
+
+    fn is_open(&self, point: usize) -> bool {
+        matches!(self.points[point].state, State::Capturing { .. })
+    }
+
+    fn first_open(&self) -> Option<usize> {
+        (0..self.points.len()).find(|point| self.is_open(*point))
+    }
+
+    fn ids(&self) -> Vec<String> {
+        (0..self.points.len()).map(|point| self.id(point)).collect()
+    }
+
+    /// A point's id; by its role as long as the interface is not known.
+    fn id(&self, point: usize) -> String {
+        let planned = &self.request.plan.points[point];
+        match &self.points[point].interface {
+            Some(interface) => format!("{}/{interface}", planned.node),
+            None => format!("{}/{}", planned.node, case::expected_interface(planned)),
+        }
+    }
+
+    pub(super) fn request(&self) -> &'a Request {
+        self.request
+    }
+
+    fn order_all(&self, order: &ToAgent) {
+        for orders in self.nodes.iter().filter_map(|node| node.orders.as_ref()) {
+            // A task that has ended has told why.
+            let _ = orders.send(order.clone());
+        }
+    }
+
+    pub(super) fn warn(&mut self, text: String) {
+        self.tell(Event::Warning(text.clone()));
+        self.warnings.push(text);
+    }
+
+    fn tell(&mut self, event: Event) {
+        (self.events)(event);
+    }
+}
+
+fn role_in_words(role: Role) -> &'static str {
+    match role {
+        Role::Pod => "the pod's own interface",
+        Role::Veth => "the host's end of the pod's veth",
+        Role::Tunnel => "the tunnel device",
+        Role::Nic => "the node's own interface",
+    }
+}

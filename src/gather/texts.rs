@@ -1,0 +1,249 @@
+//! What tools on a node print about its rules and connections, as they print it. Runs each program at once with
+//! the others, in the node's namespace or a pod's, for a limited time; understands nothing of the output but which
+//! lines of connection tracking are about the traced addresses. Nothing is changed: all these programs only read.
+
+use std::fs;
+use std::io::{self, Read};
+use std::net::IpAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use crate::evidence::{Known, Text, When};
+use crate::gather::filter::Pair;
+use crate::gather::netns::Namespace;
+
+/// Where texts are read.
+#[derive(Debug, Clone)]
+pub(crate) struct Site {
+    /// The node's name.
+    pub(crate) node: String,
+    /// The node's own namespace.
+    pub(crate) namespace: Namespace,
+    /// The namespaces of the traced pods that could be entered.
+    pub(crate) pods: Vec<Namespace>,
+    /// Whose connections.
+    pub(crate) pair: Pair,
+}
+
+/// Reads everything that is wanted at that time.
+pub(crate) fn read(site: &Site, when: When) -> Vec<Text> {
+    let text = |name: String, content| Text { node: site.node.clone(), name, when, content };
+    thread::scope(|scope| {
+        let mut readings = Vec::new();
+        for tool in TOOLS {
+            let inside = |namespace, prefix: &'static str| {
+                scope.spawn(move || {
+                    rules(tool, namespace)
+                        .into_iter()
+                        .map(|(name, content)| (format!("{prefix}{name}"), content))
+                        .collect()
+                })
+            };
+            readings.push(inside(&site.namespace, ""));
+            readings.extend(site.pods.iter().map(|pod| inside(pod, "pod:")));
+        }
+        if when == When::After {
+            readings.push(scope.spawn(|| vec![("conntrack".to_owned(), connections(site))]));
+        }
+        let read: Vec<Vec<(String, Known<String>)>> =
+            readings.into_iter().map(|reading| reading.join().unwrap_or_default()).collect();
+        read.into_iter().flatten().map(|(name, content)| text(name, content)).collect()
+    })
+}
+
+/// The families of iptables: each may be there in two variants, of which both may hold rules.
+const TOOLS: [&str; 2] = ["iptables", "ip6tables"];
+/// A program that takes longer is ended.
+const LIMIT: Duration = Duration::from_secs(10);
+/// More lines of connection tracking are cut off.
+const MOST_CONNECTIONS: usize = 5000;
+
+/// The rules with their counters: of both variants; where neither is installed, of the one without a variant.
+fn rules(tool: &str, namespace: &Namespace) -> Vec<(String, Known<String>)> {
+    let mut read = Vec::new();
+    for variant in ["nft", "legacy"] {
+        let name = format!("{tool}-{variant}-save");
+        match print(&[&name, "-c"], namespace) {
+            Ok(printed) => read.push((name, Known::Read(printed))),
+            Err(Failure::Missing) => {}
+            Err(failure) => read.push((name.clone(), Known::Unreadable(failure.about(&name)))),
+        }
+    }
+    if read.is_empty() {
+        let name = format!("{tool}-save");
+        let content = match print(&[&name, "-c"], namespace) {
+            Ok(printed) => Known::Read(printed),
+            Err(failure) => Known::Unreadable(format!(
+                "{}; nor {tool}-nft-save or {tool}-legacy-save",
+                failure.about(&name)
+            )),
+        };
+        read.push((name, content));
+    }
+    read
+}
+
+/// Connection tracking's entries about the pair, from the tool or from the kernel's own list.
+fn connections(site: &Site) -> Known<String> {
+    let mut printed = String::new();
+    for family in ["ipv4", "ipv6"] {
+        match print(&["conntrack", "-L", "-f", family], &site.namespace) {
+            Ok(text) => printed += &text,
+            Err(failure) => {
+                let listed = site.namespace.run(|| fs::read_to_string("/proc/thread-self/net/nf_conntrack"));
+                match listed {
+                    Ok(Ok(list)) => {
+                        printed = list;
+                        break;
+                    }
+                    Ok(Err(error)) => {
+                        return Known::Unreadable(format!(
+                            "{}; /proc/net/nf_conntrack: {error}",
+                            failure.about("conntrack -L")
+                        ));
+                    }
+                    Err(error) => return Known::Unreadable(error.to_string()),
+                }
+            }
+        }
+    }
+    Known::Read(about(&printed, &site.pair))
+}
+
+/// The lines that name both ends of the pair, each by any of its addresses.
+fn about(entries: &str, pair: &Pair) -> String {
+    let names = |line: &str, first: IpAddr, aliases: &[IpAddr]| {
+        let mut addresses = line.split_whitespace().filter_map(|word| {
+            word.strip_prefix("src=").or_else(|| word.strip_prefix("dst="))?.parse::<IpAddr>().ok()
+        });
+        addresses.any(|address| address == first || aliases.contains(&address))
+    };
+    let mut lines: Vec<&str> = entries
+        .lines()
+        .filter(|line| names(line, pair.from, &pair.from_aliases) && names(line, pair.to, &pair.to_aliases))
+        .take(MOST_CONNECTIONS)
+        .collect();
+    lines.push("");
+    lines.join("\n")
+}
+
+/// Why a program printed nothing of use.
+#[derive(Debug)]
+enum Failure {
+    /// It is not installed.
+    Missing,
+    /// It could not be run or said that it failed.
+    Said(String),
+    /// It took too long.
+    Late,
+}
+
+impl Failure {
+    fn about(&self, program: &str) -> String {
+        match self {
+            Self::Missing => format!("{program}: not installed on this node"),
+            Self::Said(why) => format!("{program}: {why}"),
+            Self::Late => format!("{program}: no end after {} s", LIMIT.as_secs()),
+        }
+    }
+}
+
+/// What a program prints when run in a namespace.
+fn print(words: &[&str], namespace: &Namespace) -> Result<String, Failure> {
+    let child = namespace.run(|| spawn(words)).map_err(|error| Failure::Said(error.to_string()))?;
+    match child {
+        Ok(child) => within(child, LIMIT),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Failure::Missing),
+        Err(error) => Err(Failure::Said(error.to_string())),
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this room runs the programs of a node")]
+fn spawn(words: &[&str]) -> io::Result<Child> {
+    let (program, arguments) = words.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+    Command::new(program)
+        .args(arguments)
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+}
+
+/// Waits for a program's output and end; ends it when the time is up.
+fn within(mut child: Child, limit: Duration) -> Result<String, Failure> {
+    let (said, hear) = mpsc::channel();
+    let outlets: [Option<Box<dyn Read + Send>>; 2] = [
+        child.stdout.take().map(|pipe| Box::new(pipe) as _),
+        child.stderr.take().map(|pipe| Box::new(pipe) as _),
+    ];
+    for (which, outlet) in outlets.into_iter().enumerate() {
+        let said = said.clone();
+        thread::spawn(move || {
+            let mut bytes = Vec::new();
+            if let Some(mut outlet) = outlet {
+                let _ = outlet.read_to_end(&mut bytes);
+            }
+            // Nobody listens any more when the time was up.
+            let _ = said.send((which, bytes));
+        });
+    }
+    let mut texts = [String::new(), String::new()];
+    for _ in 0..2 {
+        match hear.recv_timeout(limit) {
+            Ok((which, bytes)) => texts[which] = String::from_utf8_lossy(&bytes).into_owned(),
+            Err(_) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(Failure::Late);
+            }
+        }
+    }
+    let [printed, complaint] = texts;
+    match child.wait() {
+        Ok(status) if status.success() => Ok(printed),
+        Ok(status) => Err(Failure::Said(format!("{status}: {}", complaint.trim()))),
+        Err(error) => Err(Failure::Said(error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evidence::case::Only;
+
+    #[test]
+    fn keeps_the_connections_of_the_pair() {
+        let pair = Pair {
+            from: "10.0.0.1".parse().unwrap(),
+            from_aliases: vec![],
+            to: "10.0.0.2".parse().unwrap(),
+            to_aliases: vec!["10.96.0.10".parse().unwrap()],
+            nodes: vec![],
+            vxlan_port: 4789,
+            only: Only::default(),
+        };
+        let entries = "tcp 6 9 ESTABLISHED src=10.0.0.1 dst=10.96.0.10 sport=1 dport=80 src=10.0.0.2 dst=10.0.0.1 sport=8080 dport=1\n\
+                       udp 17 9 src=10.0.0.1 dst=10.0.0.9 sport=1 dport=53 src=10.0.0.9 dst=10.0.0.1 sport=53 dport=1\n\
+                       icmp 1 29 src=10.0.0.2 dst=10.0.0.1 type=8 code=0 id=1 src=10.0.0.1 dst=10.0.0.2 type=0 code=0 id=1\n";
+        let kept = about(entries, &pair);
+        assert_eq!(
+            kept.lines().map(|line| line.split(' ').next().unwrap()).collect::<Vec<_>>(),
+            ["tcp", "icmp"]
+        );
+    }
+
+    #[test]
+    fn a_program_has_its_time_and_is_ended_after() {
+        let late = within(spawn(&["sleep", "20"]).unwrap(), Duration::from_millis(100));
+        assert!(matches!(late, Err(Failure::Late)));
+        assert_eq!(within(spawn(&["printf", "a b"]).unwrap(), LIMIT).unwrap(), "a b");
+        let failed = within(spawn(&["ls", "/nowhere/at/all"]).unwrap(), LIMIT).unwrap_err();
+        assert!(failed.about("ls").contains("No such file"), "{failed:?}");
+        let missing = Namespace::here().map(|here| print(&["no-such-program-anywhere"], &here));
+        // Entering even one's own namespace needs rights; without them the refusal is what comes back.
+        assert!(matches!(missing, Ok(Err(Failure::Missing | Failure::Said(_)))));
+    }
+}
