@@ -24,7 +24,7 @@ pub(super) struct Typed {
     #[command(subcommand)]
     pub(super) command: Option<Command>,
     #[command(flatten)]
-    pub(super) trace: Option<Trace>,
+    pub(super) trace: Trace,
 }
 
 #[derive(Debug, Subcommand)]
@@ -47,17 +47,17 @@ pub(super) enum Command {
 #[derive(Debug, Args)]
 pub(super) struct Trace {
     /// Where the traffic starts: pod, namespace/pod, an IP address, or node/NAME
-    #[arg(long, value_name = "ENDPOINT")]
-    pub(super) from: String,
+    #[arg(long, value_name = "ENDPOINT", required = true)]
+    pub(super) from: Option<String>,
     /// Where it goes: the same, or svc/[namespace/]name[:port]
-    #[arg(long, value_name = "ENDPOINT")]
-    pub(super) to: String,
+    #[arg(long, value_name = "ENDPOINT", required = true)]
+    pub(super) to: Option<String>,
     /// Namespace of bare pod names
     #[arg(short, long, value_name = "NS", default_value = "default")]
     pub(super) namespace: String,
     /// Read the cluster from a file: what `kubectl get … -o yaml` prints
-    #[arg(long, value_name = "FILE")]
-    pub(super) cluster: PathBuf,
+    #[arg(long, value_name = "FILE", required = true)]
+    pub(super) cluster: Option<PathBuf>,
     /// How to run a program on a node; {node} and {address} are filled in [default: this host only]
     #[arg(long, value_name = "CMD")]
     pub(super) reach: Option<String>,
@@ -160,7 +160,7 @@ impl Protocol {
 #[derive(Debug, Args)]
 pub(super) struct Output {
     /// Form of the report
-    #[arg(short, long = "output", value_name = "FORM", default_value = "text")]
+    #[arg(short = 'o', long = "output", value_name = "FORM", default_value = "text")]
     pub(super) form: Form,
     /// Say more
     #[arg(short, long)]

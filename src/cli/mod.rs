@@ -25,19 +25,17 @@ pub fn run() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
         }
     };
-    let done = match (typed.command, typed.trace) {
-        (Some(args::Command::Replay(replay)), _) => replay::run(&replay),
-        (Some(args::Command::Agent), _) => gather::agent::serve::over_standard_streams().map_err(Failure::work).map(|()| ExitCode::SUCCESS),
-        (Some(args::Command::Completions { shell }), _) => print(|out| {
+    let done = match typed.command {
+        Some(args::Command::Replay(replay)) => replay::run(&replay),
+        Some(args::Command::Agent) => {
+            gather::agent::serve::over_standard_streams().map_err(Failure::work).map(|()| ExitCode::SUCCESS)
+        }
+        Some(args::Command::Completions { shell }) => print(|out| {
             clap_complete::generate(shell, &mut args::Typed::command(), "trace-drop", out);
             Ok(())
         }),
-        (Some(args::Command::Man), _) => print(|mut out| clap_mangen::Man::new(args::Typed::command()).render(&mut out)),
-        (None, Some(trace)) => trace::run(&trace),
-        (None, None) => {
-            let _unseen = args::Typed::command().write_help(&mut io::stderr());
-            return ExitCode::from(2);
-        }
+        Some(args::Command::Man) => print(|mut out| clap_mangen::Man::new(args::Typed::command()).render(&mut out)),
+        None => trace::run(&typed.trace),
     };
     done.unwrap_or_else(|failure| {
         complain(&format!("trace-drop: {}", failure.text));

@@ -58,7 +58,9 @@ fn request(typed: &args::Trace, plan: Plan, folder: &Path) -> Result<gather::run
 }
 
 fn plan(typed: &args::Trace) -> Result<(Cluster, Plan), Failure> {
-    let file = &typed.cluster;
+    let (Some(file), Some(from), Some(to)) = (&typed.cluster, &typed.from, &typed.to) else {
+        return Err(Failure::usage("--from, --to and --cluster are needed".to_owned()));
+    };
     let text = std::fs::read_to_string(file).map_err(|error| {
         Failure::work_text(format!("cannot read the cluster from {}: {error}; make it with `kubectl get … -o yaml`", file.display()))
     })?;
@@ -78,7 +80,7 @@ fn plan(typed: &args::Trace) -> Result<(Cluster, Plan), Failure> {
         only: Only { protocol: typed.only.protocol.map(args::Protocol::number), port: typed.only.port },
         in_pod: !typed.no_pods,
     };
-    let plan = Plan::make(&cluster, &typed.from, &typed.to, &options).map_err(Failure::work)?;
+    let plan = Plan::make(&cluster, from, to, &options).map_err(Failure::work)?;
     Ok((cluster, plan))
 }
 
@@ -93,7 +95,8 @@ fn probe(kind: &str, typed: &args::Trace, plan: &Plan) -> Result<Probe, Failure>
         None if kind == "icmp" => ProbeKind::Icmp,
         _ => return Err(Failure::usage(format!("--probe {kind}: want icmp, tcp:PORT or udp:PORT"))),
     };
-    let service = typed.to.starts_with("svc/") || typed.to.starts_with("service/");
+    let to = typed.to.as_deref().unwrap_or_default();
+    let service = to.starts_with("svc/") || to.starts_with("service/");
     let target = plan.aliases.to.first().copied().filter(|_| service && kind != ProbeKind::Icmp);
     Ok(Probe {
         kind,
