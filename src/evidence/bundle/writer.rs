@@ -36,7 +36,13 @@ impl Writer {
         if folder.join(manifest::NAME).exists() {
             return Err(BundleError::Occupied(folder.to_owned()));
         }
-        Ok(Self { folder: folder.to_owned(), files: Vec::new(), taken: HashSet::new(), texts: Vec::new() })
+        let mut writer =
+            Self { folder: folder.to_owned(), files: Vec::new(), taken: HashSet::new(), texts: Vec::new() };
+        // Whoever captured may have written the frames already.
+        if writer.capture_path().exists() {
+            writer.list(CAPTURE);
+        }
+        Ok(writer)
     }
 
     /// Begins the capture: one interface a point, its name the point's id, in the order of the case's points.
