@@ -8,6 +8,8 @@ pub mod case;
 
 pub mod texts;
 
+pub mod netfilter;
+
 pub mod cluster;
 
 pub mod plan;
