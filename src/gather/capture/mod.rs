@@ -359,3 +359,6 @@ fn remedy(why: &str) -> String {
         String::new()
     }
 }
+
+#[cfg(test)]
+mod tests;
