@@ -1,1 +1,244 @@
-//! Evidence into findings. Pure: no socket, no path, no clock.
+//! Evidence into findings. Pure: takes a case, the texts read from its nodes and its captured frames; gives what was
+//! lost, where, and why. No socket, no path, no clock: a live run and a case from last month go through the same
+//! [`run`].
+
+pub mod findings;
+
+pub mod correlate;
+
+pub mod locate;
+
+pub mod explain;
+
+mod survey;
+
+use crate::evidence::capture_file::{CaptureError, FrameSource};
+use crate::evidence::{Case, Direction, Texts};
+use crate::packet::{Frame, Nanos, Packet, Timestamp, Transport};
+
+use correlate::answers::Answers;
+use correlate::fingerprint::{Depth, Fingerprint};
+use correlate::nat::Nat;
+use correlate::reassembly::OuterFragments;
+use correlate::sift::{Sift, Sifted};
+use correlate::tally::Tally;
+use correlate::{Correlator, Settings, Sighting};
+use findings::{ErrorSeen, Findings, Translation};
+use survey::Survey;
+
+use crate::evidence::PointId;
+
+/// What one analysis may use.
+pub struct Evidence<'e> {
+    /// The facts.
+    pub case: &'e Case,
+    /// What programs printed on the nodes.
+    pub texts: &'e Texts,
+    /// The cluster's policies, to call a chain by its policy's name.
+    pub cluster: Option<&'e crate::evidence::cluster::Cluster>,
+    /// Opens the captured frames; called more than once.
+    pub frames: &'e dyn Fn() -> Result<Box<dyn FrameSource + 'e>, CaptureError>,
+}
+
+/// Analyses a case.
+///
+/// # Errors
+///
+/// When the frames cannot be read.
+pub fn run(evidence: &Evidence<'_>) -> Result<Findings, CaptureError> {
+    let survey = Survey::take(evidence.case, (evidence.frames)()?.as_mut())?;
+    let mut pass = Pass::new(evidence.case, &survey);
+    let mut source = (evidence.frames)()?;
+    while let Some((point, frame)) = source.next_frame()? {
+        pass.take(point, &frame);
+    }
+    Ok(pass.conclude(evidence, &survey))
+}
+
+/// One reading of all frames.
+struct Pass {
+    sift: Sift,
+    depth: Depth,
+    /// Taken off each point's times.
+    shift: Vec<Nanos>,
+    correlator: Correlator,
+    fragments: OuterFragments,
+    answers: Answers,
+    frames: Vec<u64>,
+    /// Frames of which too little was kept to recognise them.
+    cut: Vec<u64>,
+    /// The end of each direction's path.
+    last: [u8; 2],
+    latest: Timestamp,
+}
+
+impl Pass {
+    fn new(case: &Case, survey: &Survey) -> Self {
+        let tally =
+            Tally::new(survey.listening(case, Direction::Forward), survey.listening(case, Direction::Reply));
+        let length = |direction| {
+            let path = case.paths.iter().find(|path| path.direction == direction);
+            path.map_or(0, |path| u8::try_from(path.points.len().saturating_sub(1)).unwrap_or(u8::MAX))
+        };
+        Self {
+            sift: Sift::new(case),
+            depth: survey.depth,
+            shift: survey.shifts(case),
+            correlator: Correlator::new(Settings::default(), Nat::default(), tally),
+            fragments: OuterFragments::default(),
+            answers: Answers::default(),
+            frames: vec![0; case.points.len()],
+            cut: vec![0; case.points.len()],
+            last: [length(Direction::Forward), length(Direction::Reply)],
+            latest: Timestamp(i64::MIN),
+        }
+    }
+
+    fn take(&mut self, point: PointId, frame: &Frame<'_>) {
+        let packet = Packet::read(frame);
+        let time = frame.time - self.shift[point.index()];
+        self.latest = self.latest.max(time);
+        let sighting = match self.sift.sift(point, &packet) {
+            Some(sifted) => {
+                self.frames[point.index()] += 1;
+                self.sighting(point, &packet, sifted, time)
+            }
+            None => None,
+        };
+        let outer = packet.tunnels.first().map(|tunnel| &tunnel.outer);
+        let outer = outer.or(packet.ip().filter(|_| packet.transport == Transport::LaterFragment));
+        let sighting = match outer.filter(|outer| outer.fragment.is_some()) {
+            // A fragment of the traced packet itself, not of a tunnel's.
+            Some(_) if sighting.is_some() && packet.tunnels.is_empty() => sighting,
+            Some(outer) => self.fragments.take(point, outer, time, sighting),
+            None => sighting,
+        };
+        if let Some(sighting) = sighting {
+            self.correlator.push(&sighting);
+        }
+        let correlator = &mut self.correlator;
+        self.fragments.advance(self.latest, |late| correlator.push(&late));
+        self.answers.advance(self.latest);
+    }
+
+    fn sighting(
+        &mut self,
+        point: PointId,
+        packet: &Packet<'_>,
+        sifted: Sifted,
+        time: Timestamp,
+    ) -> Option<Sighting> {
+        let ip = packet.ip()?;
+        let Some(print) = Fingerprint::of(packet, sifted.direction, self.depth) else {
+            self.cut[point.index()] += 1;
+            return None;
+        };
+        let flow = self.correlator.nat.id(sifted.flow);
+        if sifted.position == self.last[sifted.direction as usize] {
+            self.answers.arrived(packet, sifted.direction, flow, time);
+        }
+        self.answers.heard(packet, sifted.direction);
+        Some(Sighting {
+            direction: sifted.direction,
+            position: sifted.position,
+            time,
+            print,
+            flow,
+            ttl: ip.ttl,
+            ip_len: ip.payload_len + if ip.src.is_ipv4() { 20 } else { 40 },
+            astray: sifted.astray,
+        })
+    }
+
+    fn conclude(mut self, evidence: &Evidence<'_>, survey: &Survey) -> Findings {
+        let case = evidence.case;
+        let correlator = &mut self.correlator;
+        self.fragments.advance(Timestamp(i64::MAX), |late| correlator.push(&late));
+        self.answers.finish(survey.stop(case).unwrap_or(self.latest));
+        let (tally, nat) = self.correlator.finish();
+        let clock = survey.clock(case);
+        let error = survey.clock_error(case);
+        let routes: Vec<_> = case
+            .paths
+            .iter()
+            .map(|path| locate::route(case, path, &tally, &self.answers, &self.sift, &nat, error))
+            .collect();
+        let verdict = locate::verdict(case, &routes);
+        let mut findings = Findings {
+            case: case.clone(),
+            frames: self.frames,
+            verdict,
+            causes: Vec::new(),
+            translations: translations(case, &nat),
+            errors: errors(&self.sift),
+            clock,
+            warnings: case.warnings.clone(),
+            routes,
+        };
+        warn(&mut findings, &self.cut, &self.fragments, survey);
+        explain::explain(&mut findings, evidence, &self.sift);
+        findings
+    }
+}
+
+fn translations(case: &Case, nat: &Nat) -> Vec<Translation> {
+    let point = |direction, position: u8| {
+        let path = case.paths.iter().find(|path| path.direction == direction)?;
+        path.points.get(usize::from(position)).copied()
+    };
+    let all = nat.changes().into_iter().filter_map(|change| {
+        Some(Translation {
+            direction: change.direction,
+            from: point(change.direction, change.after_position)?,
+            to: point(change.direction, change.position)?,
+            before: change.before,
+            after: change.after,
+            packets: change.packets,
+        })
+    });
+    all.collect()
+}
+
+fn errors(sift: &Sift) -> Vec<ErrorSeen> {
+    let mut all: Vec<ErrorSeen> = sift
+        .errors
+        .iter()
+        .filter_map(|(note, points)| {
+            let (at, count) = points.iter().max_by_key(|(_, count)| **count)?;
+            Some(ErrorSeen {
+                by: note.by,
+                what: explain::icmp_words(note),
+                about: note
+                    .forward
+                    .map(|forward| if forward { Direction::Forward } else { Direction::Reply }),
+                at: *at,
+                count: *count,
+            })
+        })
+        .collect();
+    all.sort_by_key(|error| std::cmp::Reverse(error.count));
+    all
+}
+
+/// What the captures themselves fell short of.
+fn warn(findings: &mut Findings, cut: &[u64], fragments: &OuterFragments, survey: &Survey) {
+    for (point, cut) in findings.case.points.iter().zip(cut).filter(|(_, cut)| **cut > 0) {
+        findings.warnings.push(format!(
+            "{}: {cut} frames were cut too short to recognise them; capture with a larger --snaplen",
+            point.id
+        ));
+    }
+    for point in &fragments.first_only {
+        findings.warnings.push(format!(
+            "{}: tunnel packets were fragmented and the capture shows first fragments only; loss of later ones \
+             cannot be seen there",
+            findings.case.points[point.index()].id
+        ));
+    }
+    if survey.depth.payload < 8 {
+        findings.warnings.push(format!(
+            "the captures were cut so short that only {} bytes of payload could be compared",
+            survey.depth.payload
+        ));
+    }
+}

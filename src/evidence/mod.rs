@@ -8,7 +8,11 @@ pub mod case;
 
 pub mod texts;
 
+pub mod cluster;
+
 pub mod plan;
+
+pub mod capture_file;
 
 pub use case::{CapturePoint, Case, ClockFact, Direction, Endpoint, Path, PointId, Role, StageKind};
 pub use known::Known;

@@ -2,8 +2,11 @@
 //! last, and where and why reading stopped. No I/O, no clock, no judgement; [`Packet::read`] does not panic on
 //! any bytes, whatever lengths they claim.
 
+mod flow;
 mod frame;
+mod read;
 
+pub use flow::Flow;
 pub use frame::{Frame, LinkType, Nanos, Timestamp};
 
 use std::net::IpAddr;
@@ -32,6 +35,41 @@ pub struct Packet<'a> {
     pub payload_len: u32,
     /// Why reading ended before the payload, if it did.
     pub stopped: Option<Stop>,
+}
+
+impl<'a> Packet<'a> {
+    /// Reads a frame from its link layer inwards, as far as its bytes and their sense go.
+    pub fn read(frame: &Frame<'a>) -> Self {
+        read::read(frame)
+    }
+
+    /// The innermost IP header.
+    pub fn ip(&self) -> Option<&Ip> {
+        match &self.network {
+            Network::Ip(ip) => Some(ip),
+            Network::Arp(_) | Network::Other(_) => None,
+        }
+    }
+
+    /// Source and destination port.
+    pub fn ports(&self) -> Option<(u16, u16)> {
+        match &self.transport {
+            Transport::Tcp(tcp) => Some((tcp.src_port, tcp.dst_port)),
+            Transport::Udp(udp) => Some((udp.src_port, udp.dst_port)),
+            Transport::Sctp { src_port, dst_port, .. } => Some((*src_port, *dst_port)),
+            _ => None,
+        }
+    }
+
+    /// The flow that the innermost packet belongs to.
+    pub fn flow(&self) -> Option<Flow> {
+        let ip = self.ip()?;
+        let (src_port, dst_port) = match &self.transport {
+            Transport::Echo { id, .. } => (*id, *id),
+            _ => self.ports().unwrap_or((0, 0)),
+        };
+        Some(Flow { src: ip.src, dst: ip.dst, protocol: ip.protocol, src_port, dst_port })
+    }
 }
 
 /// No more tunnels than this are taken off one packet: a guard against nested garbage.

@@ -1,1 +1,8 @@
 //! Findings into text, into a given writer: layout, never judgement.
+
+mod json;
+mod text;
+mod words;
+
+pub use json::json;
+pub use text::{Style, text};

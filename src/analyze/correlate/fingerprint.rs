@@ -1,0 +1,135 @@
+//! What a packet is recognised by at another point: the fields that forwarding leaves alone.
+//!
+//! Compared: the upper protocol; for TCP sequence and acknowledgement number, length, flags (not the ECN bits) and
+//! the timestamps option, which also tells a retransmission from its original; for the others the IP
+//! identification, the length, an echo's identifier and number, and the first bytes of the payload. Left out
+//! because a hop may rewrite them: TTL, MAC addresses, every checksum (offload leaves it unfilled at some points),
+//! DSCP and ECN, addresses and ports (NAT), TCP's other options (MSS clamping), and TCP's IP identification (one
+//! for a 64 kB frame, many for its segments).
+
+use std::hash::Hasher;
+
+use rustc_hash::FxHasher;
+
+use crate::evidence::Direction;
+use crate::packet::{Ip, Packet, Tcp, Transport};
+
+/// What one frame is recognised by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint {
+    /// Equal for the same frame at every point where it was not cut into pieces.
+    pub key: u64,
+    /// Which bytes of what it carries, to recognise it where it was.
+    pub span: Span,
+}
+
+/// The bytes that a frame carries, of something that may be cut otherwise elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Span {
+    /// Nothing that could be cut: a bare acknowledgement, a reset.
+    Whole,
+    /// Sequence numbers of a TCP flow (SYN and FIN count one each, RFC 9293).
+    Tcp {
+        /// First.
+        start: u32,
+        /// How many.
+        len: u32,
+    },
+    /// Bytes of an IP packet's payload.
+    Datagram {
+        /// IP identification.
+        id: u32,
+        /// Upper protocol.
+        protocol: u8,
+        /// Offset.
+        start: u32,
+        /// How many.
+        len: u32,
+        /// Whether this is a fragment.
+        fragment: bool,
+    },
+}
+
+/// How deep frames may be compared: what even the worst cut capture still shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Depth {
+    /// Payload bytes.
+    pub payload: usize,
+    /// Whether every capture shows TCP's timestamps option.
+    pub timestamps: bool,
+}
+
+impl Default for Depth {
+    fn default() -> Self {
+        Self { payload: Self::MOST, timestamps: true }
+    }
+}
+
+impl Depth {
+    /// More payload would tell no more packets apart: counters and stamps stand in the first bytes.
+    pub const MOST: usize = 32;
+}
+
+impl Fingerprint {
+    /// The fingerprint of the innermost IP packet, or None where none was read far enough.
+    pub fn of(packet: &Packet<'_>, direction: Direction, depth: Depth) -> Option<Self> {
+        let ip = packet.ip()?;
+        let mut hash = FxHasher::default();
+        hash.write_u8(direction as u8);
+        hash.write_u8(ip.protocol);
+        let span = match &packet.transport {
+            Transport::None => return None,
+            Transport::Tcp(tcp) if ip.fragment.is_none() => {
+                return Some(Self::of_tcp(hash, tcp, packet.payload_len, depth));
+            }
+            Transport::LaterFragment => datagram(ip),
+            Transport::Echo { request, id, seq } => {
+                hash.write_u32(u32::from(*id) << 16 | u32::from(*seq));
+                hash.write_u8(u8::from(*request));
+                Self::add_payload(&mut hash, packet, depth);
+                datagram(ip)
+            }
+            _ => {
+                Self::add_payload(&mut hash, packet, depth);
+                datagram(ip)
+            }
+        };
+        hash.write_u32(ip.id.unwrap_or(0));
+        if let Some(fragment) = ip.fragment {
+            hash.write_u32(fragment.offset);
+            hash.write_u32(ip.payload_len);
+        }
+        Some(Self { key: hash.finish(), span })
+    }
+
+    fn of_tcp(mut hash: FxHasher, tcp: &Tcp, payload_len: u32, depth: Depth) -> Self {
+        let flags = tcp.flags & (Tcp::FIN | Tcp::SYN | Tcp::RST | Tcp::PSH | Tcp::ACK);
+        hash.write_u32(tcp.seq);
+        hash.write_u32(if tcp.has(Tcp::ACK) { tcp.ack } else { 0 });
+        hash.write_u32(payload_len);
+        hash.write_u16(flags);
+        if let (true, Some((value, echo))) = (depth.timestamps, tcp.timestamps) {
+            hash.write_u64(u64::from(value) << 32 | u64::from(echo));
+        }
+        let len = payload_len + u32::from(tcp.has(Tcp::SYN)) + u32::from(tcp.has(Tcp::FIN));
+        let span =
+            if len == 0 || tcp.has(Tcp::RST) { Span::Whole } else { Span::Tcp { start: tcp.seq, len } };
+        Self { key: hash.finish(), span }
+    }
+
+    fn add_payload(hash: &mut FxHasher, packet: &Packet<'_>, depth: Depth) {
+        hash.write_u32(packet.payload_len);
+        let shown = packet.payload.len().min(depth.payload);
+        hash.write(&packet.payload[..shown]);
+    }
+}
+
+fn datagram(ip: &Ip) -> Span {
+    Span::Datagram {
+        id: ip.id.unwrap_or(0),
+        protocol: ip.protocol,
+        start: ip.fragment.map_or(0, |fragment| fragment.offset),
+        len: ip.payload_len,
+        fragment: ip.fragment.is_some(),
+    }
+}

@@ -1,0 +1,335 @@
+//! Sightings into counts: takes what was seen at each point of a path, in any order within the matching window,
+//! recognises each packet at every point, and tallies how many passed and how many vanished at each stage. Never
+//! asks why one is missing, and keeps no packet longer than the window.
+//!
+//! A packet is a [`Trail`]: the set of points that saw one [`fingerprint`]. Packets with equal fingerprints are
+//! told apart by order among those in flight. A trail that every point saw is tallied at once and forgotten; the
+//! others wait for the window's end and then go to the [`ledger`], which accounts bytes instead of frames, since
+//! segmentation offload and fragmentation change the frames and not the bytes.
+
+pub mod answers;
+pub mod clocks;
+pub mod fingerprint;
+mod ledger;
+pub mod nat;
+pub mod reassembly;
+pub mod sift;
+pub mod tally;
+
+use std::collections::VecDeque;
+
+use rustc_hash::FxHashMap;
+
+use crate::evidence::Direction;
+use crate::packet::{Nanos, Timestamp};
+use fingerprint::{Fingerprint, Span};
+use ledger::Ledger;
+use nat::{FlowId, Nat};
+use tally::Tally;
+
+/// Points of one path at most: six, and both pods' own interfaces, with room for paths of replayed captures.
+pub const MAX_POSITIONS: usize = 12;
+
+/// How far apart two sightings of one packet may be, and when a packet counts as gone.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// A packet not seen further along within this time is lost. Neighbour resolution holds packets for up to
+    /// three seconds (`net.ipv4.neigh.*.retrans_time_ms` times `mcast_solicit`).
+    pub window: Nanos,
+    /// Sightings may come this much out of order.
+    pub disorder: Nanos,
+    /// Equal fingerprints are matched first in, first out among those not older than this.
+    pub repeat_age: Nanos,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            window: Nanos::from_millis(3_200),
+            disorder: Nanos::from_millis(1_000),
+            repeat_age: Nanos::from_millis(50),
+        }
+    }
+}
+
+/// This packet, at this place on the path, at this time.
+#[derive(Debug, Clone, Copy)]
+pub struct Sighting {
+    /// Which way it goes.
+    pub direction: Direction,
+    /// Where on that direction's path.
+    pub position: u8,
+    /// When, with the node's clock offset taken off.
+    pub time: Timestamp,
+    /// What it is recognised by.
+    pub print: Fingerprint,
+    /// Its addresses and ports as seen there.
+    pub flow: FlowId,
+    /// Time to live: tells a packet that comes by again from a new one.
+    pub ttl: u8,
+    /// IP packet's length.
+    pub ip_len: u32,
+    /// Seen on a way that is not the expected one: index into the tally's list, and not counted as seen.
+    pub astray: Option<u8>,
+}
+
+/// One packet, or several frames' worth of bytes, and the points that saw it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Trail {
+    pub(crate) print: Fingerprint,
+    pub(crate) direction: Direction,
+    /// The earliest sighting.
+    pub(crate) first: Timestamp,
+    /// Bit per position.
+    pub(crate) seen: u16,
+    /// Times after `first` at each position, in ticks.
+    times: [i32; MAX_POSITIONS],
+    pub(crate) flow: FlowId,
+    pub(crate) ip_len: u32,
+    min_ttl: u8,
+    pub(crate) astray: Option<u8>,
+    /// Equal fingerprints were in flight with it: its times may be another's.
+    ambiguous: bool,
+    /// Counts the uses of this slot, so that the queue knows a trail from its slot's next tenant.
+    generation: u32,
+    next: u32,
+}
+
+/// Times are kept in ticks of this many nanoseconds: 32 bits then hold ±8.5 seconds.
+const TICK: i64 = 4;
+const NONE: u32 = u32::MAX;
+
+impl Trail {
+    fn new(sighting: &Sighting) -> Self {
+        let mut trail = Self {
+            print: sighting.print,
+            direction: sighting.direction,
+            first: sighting.time,
+            seen: 0,
+            times: [0; MAX_POSITIONS],
+            flow: sighting.flow,
+            ip_len: sighting.ip_len,
+            min_ttl: u8::MAX,
+            astray: None,
+            ambiguous: false,
+            generation: 0,
+            next: NONE,
+        };
+        trail.note(sighting);
+        trail
+    }
+
+    fn note(&mut self, sighting: &Sighting) {
+        self.min_ttl = self.min_ttl.min(sighting.ttl);
+        if sighting.astray.is_some() {
+            self.astray = sighting.astray;
+            return;
+        }
+        self.seen |= 1 << sighting.position;
+        let ticks = (sighting.time - self.first).0 / TICK;
+        let clamp = i64::from(i32::MIN)..=i64::from(i32::MAX);
+        self.times[usize::from(sighting.position)] =
+            i32::try_from(ticks.clamp(*clamp.start(), *clamp.end())).unwrap_or(i32::MAX);
+    }
+
+    pub(crate) fn saw(&self, position: usize) -> bool {
+        self.seen & (1 << position) != 0
+    }
+
+    /// How long the packet took from one position to another, if both saw it and it was surely the same one.
+    pub(crate) fn took(&self, from: usize, to: usize) -> Option<Nanos> {
+        let known = self.saw(from) && self.saw(to) && !self.ambiguous;
+        known.then(|| Nanos((i64::from(self.times[to]) - i64::from(self.times[from])) * TICK))
+    }
+}
+
+/// Matches sightings and tallies them. Push in any order within [`Settings::disorder`], then [`finish`].
+///
+/// [`finish`]: Correlator::finish
+#[derive(Debug)]
+pub struct Correlator {
+    settings: Settings,
+    /// Fingerprint to the oldest trail in flight that bears it.
+    heads: FxHashMap<u64, u32>,
+    trails: Vec<Trail>,
+    free: Vec<u32>,
+    /// Slots and their generation in the order of the trails' making: the order of expiry.
+    queue: VecDeque<(u32, u32)>,
+    latest: Timestamp,
+    ledger: Ledger,
+    /// Which flows are one under address translation.
+    pub nat: Nat,
+    /// What was counted so far.
+    pub tally: Tally,
+}
+
+impl Correlator {
+    /// A correlator for the paths that `tally` was made for.
+    pub fn new(settings: Settings, nat: Nat, tally: Tally) -> Self {
+        Self {
+            settings,
+            heads: FxHashMap::default(),
+            trails: Vec::new(),
+            free: Vec::new(),
+            queue: VecDeque::new(),
+            latest: Timestamp(i64::MIN),
+            ledger: Ledger::default(),
+            nat,
+            tally,
+        }
+    }
+
+    /// Takes one sighting.
+    pub fn push(&mut self, sighting: &Sighting) {
+        debug_assert!(usize::from(sighting.position) < MAX_POSITIONS, "a position of the path");
+        self.tally.frame(sighting);
+        self.latest = self.latest.max(sighting.time);
+        if let Some(slot) = self.find(sighting) {
+            self.credit(slot, sighting);
+        } else {
+            self.open(sighting);
+        }
+        self.expire();
+    }
+
+    /// Takes the end of all captures: what is still in flight is judged by the edges of the captures.
+    pub fn finish(mut self) -> (Tally, Nat) {
+        while let Some((slot, generation)) = self.queue.pop_front() {
+            self.close(slot, generation);
+        }
+        self.ledger.settle(Timestamp(i64::MAX), &mut self.nat, &mut self.tally);
+        (self.tally, self.nat)
+    }
+
+    /// The oldest trail in flight with this fingerprint that was not yet seen at this position.
+    fn find(&mut self, sighting: &Sighting) -> Option<u32> {
+        let head = *self.heads.get(&sighting.print.key)?;
+        let alone = self.trails[head as usize].next == NONE;
+        let mut slot = head;
+        let mut before = NONE;
+        while slot != NONE {
+            let trail = &self.trails[slot as usize];
+            let next = trail.next;
+            let age = (sighting.time - trail.first).abs();
+            let came_again = trail.saw(usize::from(sighting.position)) && sighting.ttl < trail.min_ttl;
+            if came_again {
+                self.tally.came_again(sighting);
+                return Some(slot);
+            }
+            let missing = sighting.astray.is_some() || !trail.saw(usize::from(sighting.position));
+            if missing && (alone || age <= self.settings.repeat_age) {
+                return Some(slot);
+            }
+            if !alone && age > self.settings.repeat_age && sighting.time > trail.first {
+                self.unlink(sighting.print.key, before, slot);
+            } else {
+                before = slot;
+            }
+            slot = next;
+        }
+        None
+    }
+
+    /// Takes a trail out of its chain: no later sighting is matched with it. It stays in the queue.
+    fn unlink(&mut self, key: u64, before: u32, slot: u32) {
+        let next = std::mem::replace(&mut self.trails[slot as usize].next, NONE);
+        if before != NONE {
+            self.trails[before as usize].next = next;
+        } else if next == NONE {
+            self.heads.remove(&key);
+        } else {
+            self.heads.insert(key, next);
+        }
+    }
+
+    fn credit(&mut self, slot: u32, sighting: &Sighting) {
+        let trail = &mut self.trails[slot as usize];
+        if trail.flow != sighting.flow && sighting.astray.is_none() {
+            let seen_before = trail.seen;
+            self.nat.changed(trail.flow, sighting.flow, sighting.direction, seen_before, sighting.position);
+        }
+        trail.note(sighting);
+        if trail.seen == self.tally.full(trail.direction)
+            && !trail.print.is_fragment()
+            && trail.astray.is_none()
+        {
+            let done = *trail;
+            self.tally.passed(&done);
+            self.drop_trail(slot);
+        }
+    }
+
+    fn open(&mut self, sighting: &Sighting) {
+        let mut trail = Trail::new(sighting);
+        if trail.seen == self.tally.full(trail.direction) {
+            self.tally.passed(&trail);
+            return;
+        }
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.trails.push(trail);
+            u32::try_from(self.trails.len() - 1).expect("fewer than 2^32 packets in flight")
+        });
+        let key = sighting.print.key;
+        if let Some(&head) = self.heads.get(&key) {
+            let mut last = head;
+            while self.trails[last as usize].next != NONE {
+                last = self.trails[last as usize].next;
+            }
+            self.trails[last as usize].ambiguous = true;
+            self.trails[last as usize].next = slot;
+            trail.ambiguous = true;
+        } else {
+            self.heads.insert(key, slot);
+        }
+        trail.generation = self.trails[slot as usize].generation;
+        self.queue.push_back((slot, trail.generation));
+        self.trails[slot as usize] = trail;
+    }
+
+    /// Forgets a trail: out of its chain, and its slot free for another.
+    fn drop_trail(&mut self, slot: u32) {
+        let key = self.trails[slot as usize].print.key;
+        let mut before = NONE;
+        let mut here = self.heads.get(&key).copied().unwrap_or(NONE);
+        while here != NONE && here != slot {
+            before = here;
+            here = self.trails[here as usize].next;
+        }
+        if here == slot {
+            self.unlink(key, before, slot);
+        }
+        let trail = &mut self.trails[slot as usize];
+        trail.generation = trail.generation.wrapping_add(1);
+        self.free.push(slot);
+    }
+
+    fn expire(&mut self) {
+        let horizon = self.latest - self.settings.disorder - self.settings.window;
+        while let Some(&(slot, generation)) = self.queue.front() {
+            let trail = &self.trails[slot as usize];
+            if trail.generation == generation && trail.first > horizon {
+                break;
+            }
+            self.queue.pop_front();
+            self.close(slot, generation);
+        }
+        let settled = horizon - self.settings.window;
+        if self.ledger.due(settled) {
+            self.ledger.settle(settled, &mut self.nat, &mut self.tally);
+        }
+    }
+
+    /// Ends a trail that some point did not see, unless it ended already: the ledger has the last word.
+    fn close(&mut self, slot: u32, generation: u32) {
+        if self.trails[slot as usize].generation == generation {
+            self.ledger.enter(self.trails[slot as usize]);
+            self.drop_trail(slot);
+        }
+    }
+}
+
+impl Fingerprint {
+    fn is_fragment(&self) -> bool {
+        matches!(self.span, Span::Datagram { fragment: true, .. })
+    }
+}

@@ -1,0 +1,126 @@
+//! Flows under address translation: which five-tuples, seen at different points, are one flow. Takes the flows as
+//! they were seen and joins two of them when the same packet bore both; gives every flow one name, and the list of
+//! places where addresses changed. Never says who translated.
+
+use std::collections::BTreeMap;
+
+use rustc_hash::FxHashMap;
+
+use crate::evidence::Direction;
+use crate::packet::Flow;
+
+/// A five-tuple that was seen, oriented from `from` to `to` whichever way the packet went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FlowId(u32);
+
+/// Where a flow's addresses changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AddressChange {
+    /// Which way the packets went.
+    pub direction: Direction,
+    /// The last position that saw them as `before`.
+    pub after_position: u8,
+    /// The position that saw them as `after`.
+    pub position: u8,
+    /// Addresses and ports before, as the packet bore them.
+    pub before: Flow,
+    /// And after.
+    pub after: Flow,
+    /// Packets in which it was seen.
+    pub packets: u64,
+}
+
+/// All flows seen so far.
+#[derive(Debug, Default)]
+pub struct Nat {
+    ids: FxHashMap<Flow, FlowId>,
+    flows: Vec<Flow>,
+    /// Union-find: the flow that stands for this one.
+    stands_for: Vec<FlowId>,
+    changes: BTreeMap<(FlowId, FlowId, bool), (u8, u8, u64)>,
+}
+
+/// Changes kept: a report names a few, and every new client port makes one more.
+const MOST_CHANGES: usize = 4_096;
+
+impl Nat {
+    /// The id of a flow; `flow` is oriented forward.
+    pub fn id(&mut self, flow: Flow) -> FlowId {
+        *self.ids.entry(flow).or_insert_with(|| {
+            let id = FlowId(u32::try_from(self.flows.len()).expect("fewer than 2^32 flows"));
+            self.flows.push(flow);
+            self.stands_for.push(id);
+            id
+        })
+    }
+
+    /// The flow of an id.
+    pub fn flow(&self, id: FlowId) -> Flow {
+        self.flows[id.0 as usize]
+    }
+
+    /// Says that the two are one flow: they were read in one connection-tracking entry, or one packet bore both.
+    pub fn join(&mut self, a: FlowId, b: FlowId) {
+        let (a, b) = (self.name(a), self.name(b));
+        if a != b {
+            self.stands_for[b.0 as usize] = a;
+        }
+    }
+
+    /// One name for all flows that are one.
+    pub fn name(&mut self, mut id: FlowId) -> FlowId {
+        while self.stands_for[id.0 as usize] != id {
+            let above = self.stands_for[id.0 as usize];
+            self.stands_for[id.0 as usize] = self.stands_for[above.0 as usize];
+            id = above;
+        }
+        id
+    }
+
+    /// A packet seen as `known` at the positions of `seen` is seen as `other` at `position`.
+    pub(crate) fn changed(
+        &mut self,
+        known: FlowId,
+        other: FlowId,
+        direction: Direction,
+        seen: u16,
+        position: u8,
+    ) {
+        self.join(known, other);
+        let below = seen & ((1 << position) - 1);
+        // Sightings may come out of order: seen further along first, then `known` is the flow after the change.
+        let (before, after, from, to) = if below == 0 {
+            (other, known, position, u8::try_from(seen.trailing_zeros()).unwrap_or(position))
+        } else {
+            (known, other, u8::try_from(15 - below.leading_zeros()).unwrap_or(position), position)
+        };
+        let key = (before, after, direction == Direction::Forward);
+        if self.changes.len() < MOST_CHANGES || self.changes.contains_key(&key) {
+            let entry = self.changes.entry(key).or_insert((from, to, 0));
+            entry.0 = entry.0.max(from);
+            entry.1 = entry.1.min(to);
+            entry.2 += 1;
+        }
+    }
+
+    /// Where addresses changed, most packets first.
+    pub fn changes(&self) -> Vec<AddressChange> {
+        let mut all: Vec<_> = self
+            .changes
+            .iter()
+            .map(|(&(before, after, forward), &(after_position, position, packets))| {
+                let orient = |flow: Flow| if forward { flow } else { flow.reversed() };
+                AddressChange {
+                    direction: if forward { Direction::Forward } else { Direction::Reply },
+                    after_position,
+                    position,
+                    before: orient(self.flow(before)),
+                    after: orient(self.flow(after)),
+                    packets,
+                }
+            })
+            .collect();
+        all.sort_by_key(|change| std::cmp::Reverse(change.packets));
+        all
+    }
+}

@@ -1,0 +1,247 @@
+//! Whose packet it is: takes a packet seen at a point and says whether it belongs to the two ends, which way it
+//! goes, where on the path it was seen, and whether it is on a way that it should not take. Notes ARP and ICMP
+//! errors about the two ends beside. Judges nothing but membership.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::evidence::{Case, Direction, PointId, Role};
+use crate::packet::{Flow, Ip, Network, Packet, Transport};
+
+/// Knows the two ends and the paths between them.
+#[derive(Debug)]
+pub struct Sift {
+    from: End,
+    to: End,
+    protocol: Option<u8>,
+    port: Option<u16>,
+    points: Vec<Place>,
+    /// Ways that packets took although they should not, in the order of their first sighting.
+    pub astray: Vec<Astray>,
+    /// ICMP errors that quote the traffic, with how many were seen at the point that saw most.
+    pub errors: BTreeMap<ErrorNote, BTreeMap<PointId, u64>>,
+    /// ARP requests and replies: by point and the address asked for.
+    pub arps: BTreeMap<(PointId, std::net::Ipv4Addr), ArpNote>,
+}
+
+/// What a packet at a point is to the trace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sifted {
+    /// Which way it goes.
+    pub direction: Direction,
+    /// Where on that direction's path.
+    pub position: u8,
+    /// Its five-tuple, oriented forward.
+    pub flow: Flow,
+    /// Index into [`Sift::astray`].
+    pub astray: Option<u8>,
+}
+
+/// A way that is not the expected one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Astray {
+    /// On a NIC without the encapsulation that it should have.
+    Unencapsulated {
+        /// Where.
+        point: PointId,
+        /// Which way it went.
+        direction: Direction,
+    },
+    /// Encapsulated to an address that is not the destination's node.
+    To {
+        /// Where.
+        point: PointId,
+        /// Which way it went.
+        direction: Direction,
+        /// The outer destination.
+        address: IpAddr,
+    },
+}
+
+/// An ICMP error about the traffic.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ErrorNote {
+    /// Who sent it.
+    pub by: IpAddr,
+    /// Type and code.
+    pub kind: (u8, u8),
+    /// Whether it is `ICMPv6`.
+    pub v6: bool,
+    /// The next hop's MTU, if it says one.
+    pub mtu: Option<u32>,
+    /// Whether it is about packets from `from` to `to`; None when it quotes the outer packet of a tunnel.
+    pub forward: Option<bool>,
+}
+
+/// ARP about one address at one point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ArpNote {
+    /// Requests.
+    pub requests: u64,
+    /// Replies.
+    pub replies: u64,
+}
+
+#[derive(Debug)]
+struct End {
+    address: IpAddr,
+    aliases: Vec<IpAddr>,
+    /// Underlay addresses of its node; empty when they are not known.
+    node: Vec<IpAddr>,
+}
+
+#[derive(Debug)]
+struct Place {
+    role: Role,
+    /// On the forward and the reply path.
+    positions: [Option<u8>; 2],
+    /// Whether packets here should be encapsulated.
+    encapsulated: bool,
+}
+
+/// Distinct notes kept of each kind: garbage must not fill the memory.
+const MOST_NOTES: usize = 256;
+
+impl Sift {
+    /// For the ends and paths of a case.
+    pub fn new(case: &Case) -> Self {
+        let node = |name: &Option<String>| {
+            let facts = case.nodes.iter().find(|node| node.on_path && Some(&node.name) == name.as_ref());
+            facts.map(|node| node.addresses.clone()).unwrap_or_default()
+        };
+        let position = |direction, id| {
+            let path = case.paths.iter().find(|path| path.direction == direction)?;
+            path.points.iter().position(|point| *point == id).and_then(|at| u8::try_from(at).ok())
+        };
+        let encapsulated = case.paths.iter().any(|path| path.encapsulated);
+        let points = case.points.iter().enumerate().map(|(index, point)| {
+            let id = PointId(u8::try_from(index).unwrap_or(u8::MAX));
+            Place {
+                role: point.role,
+                positions: [position(Direction::Forward, id), position(Direction::Reply, id)],
+                encapsulated: encapsulated && point.role == Role::Nic,
+            }
+        });
+        Self {
+            from: End {
+                address: case.from.address,
+                aliases: case.aliases.from.clone(),
+                node: node(&case.from.node),
+            },
+            to: End { address: case.to.address, aliases: case.aliases.to.clone(), node: node(&case.to.node) },
+            protocol: case.only.protocol,
+            port: case.only.port,
+            points: points.collect(),
+            astray: Vec::new(),
+            errors: BTreeMap::new(),
+            arps: BTreeMap::new(),
+        }
+    }
+
+    /// What this packet is to the trace; None when it is not of the two ends or not on the path.
+    pub fn sift(&mut self, point: PointId, packet: &Packet<'_>) -> Option<Sifted> {
+        self.note(point, packet);
+        let flow = packet.flow()?;
+        let direction = self.direction(&flow)?;
+        if !self.wanted(packet, &flow) {
+            return None;
+        }
+        let place = &self.points[point.index()];
+        let position = place.positions[direction as usize]?;
+        if place.role != Role::Nic && !packet.tunnels.is_empty() {
+            return None;
+        }
+        let astray = self.astray(point, direction, packet);
+        let flow = if direction == Direction::Forward { flow } else { flow.reversed() };
+        Some(Sifted { direction, position, flow, astray })
+    }
+
+    /// Which way a flow goes between the two ends, under any of their addresses.
+    fn direction(&self, flow: &Flow) -> Option<Direction> {
+        let (from, to) = (&self.from, &self.to);
+        let forward =
+            (flow.src == from.address && to.is(flow.dst)) || (flow.dst == to.address && from.is(flow.src));
+        let reply =
+            (flow.dst == from.address && to.is(flow.src)) || (flow.src == to.address && from.is(flow.dst));
+        match (forward, reply) {
+            (true, _) => Some(Direction::Forward),
+            (false, true) => Some(Direction::Reply),
+            (false, false) => None,
+        }
+    }
+
+    /// Whether the traffic asked for includes this packet. Later fragments have no ports and pass.
+    fn wanted(&self, packet: &Packet<'_>, flow: &Flow) -> bool {
+        let same = |wanted: u8| flow.protocol == wanted || (wanted == 1 && flow.protocol == 58);
+        let is_port = |port: u16| match packet.transport {
+            Transport::LaterFragment => true,
+            _ => packet.ports().is_some_and(|(src, dst)| src == port || dst == port),
+        };
+        self.protocol.is_none_or(same) && self.port.is_none_or(is_port)
+    }
+
+    fn astray(&mut self, point: PointId, direction: Direction, packet: &Packet<'_>) -> Option<u8> {
+        if !self.points[point.index()].encapsulated {
+            return None;
+        }
+        let way = match packet.tunnels.first() {
+            None => Astray::Unencapsulated { point, direction },
+            Some(tunnel) => {
+                let towards = if direction == Direction::Forward { &self.to.node } else { &self.from.node };
+                if towards.is_empty() || towards.contains(&tunnel.outer.dst) {
+                    return None;
+                }
+                Astray::To { point, direction, address: tunnel.outer.dst }
+            }
+        };
+        let index = self.astray.iter().position(|known| *known == way).or_else(|| {
+            (self.astray.len() < MOST_NOTES).then(|| {
+                self.astray.push(way);
+                self.astray.len() - 1
+            })
+        });
+        u8::try_from(index.unwrap_or(0)).ok()
+    }
+
+    fn note(&mut self, point: PointId, packet: &Packet<'_>) {
+        if let Network::Arp(arp) = &packet.network {
+            let about = if arp.operation == 2 { arp.sender } else { arp.target };
+            if self.arps.len() < MOST_NOTES || self.arps.contains_key(&(point, about)) {
+                let note = self.arps.entry((point, about)).or_default();
+                note.requests += u64::from(arp.operation == 1);
+                note.replies += u64::from(arp.operation == 2);
+            }
+        }
+        let (Some(ip), Transport::IcmpError(error)) = (packet.ip(), &packet.transport) else { return };
+        let Some(forward) = error.quoted.as_ref().and_then(|quoted| self.about(&quoted.ip)) else { return };
+        let note = ErrorNote {
+            by: ip.src,
+            kind: (error.kind, error.code),
+            v6: ip.src.is_ipv6(),
+            mtu: error.mtu,
+            forward,
+        };
+        if self.errors.len() < MOST_NOTES || self.errors.contains_key(&note) {
+            *self.errors.entry(note).or_default().entry(point).or_default() += 1;
+        }
+    }
+
+    /// Which way a quoted packet went: between the ends, or (None inside) between their nodes.
+    fn about(&self, quoted: &Ip) -> Option<Option<bool>> {
+        let flow =
+            Flow { src: quoted.src, dst: quoted.dst, protocol: quoted.protocol, src_port: 0, dst_port: 0 };
+        if let Some(direction) = self.direction(&flow) {
+            return Some(Some(direction == Direction::Forward));
+        }
+        let (from, to) = (&self.from.node, &self.to.node);
+        let between = (from.contains(&quoted.src) && to.contains(&quoted.dst))
+            || (to.contains(&quoted.src) && from.contains(&quoted.dst));
+        between.then_some(None)
+    }
+}
+
+impl End {
+    fn is(&self, address: IpAddr) -> bool {
+        self.address == address || self.aliases.contains(&address)
+    }
+}

@@ -1,0 +1,251 @@
+//! What an analysis found, as plain data for a report: counts with their points, the verdict, and why. Every number
+//! here was counted from sightings or read from a node's counters.
+
+use std::net::IpAddr;
+
+use crate::evidence::{Case, Direction, PointId, StageKind};
+use crate::packet::{Flow, Nanos, Timestamp};
+
+/// All that is reported.
+#[derive(Debug, Clone)]
+pub struct Findings {
+    /// The facts that it is about.
+    pub case: Case,
+    /// Frames of the traced traffic at each point of the case.
+    pub frames: Vec<u64>,
+    /// Forward, then reply.
+    pub routes: Vec<Route>,
+    /// The answer.
+    pub verdict: Verdict,
+    /// Why, the likeliest first.
+    pub causes: Vec<Cause>,
+    /// Where addresses changed.
+    pub translations: Vec<Translation>,
+    /// ICMP errors about the traffic, most first.
+    pub errors: Vec<ErrorSeen>,
+    /// The offset of the destination's node's clock, estimated from packets or measured.
+    pub clock: Option<Clock>,
+    /// What could not be read or counted, and why.
+    pub warnings: Vec<String>,
+}
+
+/// One direction.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// Which.
+    pub direction: Direction,
+    /// The points that were judged, in order.
+    pub path: Vec<PointId>,
+    /// Packets that entered the path.
+    pub sent: u64,
+    /// Packets that left it at its end.
+    pub delivered: u64,
+    /// Between the points of `path`.
+    pub stages: Vec<StageCount>,
+    /// Packets too near to an edge of a capture to be judged.
+    pub unjudged: u64,
+    /// Packets that were lost unless the captures lost them, which cannot be told.
+    pub doubtful: u64,
+    /// Packets that passed one point several times with a falling TTL.
+    pub looped: u64,
+    /// Requests that reached the end of the path unanswered.
+    pub unanswered: Option<Unanswered>,
+}
+
+/// One stage of a route.
+#[derive(Debug, Clone)]
+pub struct StageCount {
+    /// The last point that saw the packets.
+    pub from: PointId,
+    /// The first that did not.
+    pub to: PointId,
+    /// What lies between.
+    pub kind: StageKind,
+    /// Packets seen at `from`, or further along.
+    pub entered: u64,
+    /// Packets that never came to `to`.
+    pub lost: u64,
+    /// Where lost packets were seen instead, with their number.
+    pub astray: Vec<(Elsewhere, u64)>,
+    /// Shortest and longest of those lost.
+    pub lost_len: Option<(u32, u32)>,
+    /// First and last time one was lost.
+    pub lost_time: Option<(Timestamp, Timestamp)>,
+    /// Some of those lost.
+    pub examples: Vec<LostPacket>,
+    /// Median and 99th percentile of the time between the two points.
+    pub latency: Option<(Nanos, Nanos)>,
+    /// How wrong the latency may be, when the points are on two nodes.
+    pub clock_error: Option<Nanos>,
+}
+
+/// A way that packets took and should not have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Elsewhere {
+    /// Out of this NIC without encapsulation.
+    Unencapsulated(PointId),
+    /// Encapsulated at this NIC to another address than the destination's node, called by name if it is known.
+    To(PointId, IpAddr, Option<String>),
+}
+
+/// A packet that vanished.
+#[derive(Debug, Clone)]
+pub struct LostPacket {
+    /// When it was first seen, by the clock of `from`'s node.
+    pub time: Timestamp,
+    /// Addresses and ports, as it bore them.
+    pub flow: Flow,
+    /// IP length.
+    pub ip_len: u32,
+}
+
+/// Requests that reached the end of the path and were not answered.
+#[derive(Debug, Clone)]
+pub struct Unanswered {
+    /// The end of the path.
+    pub at: PointId,
+    /// What lies behind it.
+    pub kind: StageKind,
+    /// Requests that came there.
+    pub arrived: u64,
+    /// Refused: a TCP reset or an ICMP error from the end itself.
+    pub refused: u64,
+    /// No answer at all.
+    pub silent: u64,
+    /// Some of them.
+    pub examples: Vec<Flow>,
+}
+
+impl Unanswered {
+    /// Refused or not answered.
+    pub fn lost(&self) -> u64 {
+        self.refused + self.silent
+    }
+}
+
+/// The answer.
+#[derive(Debug, Clone)]
+pub struct Verdict {
+    /// What became of the traffic.
+    pub outcome: Outcome,
+    /// Which direction it is about.
+    pub direction: Direction,
+    /// Where packets vanish.
+    pub place: Option<Place>,
+    /// Packets sent in that direction.
+    pub sent: u64,
+    /// Packets that vanished at that place.
+    pub lost: u64,
+    /// How sure it is.
+    pub confidence: Confidence,
+    /// What makes it less sure, or cannot be told, in words.
+    pub doubts: Vec<String>,
+}
+
+/// Where packets vanish.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The last point that saw them.
+    pub from: PointId,
+    /// The first that did not; None for the end itself.
+    pub to: Option<PointId>,
+    /// What lies between.
+    pub kind: StageKind,
+}
+
+/// What became of the traffic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// All of it arrived.
+    Delivered,
+    /// Packets vanished.
+    Dropped,
+    /// Packets went another way.
+    Diverted,
+    /// Nothing was seen.
+    NoTraffic,
+    /// The captures cannot tell.
+    Inconclusive,
+}
+
+/// How sure a statement is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Confidence {
+    /// Evidence that fits, among other explanations.
+    Possible,
+    /// Two kinds of evidence agree.
+    Likely,
+    /// Nothing else explains what was seen.
+    Confirmed,
+}
+
+/// Why packets vanish.
+#[derive(Debug, Clone)]
+pub struct Cause {
+    /// The `kind` of the report contract.
+    pub kind: &'static str,
+    /// Node.
+    pub node: String,
+    /// How sure it is.
+    pub confidence: Confidence,
+    /// One line for a person.
+    pub summary: String,
+    /// One line: what to do next.
+    pub remedy: String,
+    /// What it rests on.
+    pub evidence: Vec<Proof>,
+}
+
+/// One piece of evidence.
+#[derive(Debug, Clone)]
+pub struct Proof {
+    /// `iptables`, `capture`, …
+    pub source: &'static str,
+    /// What was read.
+    pub detail: String,
+}
+
+/// A place where addresses change.
+#[derive(Debug, Clone)]
+pub struct Translation {
+    /// Which way the packets went.
+    pub direction: Direction,
+    /// Between this point
+    pub from: PointId,
+    /// and this.
+    pub to: PointId,
+    /// Addresses and ports before.
+    pub before: Flow,
+    /// And after.
+    pub after: Flow,
+    /// Packets that it was seen on.
+    pub packets: u64,
+}
+
+/// An ICMP error that was seen.
+#[derive(Debug, Clone)]
+pub struct ErrorSeen {
+    /// Who sent it.
+    pub by: IpAddr,
+    /// In words, with type and code.
+    pub what: String,
+    /// About which direction; None when it quotes the tunnel's outer packet.
+    pub about: Option<Direction>,
+    /// Where.
+    pub at: PointId,
+    /// How many.
+    pub count: u64,
+}
+
+/// Two clocks.
+#[derive(Debug, Clone)]
+pub struct Clock {
+    /// The node whose clock it is.
+    pub node: String,
+    /// Against the source's node's clock.
+    pub offset: Nanos,
+    /// At most this wrong.
+    pub error: Option<Nanos>,
+    /// In words: from how many packets, or from the agents' pipes.
+    pub source: String,
+}

@@ -1,0 +1,327 @@
+//! The cluster's objects as a trace needs them. Takes what `kubectl get … -o yaml` (or `-o json`) prints: one List,
+//! several documents, or outputs appended to each other; gives typed objects and a warning for each that is not
+//! what it should be. Keeps only the fields named here, so that no secret comes along. Judges nothing.
+
+mod decode;
+mod split;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// What was read of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Cluster {
+    /// Kinds that the text held at all: a kind that is missing was not asked for.
+    pub kinds: Vec<String>,
+    /// Nodes.
+    pub nodes: Vec<Node>,
+    /// Pods.
+    pub pods: Vec<Pod>,
+    /// Services.
+    pub services: Vec<Service>,
+    /// `EndpointSlices`.
+    pub slices: Vec<EndpointSlice>,
+    /// Network policies of Kubernetes and Calico, by name.
+    pub policies: Vec<Policy>,
+    /// Calico's IP pools.
+    pub pools: Vec<IpPool>,
+    /// Calico's `FelixConfigurations`, by name.
+    pub felix: BTreeMap<String, Felix>,
+}
+
+/// A Kubernetes Node.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Node {
+    /// Name.
+    pub name: String,
+    /// `status.addresses` of type `InternalIP`.
+    pub addresses: Vec<IpAddr>,
+    /// Annotation `projectcalico.org/IPv4Address`: address and prefix.
+    pub ipv4: Option<IpNet>,
+    /// Annotation `projectcalico.org/IPv6Address`.
+    pub ipv6: Option<IpNet>,
+    /// Tunnel addresses: annotations `IPv4VXLANTunnelAddr`, `IPv6VXLANTunnelAddr`, `IPv4IPIPTunnelAddr`.
+    pub tunnels: Vec<IpAddr>,
+    /// Annotation `VXLANTunnelMACAddr`, normally absent.
+    pub vtep_mac: Option<String>,
+    /// Annotation `VXLANTunnelMACAddrV6`.
+    pub vtep_mac_v6: Option<String>,
+}
+
+/// A Pod.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Pod {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// `spec.nodeName`.
+    pub node: Option<String>,
+    /// `spec.hostNetwork`.
+    pub host_network: bool,
+    /// `status.podIPs`, else `status.podIP`, else the annotation `cni.projectcalico.org/podIPs`.
+    pub addresses: Vec<IpAddr>,
+    /// `status.phase`.
+    pub phase: Option<String>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A Service.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Service {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// `spec.clusterIPs`, without "None".
+    pub addresses: Vec<IpAddr>,
+    /// `spec.ports`.
+    pub ports: Vec<ServicePort>,
+}
+
+/// A port of a Service.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ServicePort {
+    /// Name.
+    pub name: Option<String>,
+    /// `TCP`, `UDP`, `SCTP`.
+    pub protocol: String,
+    /// Port.
+    pub port: u16,
+}
+
+/// An `EndpointSlice`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct EndpointSlice {
+    /// Namespace.
+    pub namespace: String,
+    /// The Service it belongs to: label `kubernetes.io/service-name`.
+    pub service: Option<String>,
+    /// Endpoints: address and whether it is ready.
+    pub endpoints: Vec<(IpAddr, bool)>,
+    /// Ports by name.
+    pub ports: Vec<(Option<String>, u16)>,
+}
+
+/// A policy's name.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Policy {
+    /// `KubernetesNetworkPolicy`, `NetworkPolicy` (Calico's), `GlobalNetworkPolicy`.
+    pub kind: String,
+    /// Namespace; None for global ones.
+    pub namespace: Option<String>,
+    /// Name.
+    pub name: String,
+}
+
+/// A Calico `IPPool`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IpPool {
+    /// Name.
+    pub name: String,
+    /// Addresses.
+    pub cidr: IpNet,
+    /// `spec.vxlanMode`.
+    pub vxlan: Encapsulation,
+    /// `spec.ipipMode`.
+    pub ipip: Encapsulation,
+}
+
+/// When packets are encapsulated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Encapsulation {
+    /// Never.
+    #[default]
+    Never,
+    /// Always.
+    Always,
+    /// Between nodes that are not in one subnet.
+    CrossSubnet,
+}
+
+/// Of a Calico `FelixConfiguration`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Felix {
+    /// `spec.vxlanPort`.
+    pub vxlan_port: Option<u16>,
+    /// `spec.vxlanVNI`.
+    pub vxlan_vni: Option<u32>,
+    /// `spec.bpfEnabled`.
+    pub bpf: bool,
+    /// `spec.wireguardEnabled`.
+    pub wireguard: bool,
+}
+
+/// The text is not what kubectl prints.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// Neither YAML nor JSON.
+    #[error(
+        "object {number} of the text is not valid {form}: {why}; the file should be what `kubectl get … -o yaml` prints"
+    )]
+    Syntax {
+        /// Which document, from 1.
+        number: usize,
+        /// YAML or JSON.
+        form: &'static str,
+        /// What the parser said.
+        why: String,
+    },
+    /// No object at all.
+    #[error(
+        "the text holds no Kubernetes object; make it with `kubectl get nodes,pods,services,endpointslices -A -o yaml`"
+    )]
+    Empty,
+}
+
+impl Cluster {
+    /// Reads kubectl's output. The second part says what was left out of it and why.
+    ///
+    /// # Errors
+    ///
+    /// When the text is no YAML or JSON, or holds no object.
+    pub fn parse(text: &str) -> Result<(Self, Vec<String>), ClusterError> {
+        let mut cluster = Self::default();
+        let mut warnings = Vec::new();
+        for object in split::objects(text)? {
+            decode::take(&mut cluster, &object, &mut warnings);
+        }
+        if cluster.kinds.is_empty() {
+            return Err(ClusterError::Empty);
+        }
+        Ok((cluster, warnings))
+    }
+
+    /// For a saved case: exactly what was read.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("maps with text keys")
+    }
+
+    /// From a saved case.
+    ///
+    /// # Errors
+    ///
+    /// When it is not what [`Cluster::to_json`] made.
+    pub fn from_json(text: &str) -> Result<Self, serde_json::Error> {
+        serde_json::from_str(text)
+    }
+
+    /// A node by name.
+    pub fn node(&self, name: &str) -> Option<&Node> {
+        self.nodes.iter().find(|node| node.name == name)
+    }
+
+    /// A pod by namespace and name.
+    pub fn pod(&self, namespace: &str, name: &str) -> Option<&Pod> {
+        self.pods.iter().find(|pod| pod.namespace == namespace && pod.name == name)
+    }
+
+    /// The running pod that has an address of its own.
+    pub fn pod_of(&self, address: IpAddr) -> Option<&Pod> {
+        self.pods.iter().find(|pod| !pod.host_network && !pod.is_over() && pod.addresses.contains(&address))
+    }
+
+    /// The node that has an address, on the underlay or of a tunnel.
+    pub fn node_of(&self, address: IpAddr) -> Option<&Node> {
+        self.nodes.iter().find(|node| node.underlay().contains(&address) || node.tunnels.contains(&address))
+    }
+}
+
+impl Node {
+    /// Its addresses on the underlay.
+    pub fn underlay(&self) -> Vec<IpAddr> {
+        let mut all = self.addresses.clone();
+        all.extend([self.ipv4, self.ipv6].into_iter().flatten().map(|net| net.addr()));
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+}
+
+impl Pod {
+    /// Whether it has ended: its address may be somebody else's.
+    pub fn is_over(&self) -> bool {
+        matches!(self.phase.as_deref(), Some("Succeeded" | "Failed"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const APPENDED: &str = "\
+apiVersion: v1
+items:
+- apiVersion: v1
+  kind: Node
+  metadata:
+    name: worker-1
+    annotations:
+      projectcalico.org/IPv4Address: 192.168.50.11/24
+      projectcalico.org/IPv4VXLANTunnelAddr: 10.244.1.0
+  status:
+    addresses:
+    - {type: InternalIP, address: 192.168.50.11}
+    - {type: Hostname, address: worker-1}
+- apiVersion: v1
+  kind: Pod
+  metadata: {name: client, namespace: default, labels: {app: a}}
+  spec: {nodeName: worker-1}
+  status: {phase: Running, podIPs: [{ip: 10.244.1.2}, {ip: 'fd00::2'}]}
+- apiVersion: v1
+  kind: Pod
+  metadata: {name: [not, a, name]}
+kind: List
+apiVersion: v1
+items:
+- apiVersion: crd.projectcalico.org/v1
+  kind: IPPool
+  metadata: {name: p}
+  spec: {cidr: 10.244.0.0/16, vxlanMode: CrossSubnet}
+kind: List
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: deny, namespace: shop}
+";
+
+    #[test]
+    fn reads_appended_lists_and_documents() {
+        let (cluster, warnings) = Cluster::parse(APPENDED).unwrap();
+        assert_eq!(cluster.nodes[0].underlay(), ["192.168.50.11".parse::<IpAddr>().unwrap()]);
+        assert_eq!(cluster.nodes[0].tunnels, ["10.244.1.0".parse::<IpAddr>().unwrap()]);
+        assert_eq!(cluster.pods[0].addresses.len(), 2);
+        assert_eq!(cluster.pools[0].vxlan, Encapsulation::CrossSubnet);
+        assert_eq!(cluster.policies[0].kind, "KubernetesNetworkPolicy");
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].contains("Pod"), "{warnings:?}");
+        assert_eq!(Cluster::from_json(&cluster.to_json()).unwrap(), cluster);
+    }
+
+    #[test]
+    fn reads_json_after_json() {
+        let one = r#"{"apiVersion":"v1","kind":"List","items":[{"apiVersion":"v1","kind":"Service",
+            "metadata":{"name":"s","namespace":"d"},"spec":{"clusterIPs":["10.96.0.10"],"ports":[{"port":80}]}}]}"#;
+        let (cluster, warnings) = Cluster::parse(&format!("{one}\n{one}")).unwrap();
+        assert_eq!((cluster.services.len(), warnings.len()), (2, 0));
+        assert_eq!(cluster.services[0].ports[0].protocol, "TCP");
+    }
+
+    #[test]
+    fn says_what_is_no_cluster() {
+        assert!(matches!(Cluster::parse(""), Err(ClusterError::Empty)));
+        assert!(matches!(Cluster::parse("a: [b"), Err(ClusterError::Syntax { number: 1, .. })));
+        assert!(matches!(Cluster::parse("{\"a\":"), Err(ClusterError::Syntax { form: "JSON", .. })));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_panics(text in "\\PC*") {
+            let _whatever = Cluster::parse(&text);
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! What an endpoint's name means: a pod, an address, a Service or a node of the cluster.
+
+use std::net::IpAddr;
+
+use sha1::{Digest, Sha1};
+
+use super::PlanOptions;
+use crate::evidence::cluster::{Cluster, Node, Pod};
+
+/// One end, before an address family was chosen.
+#[derive(Debug, Clone)]
+pub(super) struct End {
+    pub(super) name: String,
+    pub(super) addresses: Vec<IpAddr>,
+    pub(super) node: Option<String>,
+    pub(super) kind: Kind,
+    /// Addresses of the Service that it was named by.
+    pub(super) service: Vec<IpAddr>,
+}
+
+/// What stands at the end of a path.
+#[derive(Debug, Clone)]
+pub(super) enum Kind {
+    /// A pod behind a veth of this name.
+    Pod { veth: String },
+    /// The node itself, or a pod on its network.
+    Host,
+    /// Somebody outside the cluster.
+    Outside,
+}
+
+/// Why a trace cannot be planned.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// No such object.
+    #[error("there is no {what} in the cluster{}", did_you_mean(.nearest))]
+    Missing {
+        /// What was looked for.
+        what: String,
+        /// Names like it.
+        nearest: Vec<String>,
+    },
+    /// A pod without an address.
+    #[error(
+        "pod {pod} has no address yet (phase {phase}): it cannot be traced before it runs; see `kubectl describe pod`"
+    )]
+    NoAddress {
+        /// Which.
+        pod: String,
+        /// Its phase.
+        phase: String,
+    },
+    /// A pod without a node.
+    #[error("pod {0} is not scheduled on a node; see `kubectl describe pod`")]
+    NotScheduled(String),
+    /// A Service without an endpoint.
+    #[error(
+        "Service {0} has no ready endpoint: its traffic is rejected on every node; see `kubectl get endpointslices`"
+    )]
+    NoEndpoint(String),
+    /// No common family.
+    #[error("{from} and {to} have no {family} address in common")]
+    NoFamily {
+        /// One end.
+        from: String,
+        /// The other.
+        to: String,
+        /// What was wanted.
+        family: &'static str,
+    },
+}
+
+fn did_you_mean(names: &[String]) -> String {
+    if names.is_empty() { String::new() } else { format!("; did you mean {}?", names.join(" or ")) }
+}
+
+impl End {
+    pub(super) fn find(
+        cluster: &Cluster,
+        typed: &str,
+        options: &PlanOptions,
+        warnings: &mut Vec<String>,
+    ) -> Result<Self, PlanError> {
+        if let Ok(address) = typed.parse::<IpAddr>() {
+            return Ok(Self::by_address(cluster, address));
+        }
+        match typed.split_once('/') {
+            Some(("node", name)) => Self::by_node(cluster, name),
+            Some(("svc" | "service", rest)) => Self::by_service(cluster, rest, options, warnings),
+            Some((namespace, name)) => Self::by_pod(cluster, namespace, name),
+            None => Self::by_pod(cluster, &options.namespace, typed),
+        }
+    }
+
+    /// The node that the end lives on.
+    pub(super) fn node<'c>(&self, cluster: &'c Cluster) -> Option<&'c Node> {
+        cluster.node(self.node.as_ref()?)
+    }
+
+    /// An address of each end, of one family.
+    pub(super) fn addresses(
+        from: &Self,
+        to: &Self,
+        family: Option<u8>,
+    ) -> Result<(IpAddr, IpAddr), PlanError> {
+        let of = |end: &Self, v4: bool| end.addresses.iter().copied().find(|address| address.is_ipv4() == v4);
+        let wanted: &[bool] = match family {
+            Some(4) => &[true],
+            Some(6) => &[false],
+            _ => &[true, false],
+        };
+        let found = wanted.iter().find_map(|v4| Some((of(from, *v4)?, of(to, *v4)?)));
+        found.ok_or_else(|| PlanError::NoFamily {
+            from: from.name.clone(),
+            to: to.name.clone(),
+            family: match family {
+                Some(4) => "IPv4",
+                Some(6) => "IPv6",
+                _ => "IP",
+            },
+        })
+    }
+
+    fn of_pod(pod: &Pod) -> Result<Self, PlanError> {
+        let name = format!("{}/{}", pod.namespace, pod.name);
+        if pod.addresses.is_empty() {
+            let phase = pod.phase.clone().unwrap_or_else(|| "unknown".to_owned());
+            return Err(PlanError::NoAddress { pod: name, phase });
+        }
+        let node = pod.node.clone().ok_or_else(|| PlanError::NotScheduled(name.clone()))?;
+        let kind =
+            if pod.host_network { Kind::Host } else { Kind::Pod { veth: veth(&pod.namespace, &pod.name) } };
+        Ok(Self { name, addresses: pod.addresses.clone(), node: Some(node), kind, service: Vec::new() })
+    }
+
+    fn by_pod(cluster: &Cluster, namespace: &str, name: &str) -> Result<Self, PlanError> {
+        let pod = cluster.pod(namespace, name).ok_or_else(|| {
+            let all = cluster.pods.iter().map(|pod| format!("{}/{}", pod.namespace, pod.name));
+            let wanted = format!("{namespace}/{name}");
+            PlanError::Missing { nearest: like(&wanted, all), what: format!("pod {wanted}") }
+        })?;
+        Self::of_pod(pod)
+    }
+
+    fn by_address(cluster: &Cluster, address: IpAddr) -> Self {
+        if let Some(end) = cluster.pod_of(address).and_then(|pod| Self::of_pod(pod).ok()) {
+            return Self { addresses: vec![address], ..end };
+        }
+        let node = cluster.node_of(address).map(|node| node.name.clone());
+        let kind = if node.is_some() { Kind::Host } else { Kind::Outside };
+        Self { name: address.to_string(), addresses: vec![address], node, kind, service: Vec::new() }
+    }
+
+    fn by_node(cluster: &Cluster, name: &str) -> Result<Self, PlanError> {
+        let node = cluster.node(name).ok_or_else(|| {
+            let all = cluster.nodes.iter().map(|node| node.name.clone());
+            PlanError::Missing { nearest: like(name, all), what: format!("node {name}") }
+        })?;
+        Ok(Self {
+            name: format!("node/{name}"),
+            addresses: node.underlay(),
+            node: Some(name.to_owned()),
+            kind: Kind::Host,
+            service: Vec::new(),
+        })
+    }
+
+    fn by_service(
+        cluster: &Cluster,
+        typed: &str,
+        options: &PlanOptions,
+        warnings: &mut Vec<String>,
+    ) -> Result<Self, PlanError> {
+        let path = typed.split_once(':').map_or(typed, |(path, _)| path);
+        let (namespace, name) = path.split_once('/').unwrap_or((&options.namespace, path));
+        let wanted = format!("{namespace}/{name}");
+        let service = cluster.services.iter().find(|s| s.namespace == namespace && s.name == name);
+        let service = service.ok_or_else(|| {
+            let all = cluster.services.iter().map(|s| format!("{}/{}", s.namespace, s.name));
+            PlanError::Missing { nearest: like(&wanted, all), what: format!("Service {wanted}") }
+        })?;
+        let slices =
+            cluster.slices.iter().filter(|s| s.namespace == namespace && s.service.as_deref() == Some(name));
+        let ready = slices.flat_map(|slice| &slice.endpoints).find(|(_, ready)| *ready);
+        let (address, _) = ready.ok_or_else(|| PlanError::NoEndpoint(wanted.clone()))?;
+        let end = Self::by_address(cluster, *address);
+        warnings.push(format!("Service {wanted} is traced to its endpoint {} ({address})", end.name));
+        let pod = cluster.pod_of(*address).map(|pod| pod.addresses.clone());
+        Ok(Self {
+            service: service.addresses.clone(),
+            addresses: pod.unwrap_or_else(|| vec![*address]),
+            ..end
+        })
+    }
+}
+
+/// The host's side of a pod's veth: `cali` and the first 11 digits of SHA-1 of `namespace.pod`
+/// (libcalico-go/lib/backend/k8s/conversion/workload_endpoint_default.go).
+fn veth(namespace: &str, pod: &str) -> String {
+    let digest = Sha1::digest(format!("{namespace}.{pod}"));
+    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("cali{}", &hex[..11])
+}
+
+/// Up to three names that differ least from the one typed.
+fn like(typed: &str, names: impl Iterator<Item = String>) -> Vec<String> {
+    let mut near: Vec<(usize, String)> = names
+        .map(|name| (distance(typed, &name), name))
+        .filter(|(distance, _)| *distance <= typed.len() / 3 + 1)
+        .collect();
+    near.sort();
+    near.into_iter().take(3).map(|(_, name)| name).collect()
+}
+
+/// Letters to add, take away or change (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, left) in a.chars().enumerate() {
+        let mut corner = std::mem::replace(&mut row[0], i + 1);
+        for (j, right) in b.iter().enumerate() {
+            let cost = corner + usize::from(left != *right);
+            corner = row[j + 1];
+            row[j + 1] = cost.min(row[j] + 1).min(row[j + 1] + 1);
+        }
+    }
+    row[b.len()]
+}

@@ -1,0 +1,97 @@
+use super::*;
+use crate::evidence::case::{Direction, StageKind};
+
+const CLUSTER: &str = include_str!("../../../tests/data/cluster.yaml");
+
+fn plan(from: &str, to: &str, family: Option<u8>) -> Result<Plan, PlanError> {
+    let (cluster, warnings) = Cluster::parse(CLUSTER).unwrap();
+    assert_eq!(warnings, Vec::<String>::new());
+    let options =
+        PlanOptions { namespace: "default".to_owned(), family, in_pod: true, only: Only::default() };
+    Plan::make(&cluster, from, to, &options)
+}
+
+fn roles(plan: &Plan) -> Vec<(String, Role)> {
+    plan.points.iter().map(|point| (point.node.clone(), point.role)).collect()
+}
+
+#[test]
+fn two_nodes_have_eight_points() {
+    let plan = plan("client", "default/server", None).unwrap();
+    let on = |node: &str, role| (node.to_owned(), role);
+    let order = [Role::Pod, Role::Veth, Role::Tunnel, Role::Nic];
+    let expected: Vec<_> = order
+        .iter()
+        .map(|role| on("worker-1", *role))
+        .chain(order.iter().rev().map(|role| on("worker-2", *role)))
+        .collect();
+    assert_eq!(roles(&plan), expected);
+    assert_eq!(plan.aliases.to, ["10.96.0.10".parse::<IpAddr>().unwrap()]);
+    let resolved: Vec<_> = (0..8).map(|n| Known::Read(format!("if{n}"))).collect();
+    let case = plan.into_case(&resolved);
+    use StageKind as S;
+    let expected =
+        [S::LeavePod, S::Forward, S::Encapsulate, S::Underlay, S::Decapsulate, S::Deliver, S::EnterPod];
+    for path in &case.paths {
+        assert_eq!(path.stages, expected, "{:?}", path.direction);
+    }
+    assert_eq!(case.points[0].id, "worker-1/pod:if0");
+}
+
+#[test]
+fn missing_points_join_their_stages() {
+    let plan = plan("client", "server", None).unwrap();
+    let gone = || Known::Unreadable("gone".to_owned());
+    let mut resolved: Vec<_> = (0..8).map(|n| Known::Read(format!("if{n}"))).collect();
+    for index in [0, 2, 5, 7] {
+        resolved[index] = gone();
+    }
+    let case = plan.into_case(&resolved);
+    use StageKind as S;
+    assert_eq!(case.paths[0].stages, [S::Forward, S::Underlay, S::Decapsulate]);
+    assert_eq!(case.paths[1].direction, Direction::Reply);
+    assert_eq!(case.paths[1].stages, [S::Forward, S::Underlay, S::Decapsulate]);
+    assert_eq!(case.warnings.len(), 4);
+}
+
+#[test]
+fn one_node_goes_from_veth_to_veth() {
+    let plan = plan("client", "neighbour", None).unwrap();
+    assert_eq!(
+        plan.points.iter().map(|point| point.role).collect::<Vec<_>>(),
+        [Role::Pod, Role::Veth, Role::Veth, Role::Pod]
+    );
+    let resolved: Vec<_> = (0..4).map(|n| Known::Read(format!("if{n}"))).collect();
+    let case = plan.into_case(&resolved);
+    use StageKind as S;
+    for path in &case.paths {
+        assert_eq!(path.stages, [S::LeavePod, S::Forward, S::EnterPod]);
+    }
+}
+
+#[test]
+fn six_uses_the_other_tunnel() {
+    let plan = plan("client", "server", Some(6)).unwrap();
+    assert!(plan.points.iter().any(|point| point.find == Find::Name("vxlan-v6.calico".to_owned())));
+    assert!(plan.from.address.is_ipv6());
+}
+
+#[test]
+fn services_and_strangers() {
+    let service = plan("client", "svc/server-svc:80", None).unwrap();
+    assert_eq!(service.to.name, "default/server");
+    assert_eq!(service.warnings.len(), 1);
+    let outside = plan("client", "8.8.8.8", None).unwrap();
+    assert_eq!(outside.points.last().unwrap().role, Role::Nic);
+    assert!(!outside.encapsulated);
+}
+
+#[test]
+fn misspelt_names_get_the_nearest() {
+    let error = plan("client", "servr", None).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "there is no pod default/servr in the cluster; did you mean default/server?"
+    );
+    assert!(plan("node/worker-9", "server", None).unwrap_err().to_string().contains("worker-1"));
+}

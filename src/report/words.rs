@@ -1,0 +1,94 @@
+//! The words that text and JSON share: names of outcomes, stages, directions and points.
+
+use crate::analyze::findings::{Confidence, Elsewhere, Findings, Outcome, Place};
+use crate::evidence::{Case, Direction, PointId, Role, StageKind};
+use crate::packet::Timestamp;
+
+pub(super) fn outcome(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Delivered => "delivered",
+        Outcome::Dropped => "dropped",
+        Outcome::Diverted => "diverted",
+        Outcome::NoTraffic => "no_traffic",
+        Outcome::Inconclusive => "inconclusive",
+    }
+}
+
+pub(super) fn confidence(confidence: Confidence) -> &'static str {
+    match confidence {
+        Confidence::Confirmed => "confirmed",
+        Confidence::Likely => "likely",
+        Confidence::Possible => "possible",
+    }
+}
+
+pub(super) fn direction(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Forward => "forward",
+        Direction::Reply => "reply",
+    }
+}
+
+pub(super) fn stage(kind: StageKind) -> &'static str {
+    match kind {
+        StageKind::LeavePod => "leave_pod",
+        StageKind::Forward => "forward",
+        StageKind::Encapsulate => "encapsulate",
+        StageKind::Underlay => "underlay",
+        StageKind::Decapsulate => "decapsulate",
+        StageKind::Deliver => "deliver",
+        StageKind::EnterPod => "enter_pod",
+        StageKind::Pod => "pod",
+    }
+}
+
+pub(super) fn role(role: Role) -> &'static str {
+    match role {
+        Role::Pod => "pod",
+        Role::Veth => "veth",
+        Role::Tunnel => "tunnel",
+        Role::Nic => "nic",
+    }
+}
+
+/// A point's id.
+pub(super) fn point(case: &Case, id: PointId) -> &str {
+    &case.points[id.index()].id
+}
+
+/// The point behind a place: the next point, or the endpoint itself.
+pub(super) fn behind<'c>(case: &'c Case, place: &Place, way: Direction) -> &'c str {
+    match (place.to, way) {
+        (Some(to), _) => point(case, to),
+        (None, Direction::Forward) => &case.to.name,
+        (None, Direction::Reply) => &case.from.name,
+    }
+}
+
+/// Where packets went instead.
+pub(super) fn elsewhere(case: &Case, way: &Elsewhere) -> String {
+    match way {
+        Elsewhere::Unencapsulated(at) => format!("left by {} without encapsulation", point(case, *at)),
+        Elsewhere::To(at, address, Some(node)) => {
+            format!("encapsulated at {} to {address}, which is {node}", point(case, *at))
+        }
+        Elsewhere::To(at, address, None) => {
+            format!("encapsulated at {} to {address}, which is no node of the cluster", point(case, *at))
+        }
+    }
+}
+
+/// The end that packets of a direction come from, and the one they go to.
+pub(super) fn ends(findings: &Findings, way: Direction) -> (&str, &str) {
+    let (from, to) = (&findings.case.from.name, &findings.case.to.name);
+    match way {
+        Direction::Forward => (from, to),
+        Direction::Reply => (to, from),
+    }
+}
+
+/// RFC 3339, UTC, nanoseconds.
+pub(super) fn time(time: Timestamp) -> String {
+    jiff::Timestamp::from_nanosecond(i128::from(time.0))
+        .map_or_else(|_| format!("{} ns", time.0), |stamp| format!("{stamp:.9}"))
+}

@@ -1,0 +1,241 @@
+//! Laws of the analysis, on packets sent over a path on paper.
+
+mod support;
+
+use proptest::prelude::*;
+use support::{Lab, Load, SECOND, STAGES, START, analyse};
+use trace_drop::analyze::findings::{Findings, Outcome};
+use trace_drop::evidence::{Direction, StageKind};
+
+/// What must not change: the outcome, the direction and the stage.
+fn answer(findings: &Findings) -> (Outcome, Direction, Option<StageKind>) {
+    let verdict = &findings.verdict;
+    (verdict.outcome, verdict.direction, verdict.place.as_ref().map(|place| place.kind))
+}
+
+fn loads(kind: u8, index: u32) -> Load {
+    match kind {
+        0 => Load::Udp {
+            id: u16::try_from(index % 60_000).expect("small") + 1,
+            payload: index.to_be_bytes().repeat(20),
+        },
+        // Nothing tells these apart: no IP identification, equal payload.
+        1 => Load::Udp { id: 0, payload: vec![7; 80] },
+        _ => Load::Tcp { seq: index * 1_000, len: 1_000 },
+    }
+}
+
+/// `n` packets, every `nth` of them lost at `stage`.
+fn lossy(kind: u8, n: u32, every: u32, stage: usize, gap: i64) -> Lab {
+    let mut lab = Lab::new(60);
+    for index in 0..n {
+        let lost = (index % every == every - 1).then_some(stage);
+        lab.send(Direction::Forward, &loads(kind, index), START + i64::from(index) * gap, lost);
+    }
+    lab
+}
+
+#[test]
+fn nothing_lost_is_delivered() {
+    for kind in 0..3 {
+        let findings = lossy(kind, 500, 1_000, 0, 1_000_000).analyse();
+        assert_eq!(answer(&findings), (Outcome::Delivered, Direction::Forward, None), "kind {kind}");
+        assert_eq!(findings.routes[0].sent, 500, "kind {kind}");
+        assert_eq!(findings.routes[0].delivered, 500, "kind {kind}");
+    }
+}
+
+#[test]
+fn one_in_fifty_is_counted_at_its_stage() {
+    for kind in 0..3 {
+        for (stage, name) in STAGES.iter().enumerate() {
+            let findings = lossy(kind, 1_000, 50, stage, 1_000_000).analyse();
+            let expected = (Outcome::Dropped, Direction::Forward, Some(*name));
+            assert_eq!(answer(&findings), expected, "kind {kind}");
+            assert_eq!(
+                (findings.verdict.sent, findings.verdict.lost),
+                (1_000, 20),
+                "kind {kind} at {name:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn equal_packets_at_a_high_rate_are_counted() {
+    // 20,000 packets a second for five seconds: latency is twice the gap, and loss goes on all the time.
+    let findings = lossy(1, 100_000, 10, 3, 50_000).analyse();
+    assert_eq!(answer(&findings), (Outcome::Dropped, Direction::Forward, Some(StageKind::Underlay)));
+    assert_eq!((findings.verdict.sent, findings.verdict.lost), (100_000, 10_000));
+    let healthy = lossy(1, 100_000, u32::MAX, 3, 50_000).analyse();
+    assert_eq!(answer(&healthy), (Outcome::Delivered, Direction::Forward, None));
+}
+
+#[test]
+fn large_frames_and_their_segments_are_one() {
+    let mut lab = Lab::new(60);
+    for index in 0..40_u32 {
+        let seq = index * 14_000;
+        let time = START + i64::from(index) * 5_000_000;
+        for position in 0..3 {
+            lab.see(
+                Direction::Forward,
+                position,
+                &Load::Tcp { seq, len: 14_000 },
+                time + 10_000 * position as i64,
+            );
+        }
+        for segment in 0..10 {
+            for position in 3..8 {
+                let lost = index == 7 && segment == 4 && position > 3;
+                if !lost {
+                    let load = Load::Tcp { seq: seq + segment * 1_400, len: 1_400 };
+                    lab.see(
+                        Direction::Forward,
+                        position,
+                        &load,
+                        time + 10_000 * position as i64 + i64::from(segment) * 1_000,
+                    );
+                }
+            }
+        }
+    }
+    let findings = lab.analyse();
+    assert_eq!(answer(&findings), (Outcome::Dropped, Direction::Forward, Some(StageKind::Underlay)));
+    assert_eq!((findings.verdict.sent, findings.verdict.lost), (400, 1));
+}
+
+#[test]
+fn a_retransmission_does_not_hide_the_loss() {
+    let mut lab = Lab::new(60);
+    for index in 0..100_u32 {
+        let load = Load::Tcp { seq: index * 1_000, len: 1_000 };
+        let time = START + i64::from(index) * 1_000_000;
+        lab.send(Direction::Forward, &load, time, (index == 50).then_some(3));
+        if index == 50 {
+            lab.send(Direction::Forward, &load, time + 210_000_000, None);
+        }
+    }
+    let findings = lab.analyse();
+    assert_eq!((findings.verdict.sent, findings.verdict.lost), (101, 1));
+    assert_eq!(answer(&findings).2, Some(StageKind::Underlay));
+}
+
+#[test]
+fn a_capture_that_lost_packets_itself_is_not_believed() {
+    // The last point misses ten packets, and its kernel says that it dropped ten frames.
+    let mut lab = lossy(0, 1_000, 100, 6, 1_000_000);
+    lab.set_dropped(7, 10);
+    assert_eq!(answer(&lab.analyse()).0, Outcome::Inconclusive);
+    // One in the middle: the next point vouches for it.
+    let mut lab = Lab::new(60);
+    for index in 0..1_000 {
+        let time = START + i64::from(index) * 1_000_000;
+        for position in 0..8 {
+            if !(position == 4 && index % 100 == 0) {
+                lab.see(Direction::Forward, position, &loads(0, index), time + 10_000 * position as i64);
+            }
+        }
+    }
+    lab.set_dropped(4, 10);
+    assert_eq!(answer(&lab.analyse()), (Outcome::Delivered, Direction::Forward, None));
+}
+
+#[test]
+fn packets_at_the_edge_are_not_lost() {
+    let mut lab = lossy(0, 1_000, 2_000, 0, 1_000_000);
+    // Under way when the captures end.
+    lab.send(Direction::Forward, &loads(0, 5_000), START + 60 * SECOND - 1_000, Some(3));
+    assert_eq!(answer(&lab.analyse()).0, Outcome::Delivered);
+}
+
+#[test]
+fn unanswered_requests_point_behind_the_last_point() {
+    let mut lab = Lab::new(60);
+    for seq in 0..10 {
+        lab.send(
+            Direction::Forward,
+            &Load::Echo { seq, reply: false },
+            START + i64::from(seq) * SECOND,
+            None,
+        );
+    }
+    let findings = lab.analyse();
+    assert_eq!(answer(&findings), (Outcome::Dropped, Direction::Forward, Some(StageKind::Pod)));
+    assert_eq!(findings.verdict.lost, 10);
+}
+
+#[test]
+fn lost_replies_are_found_on_their_own_path() {
+    let mut lab = Lab::new(60);
+    for seq in 0..10 {
+        let time = START + i64::from(seq) * SECOND;
+        lab.send(Direction::Forward, &Load::Echo { seq, reply: false }, time, None);
+        lab.send(Direction::Reply, &Load::Echo { seq, reply: true }, time + 200_000, Some(2));
+    }
+    let findings = lab.analyse();
+    assert_eq!(answer(&findings), (Outcome::Dropped, Direction::Reply, Some(StageKind::Encapsulate)));
+}
+
+#[test]
+fn no_packets_is_no_traffic() {
+    assert_eq!(answer(&Lab::new(10).analyse()).0, Outcome::NoTraffic);
+}
+
+/// Echoes both ways, so that clocks can be aligned, and a lossy stream.
+fn talk(kind: u8, stage: usize, offset: i64, snaplen: usize) -> Lab {
+    let mut lab = Lab::new(60);
+    lab.snaplen = snaplen;
+    lab.set_offset(offset);
+    for point in &mut lab.case.points {
+        if let trace_drop::evidence::Known::Read(coverage) = &mut point.state {
+            coverage.snaplen = u32::try_from(snaplen).expect("small");
+        }
+    }
+    for index in 0..200_u32 {
+        let time = START + i64::from(index) * 2_000_000;
+        let seq = u16::try_from(index).expect("small");
+        lab.send(Direction::Forward, &Load::Echo { seq, reply: false }, time, None);
+        lab.send(Direction::Reply, &Load::Echo { seq, reply: true }, time + 300_000, None);
+        lab.send(Direction::Forward, &loads(kind, index), time + 900_000, (index % 10 == 9).then_some(stage));
+    }
+    lab
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn dropping_at_a_stage_yields_that_stage(kind in 0_u8..3, stage in 0_usize..7, every in 1_u32..40, gap in 20_000_i64..20_000_000) {
+        let findings = lossy(kind, 200, every, stage, gap).analyse();
+        let lost = u64::from(200 / every);
+        let outcome = if lost > 0 { Outcome::Dropped } else { Outcome::Delivered };
+        prop_assert_eq!(answer(&findings), (outcome, Direction::Forward, (lost > 0).then_some(STAGES[stage])));
+        prop_assert_eq!(findings.verdict.lost, lost);
+    }
+
+    #[test]
+    fn clock_offsets_and_snap_lengths_change_nothing(
+        kind in 0_u8..3, stage in 0_usize..7, offset in -5 * SECOND..5 * SECOND, snaplen in 120_usize..300,
+    ) {
+        let findings = talk(kind, stage, offset, snaplen).analyse();
+        prop_assert_eq!(answer(&findings), (Outcome::Dropped, Direction::Forward, Some(STAGES[stage])));
+        prop_assert_eq!(findings.verdict.lost, 20);
+        let clock = findings.clock.expect("packets both ways");
+        prop_assert!((clock.offset.0 - offset).abs() <= clock.error.expect("both ways").0 + 1);
+    }
+
+    #[test]
+    fn order_within_the_window_changes_nothing(kind in 0_u8..3, stage in 0_usize..7, seed in any::<u64>()) {
+        let lab = talk(kind, stage, 0, 262_144);
+        let mut taken = lab.taken.clone();
+        // Each frame comes up to 400 ms late.
+        let mut state = seed | 1;
+        let mut late = || { state ^= state << 13; state ^= state >> 7; state ^= state << 17; (state % 400_000_000).cast_signed() };
+        let mut keyed: Vec<_> = taken.drain(..).map(|frame| (frame.time + late(), frame)).collect();
+        keyed.sort_by_key(|(time, _)| *time);
+        let shuffled: Vec<_> = keyed.into_iter().map(|(_, frame)| frame).collect();
+        let findings = analyse(&lab.case, &shuffled);
+        prop_assert_eq!(answer(&findings), (Outcome::Dropped, Direction::Forward, Some(STAGES[stage])));
+    }
+}

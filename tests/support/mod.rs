@@ -1,0 +1,260 @@
+//! A path of eight points on paper: packets are sent over it, lost where the test says, and analysed as captured
+//! frames. Real kernels are in the root tests; here the laws are tried on many more cases than a kernel has time for.
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use etherparse::PacketBuilder;
+use trace_drop::analyze::findings::Findings;
+use trace_drop::analyze::{self, Evidence};
+use trace_drop::evidence::capture_file::{CaptureError, FrameSource};
+use trace_drop::evidence::case::{Aliases, Coverage, NodeFacts, Only};
+use trace_drop::evidence::{
+    CapturePoint, Case, Direction, Endpoint, Known, Path, PointId, Role, StageKind, Texts,
+};
+use trace_drop::packet::{Frame, LinkType, Timestamp};
+
+pub(crate) const CLIENT: [u8; 4] = [10, 244, 1, 2];
+pub(crate) const SERVER: [u8; 4] = [10, 244, 2, 2];
+const NODES: [[u8; 4]; 2] = [[192, 168, 50, 11], [192, 168, 50, 12]];
+pub(crate) const START: i64 = 1_800_000_000_000_000_000;
+pub(crate) const SECOND: i64 = 1_000_000_000;
+
+pub(crate) const STAGES: [StageKind; 7] = [
+    StageKind::LeavePod,
+    StageKind::Forward,
+    StageKind::Encapsulate,
+    StageKind::Underlay,
+    StageKind::Decapsulate,
+    StageKind::Deliver,
+    StageKind::EnterPod,
+];
+
+/// A captured frame on paper.
+#[derive(Debug, Clone)]
+pub(crate) struct Taken {
+    pub(crate) point: PointId,
+    pub(crate) time: i64,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) wire_len: u32,
+}
+
+/// What a packet carries.
+#[derive(Debug, Clone)]
+pub(crate) enum Load {
+    Udp { id: u16, payload: Vec<u8> },
+    Echo { seq: u16, reply: bool },
+    Tcp { seq: u32, len: usize },
+}
+
+/// The path and what was captured on it.
+#[derive(Debug, Clone)]
+pub(crate) struct Lab {
+    pub(crate) case: Case,
+    pub(crate) taken: Vec<Taken>,
+    pub(crate) snaplen: usize,
+    /// The second node's clock minus the first's.
+    pub(crate) offset: i64,
+}
+
+impl Lab {
+    /// Captures of `seconds`.
+    pub(crate) fn new(seconds: i64) -> Self {
+        let roles = [
+            (1, Role::Pod),
+            (1, Role::Veth),
+            (1, Role::Tunnel),
+            (1, Role::Nic),
+            (2, Role::Nic),
+            (2, Role::Tunnel),
+            (2, Role::Veth),
+            (2, Role::Pod),
+        ];
+        let name = |role| match role {
+            Role::Pod => "pod:eth0",
+            Role::Veth => "cali0",
+            Role::Tunnel => "vxlan.calico",
+            Role::Nic => "eth0",
+        };
+        let points = roles.map(|(node, role)| CapturePoint {
+            id: format!("worker-{node}/{}", name(role)),
+            node: format!("worker-{node}"),
+            interface: name(role).to_owned(),
+            role,
+            state: Known::Read(Coverage {
+                started: Some(START - SECOND),
+                stopped: Some(START + seconds * SECOND),
+                snaplen: 262_144,
+                ..Coverage::default()
+            }),
+        });
+        let path = |direction, reversed: bool| {
+            let mut points: Vec<PointId> = (0..8).map(PointId).collect();
+            if reversed {
+                points.reverse();
+            }
+            Path { direction, points, stages: STAGES.to_vec(), encapsulated: true }
+        };
+        let end = |name: &str, address: [u8; 4], node: &str| Endpoint {
+            name: name.to_owned(),
+            address: IpAddr::from(address),
+            node: Some(node.to_owned()),
+        };
+        let node = |index: usize| NodeFacts {
+            name: format!("worker-{}", index + 1),
+            addresses: vec![IpAddr::from(NODES[index])],
+            on_path: true,
+        };
+        let case = Case {
+            from: end("default/client", CLIENT, "worker-1"),
+            to: end("default/server", SERVER, "worker-2"),
+            aliases: Aliases::default(),
+            nodes: vec![node(0), node(1)],
+            points: points.into(),
+            paths: vec![path(Direction::Forward, false), path(Direction::Reply, true)],
+            window: None,
+            clocks: Vec::new(),
+            only: Only::default(),
+            probe: None,
+            conntrack: Vec::new(),
+            warnings: Vec::new(),
+        };
+        Self { case, taken: Vec::new(), snaplen: 262_144, offset: 0 }
+    }
+
+    /// The second node's clock is `nanos` ahead.
+    pub(crate) fn set_offset(&mut self, nanos: i64) {
+        self.offset = nanos;
+        for point in self.case.points.iter_mut().filter(|point| point.node == "worker-2") {
+            if let Known::Read(coverage) = &mut point.state {
+                coverage.started = coverage.started.map(|time| time + nanos);
+                coverage.stopped = coverage.stopped.map(|time| time + nanos);
+            }
+        }
+    }
+
+    /// The capture at a point lost this many frames.
+    pub(crate) fn set_dropped(&mut self, point: usize, dropped: u64) {
+        if let Known::Read(coverage) = &mut self.case.points[point].state {
+            coverage.dropped = dropped;
+        }
+    }
+
+    /// A packet leaves at `time`; it is not seen behind stage `lost` (0 is the first).
+    pub(crate) fn send(&mut self, direction: Direction, load: &Load, time: i64, lost: Option<usize>) {
+        for position in 0..8 {
+            if lost.is_some_and(|stage| position > stage) {
+                break;
+            }
+            self.see(
+                direction,
+                position,
+                load,
+                time + [0, 2_600, 37_000, 53_000, 62_000, 62_500, 100_000, 101_000][position],
+            );
+        }
+    }
+
+    /// A frame of the packet is captured at one position of its path.
+    pub(crate) fn see(&mut self, direction: Direction, position: usize, load: &Load, time: i64) {
+        let forward = direction == Direction::Forward;
+        let index = if forward { position } else { 7 - position };
+        let (src, dst) = if forward { (CLIENT, SERVER) } else { (SERVER, CLIENT) };
+        let ttl = 64 - u8::from(position >= 2) - u8::from(position >= 6);
+        let mut bytes = frame(src, dst, ttl, load);
+        if index == 3 || index == 4 {
+            let (from, to) = if forward { (NODES[0], NODES[1]) } else { (NODES[1], NODES[0]) };
+            bytes = vxlan(from, to, &bytes);
+        }
+        let wire_len = u32::try_from(bytes.len()).expect("a short frame");
+        bytes.truncate(self.snaplen);
+        let time = if index >= 4 { time + self.offset } else { time };
+        self.taken.push(Taken {
+            point: PointId(u8::try_from(index).expect("a position")),
+            time,
+            bytes,
+            wire_len,
+        });
+    }
+
+    /// Sorted as a capture gives them, then analysed.
+    pub(crate) fn analyse(&self) -> Findings {
+        let mut taken = self.taken.clone();
+        taken.sort_by_key(|taken| taken.time - if taken.point.0 >= 4 { self.offset } else { 0 });
+        analyse(&self.case, &taken)
+    }
+}
+
+/// Analyses frames in the order given.
+pub(crate) fn analyse(case: &Case, taken: &[Taken]) -> Findings {
+    let open =
+        || -> Result<Box<dyn FrameSource + '_>, CaptureError> { Ok(Box::new(Frames { taken, next: 0 })) };
+    let evidence = Evidence { case, texts: &Texts::default(), cluster: None, frames: &open };
+    analyze::run(&evidence).expect("frames in memory can be read")
+}
+
+struct Frames<'t> {
+    taken: &'t [Taken],
+    next: usize,
+}
+
+impl FrameSource for Frames<'_> {
+    fn next_frame(&mut self) -> Result<Option<(PointId, Frame<'_>)>, CaptureError> {
+        let Some(taken) = self.taken.get(self.next) else { return Ok(None) };
+        self.next += 1;
+        let frame = Frame {
+            time: Timestamp(taken.time),
+            wire_len: taken.wire_len,
+            link: LinkType::Ethernet,
+            bytes: &taken.bytes,
+        };
+        Ok(Some((taken.point, frame)))
+    }
+}
+
+fn frame(src: [u8; 4], dst: [u8; 4], ttl: u8, load: &Load) -> Vec<u8> {
+    let id = match load {
+        Load::Udp { id, .. } => *id,
+        Load::Echo { seq, .. } => 1_000 + seq,
+        Load::Tcp { seq, .. } => u16::try_from(seq % 60_000).expect("below 2^16"),
+    };
+    let mut ip = etherparse::Ipv4Header::new(0, ttl, etherparse::IpNumber(0), src, dst).expect("no payload");
+    ip.identification = id;
+    let builder = PacketBuilder::ethernet2([2; 6], [4; 6])
+        .ip(etherparse::IpHeaders::Ipv4(ip, etherparse::Ipv4Extensions::default()));
+    let mut bytes = Vec::new();
+    match load {
+        Load::Udp { payload, .. } => builder.udp(4_000, 5_000).write(&mut bytes, payload),
+        Load::Echo { seq, reply } => {
+            let echo = etherparse::IcmpEchoHeader { id: 77, seq: *seq };
+            let kind = if *reply {
+                etherparse::Icmpv4Type::EchoReply(echo)
+            } else {
+                etherparse::Icmpv4Type::EchoRequest(echo)
+            };
+            builder.icmpv4(kind).write(&mut bytes, &[7; 56])
+        }
+        Load::Tcp { seq, len } => {
+            builder.tcp(4_000, 8_080, *seq, 1_000).ack(1).write(&mut bytes, &vec![1; *len])
+        }
+    }
+    .expect("written to memory");
+    bytes
+}
+
+fn vxlan(from: [u8; 4], to: [u8; 4], inner: &[u8]) -> Vec<u8> {
+    let mut payload = vec![8, 0, 0, 0, 0, 0x10, 0, 0];
+    payload.extend_from_slice(inner);
+    let mut bytes = Vec::new();
+    PacketBuilder::ethernet2([6; 6], [8; 6])
+        .ipv4(from, to, 64)
+        .udp(51_000, 4_789)
+        .write(&mut bytes, &payload)
+        .expect("written to memory");
+    bytes
+}
+
+/// An address for foreign traffic.
+pub(crate) fn stranger() -> Ipv4Addr {
+    Ipv4Addr::new(10, 244, 3, 9)
+}
