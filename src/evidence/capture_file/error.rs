@@ -14,7 +14,9 @@ pub enum CaptureError {
         source: io::Error,
     },
     /// Not a capture.
-    #[error("{file} is no capture: it begins with {found}; want pcap or pcapng, plain or compressed with gzip or zstd")]
+    #[error(
+        "{file} is no capture: it begins with {found}; want pcap or pcapng, plain or compressed with gzip or zstd"
+    )]
     NotACapture {
         /// Which file.
         file: String,
@@ -22,7 +24,9 @@ pub enum CaptureError {
         found: String,
     },
     /// A capture that makes no sense at some place.
-    #[error("{file} is damaged at byte {offset}: {what}; `editcap {file} repaired.pcapng` may save what stands before")]
+    #[error(
+        "{file} is damaged at byte {offset}: {what}; `editcap {file} repaired.pcapng` may save what stands before"
+    )]
     Damaged {
         /// Which file.
         file: String,

@@ -105,7 +105,12 @@ impl Reader {
         let format = if magic == pcapng::SECTION {
             Format::PcapNg(pcapng::Section::default())
         } else if let Some(header) = pcap::header(&mut input)? {
-            interfaces.push(Interface { name: None, link: header.link, snaplen: header.snaplen, statistics: None });
+            interfaces.push(Interface {
+                name: None,
+                link: header.link,
+                snaplen: header.snaplen,
+                statistics: None,
+            });
             Format::Pcap(header)
         } else {
             let found = magic.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ");

@@ -95,7 +95,8 @@ pub(super) fn next(
             }
         };
         let found = found.filter(|found| found.interface < interfaces.len());
-        let mut found = found.ok_or_else(|| input.damaged("a packet block that contradicts itself".to_owned()))?;
+        let mut found =
+            found.ok_or_else(|| input.damaged("a packet block that contradicts itself".to_owned()))?;
         found.bytes = found.bytes.start + start..found.bytes.end + start;
         return Ok(Some(found));
     }
@@ -134,7 +135,11 @@ impl Section {
                 (2, _) => name = Some(String::from_utf8_lossy(value).into_owned()),
                 (9, 1..) => {
                     let power = u32::from(value[0] & 0x7f);
-                    let rate = if value[0] & 0x80 == 0 { 10_u128.checked_pow(power) } else { 1_u128.checked_shl(power) };
+                    let rate = if value[0] & 0x80 == 0 {
+                        10_u128.checked_pow(power)
+                    } else {
+                        1_u128.checked_shl(power)
+                    };
                     clock.rate = rate.filter(|rate| (1..=1 << 80).contains(rate)).unwrap_or(clock.rate);
                 }
                 (14, 8) => {
@@ -156,7 +161,9 @@ impl Section {
 
     fn statistics(&self, block: &[u8], interfaces: &mut [Interface]) {
         let index = self.u32(block, 8) as usize;
-        let (Some(interface), Some(clock)) = (interfaces.get_mut(self.before + index), self.clocks.get(index)) else {
+        let (Some(interface), Some(clock)) =
+            (interfaces.get_mut(self.before + index), self.clocks.get(index))
+        else {
             return;
         };
         let mut statistics = Statistics::default();
@@ -213,11 +220,6 @@ impl Section {
         let snaplen = interfaces.get(self.before)?.snaplen;
         let limit = if snaplen == 0 { u32::MAX } else { snaplen };
         let kept = wire_len.min(limit).min(u32::try_from(block.len().checked_sub(16)?).ok()?);
-        Some(Found {
-            interface: self.before,
-            time: Timestamp(0),
-            wire_len,
-            bytes: 12..12 + kept as usize,
-        })
+        Some(Found { interface: self.before, time: Timestamp(0), wire_len, bytes: 12..12 + kept as usize })
     }
 }

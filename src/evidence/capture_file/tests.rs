@@ -92,13 +92,20 @@ fn other_programs_files_are_read() {
     }
     let said = run(Command::new("capinfos").arg("-c").arg(&ours));
     assert!(said.contains("20"), "{said}");
-    let names = run(Command::new("tshark").args(["-r"]).arg(&ours).args(["-T", "fields", "-e", "frame.interface_name"]));
+    let names = run(Command::new("tshark").args(["-r"]).arg(&ours).args([
+        "-T",
+        "fields",
+        "-e",
+        "frame.interface_name",
+    ]));
     assert_eq!(names.lines().next(), Some("worker-0/eth0"));
 }
 
 #[expect(clippy::disallowed_methods, reason = "tests prove the files on other programs")]
 fn run(command: &mut Command) -> String {
-    let done = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}; scripts/setup test installs it"));
+    let done = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}; scripts/setup test installs it"));
     let said = String::from_utf8_lossy(&done.stderr).into_owned();
     assert!(done.status.success(), "{command:?}: {said}");
     String::from_utf8_lossy(&done.stdout).into_owned()

@@ -76,6 +76,15 @@ pub(crate) enum FromAgent {
         /// So far.
         counts: Counts,
     },
+    /// A point's interface went down, or came up again.
+    Turned {
+        /// Its number.
+        point: u16,
+        /// Whether it is up now.
+        up: bool,
+        /// Nanoseconds since 1970 by the node's clock.
+        time: i64,
+    },
     /// A point has ended, by itself or because it was stopped.
     Ended {
         /// Its number.

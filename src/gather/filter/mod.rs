@@ -211,8 +211,7 @@ fn neighbours(pair: &Pair, role: Role) -> Vec<String> {
             any
         }
         Role::Nic => {
-            let about: Vec<IpAddr> =
-                ends.into_iter().chain(pair.nodes.iter().copied()).collect();
+            let about: Vec<IpAddr> = ends.into_iter().chain(pair.nodes.iter().copied()).collect();
             let mut any: Vec<String> = v4(&about).map(|address| format!("arp host {address}")).collect();
             // Solicitation and advertisement name their target after eight bytes of ICMPv6.
             let targets: Vec<String> =

@@ -74,7 +74,13 @@ fn tagged(untagged: &[u8]) -> Vec<u8> {
 }
 
 /// An IP packet of the family of its addresses; with `fragment` the offset in eights.
-fn packet_with(source: &str, destination: &str, protocol: u8, payload: &[u8], fragment: Option<u16>) -> Vec<u8> {
+fn packet_with(
+    source: &str,
+    destination: &str,
+    protocol: u8,
+    payload: &[u8],
+    fragment: Option<u16>,
+) -> Vec<u8> {
     match (ip(source), ip(destination)) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
             let length = u16::try_from(20 + payload.len()).unwrap();
@@ -244,7 +250,8 @@ fn native_ipv6_packets_pass_everywhere() {
 #[test]
 fn protocol_and_port_hold_but_for_fragments_and_errors() {
     for (from, to, filter_pair) in [(A, B, pair()), (A6, B6, pair6())] {
-        let segment = |source, destination, port| frame(&packet(source, destination, TCP, &ports(40000, port)));
+        let segment =
+            |source, destination, port| frame(&packet(source, destination, TCP, &ports(40000, port)));
         let filter = program(&only(filter_pair.clone(), Some(TCP), Some(80)), Role::Veth);
         passes(
             &filter,
@@ -252,7 +259,10 @@ fn protocol_and_port_hold_but_for_fragments_and_errors() {
                 ("to the port", segment(from, to, 80)),
                 ("from the port", frame(&packet(to, from, TCP, &ports(80, 40000)))),
                 ("a later fragment", frame(&packet_with(from, to, TCP, &[0; 16], Some(20)))),
-                ("an error", frame(&error(to, from, if ip(from).is_ipv6() { 1 } else { 3 }, &tcp(from, to), 100))),
+                (
+                    "an error",
+                    frame(&error(to, from, if ip(from).is_ipv6() { 1 } else { 3 }, &tcp(from, to), 100)),
+                ),
             ],
         );
         stops(
@@ -264,8 +274,14 @@ fn protocol_and_port_hold_but_for_fragments_and_errors() {
             ],
         );
         let any_protocol = program(&only(filter_pair.clone(), None, Some(53)), Role::Veth);
-        passes(&any_protocol, &[("UDP", frame(&packet(from, to, UDP, &ports(5, 53)))), ("TCP", segment(from, to, 53))]);
-        stops(&any_protocol, &[("no port", frame(&packet(from, to, if ip(from).is_ipv6() { 58 } else { 1 }, &[8; 60])))]);
+        passes(
+            &any_protocol,
+            &[("UDP", frame(&packet(from, to, UDP, &ports(5, 53)))), ("TCP", segment(from, to, 53))],
+        );
+        stops(
+            &any_protocol,
+            &[("no port", frame(&packet(from, to, if ip(from).is_ipv6() { 58 } else { 1 }, &[8; 60])))],
+        );
         let icmp = program(&only(filter_pair, Some(1), Some(80)), Role::Veth);
         let own_icmp = if ip(from).is_ipv6() { 58 } else { 1 };
         passes(&icmp, &[("ICMP", frame(&packet(from, to, own_icmp, &[128, 0, 0, 0, 0, 0, 0, 0])))]);
@@ -301,14 +317,8 @@ fn errors_about_the_pair_pass_from_anybody() {
             ],
         );
         let filter = program(&pair6(), role);
-        passes(
-            &filter,
-            &[("packet too big", frame(&error(N1_6, A6, 2, &tcp(A6, B6), 60)))],
-        );
-        stops(
-            &filter,
-            &[("about others", frame(&error(N1_6, OTHER6, 2, &tcp(OTHER6, B6), 60)))],
-        );
+        passes(&filter, &[("packet too big", frame(&error(N1_6, A6, 2, &tcp(A6, B6), 60)))]);
+        stops(&filter, &[("about others", frame(&error(N1_6, OTHER6, 2, &tcp(OTHER6, B6), 60)))]);
     }
 }
 
@@ -320,7 +330,10 @@ fn neighbours_of_the_ends_pass() {
         stops(&filter, &[("for others", arp(N1, OTHER))]);
         passes(&program(&pair6(), role), &[("solicitation", solicitation(A6, "fe80::1"))]);
     }
-    passes(&program(&pair(), Role::Tunnel), &[("for the other node's tunnel address", arp(TUNNEL, "10.244.2.0"))]);
+    passes(
+        &program(&pair(), Role::Tunnel),
+        &[("for the other node's tunnel address", arp(TUNNEL, "10.244.2.0"))],
+    );
     let filter = program(&pair(), Role::Nic);
     passes(
         &filter,
@@ -353,7 +366,10 @@ fn packets_inside_vxlan_pass_on_a_nic_whoever_gets_them() {
             ];
             let foreign = [
                 ("other pods", vxlan(outer_from, outer_to, &tcp(other, to))),
-                ("an error about others", vxlan(outer_to, outer_from, &error(to, other, kind, &tcp(other, to), 60))),
+                (
+                    "an error about others",
+                    vxlan(outer_to, outer_from, &error(to, other, kind, &tcp(other, to), 60)),
+                ),
                 ("no VXLAN port", packet(outer_from, outer_to, UDP, &vxlan_datagram(4000, &tcp(from, to)))),
                 ("VXLAN's answer port", packet(outer_from, outer_to, UDP, &udp(4789, 51111, &[0; 80]))),
             ];
@@ -393,14 +409,20 @@ fn outer_fragments_and_errors_pass_on_a_nic() {
         ("an IPv6 fragment", packet_with(N1_6, N2_6, UDP, &[0; 40], Some(10))),
         ("the first IPv6 fragment", packet_with(N1_6, N2_6, UDP, &datagram, Some(0))),
         ("an error that quotes eight bytes", error("192.168.50.254", N1, 3, &carried, 28)),
-        ("an error about one to a third node", error("192.168.50.254", N1, 3, &vxlan(N1, N3, &tcp(A, B)), 28)),
+        (
+            "an error about one to a third node",
+            error("192.168.50.254", N1, 3, &vxlan(N1, N3, &tcp(A, B)), 28),
+        ),
         ("an IPv6 error", error(N2_6, N1_6, 1, &carried_v6, 60)),
     ];
     let foreign = [
         ("another node's fragment", packet_with(N3, N2, UDP, &[0; 40], Some(185))),
         ("a fragment of another protocol", packet_with(N1, N3, TCP, &[0; 40], Some(185))),
         ("an IPv6 fragment of another protocol", packet_with(N1_6, N3_6, TCP, &[0; 40], Some(185))),
-        ("an error about other nodes", error(N3, "192.168.50.4", 3, &vxlan("192.168.50.4", N3, &tcp(A, B)), 28)),
+        (
+            "an error about other nodes",
+            error(N3, "192.168.50.4", 3, &vxlan("192.168.50.4", N3, &tcp(A, B)), 28),
+        ),
         ("an error about other traffic", error(N2, N1, 3, &packet(N1, N2, UDP, &ports(5, 53)), 28)),
     ];
     for (what, packet) in inside {

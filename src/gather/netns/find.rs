@@ -153,10 +153,8 @@ mod tests {
         let rigs = [Rig::two_nodes_vxlan(), Rig::two_nodes_vxlan()];
         for rig in &rigs {
             for own in [1, 2] {
-                let find = Find::InsidePod {
-                    veth: format!("cali{own}"),
-                    address: PODS[own - 1].parse().unwrap(),
-                };
+                let find =
+                    Find::InsidePod { veth: format!("cali{own}"), address: PODS[own - 1].parse().unwrap() };
                 let found = inside(rig, &format!("n{own}"), &find).unwrap();
                 assert_eq!(found.label(), "pod:eth0");
                 let pod = fs::metadata(format!("/run/netns/{}", rig.ns(&format!("p{own}")))).unwrap();

@@ -7,7 +7,7 @@ use tokio::sync::mpsc::{self, Receiver, Sender, UnboundedSender};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::case::{self, Sink};
+use super::case::{self, Draft};
 use super::end::{Clockwork, Interrupts};
 use super::merge::Merge;
 use super::node::{self, News};
@@ -29,13 +29,17 @@ pub(super) struct Session<'a> {
     pub(super) points: Vec<Point>,
     pub(super) texts: Vec<Text>,
     pub(super) warnings: Vec<String>,
+    /// Why points do not capture: what is said when none does.
+    failures: Vec<String>,
     pub(super) probe: Option<ProbeFacts>,
     pub(super) window: Option<Window>,
     merge: Merge,
-    sink: Option<Sink>,
+    draft: Option<Draft>,
     /// Packets of the forward direction seen at the first point.
     counted: u64,
     probe_ended: bool,
+    /// When all points captured, by our clock.
+    begun: i64,
 }
 
 /// A node that points are planned on.
@@ -64,6 +68,8 @@ pub(super) struct Point {
 pub(super) enum State {
     #[default]
     Awaited,
+    /// Its node was lost before it could begin.
+    Unreached,
     Capturing {
         since: i64,
     },
@@ -104,12 +110,14 @@ impl<'a> Session<'a> {
             nodes,
             points,
             texts: Vec::new(),
-            warnings: plan.warnings.clone(),
+            warnings: Vec::new(),
+            failures: Vec::new(),
             probe: None,
             window: None,
-            sink: None,
+            draft: None,
             counted: 0,
             probe_ended: false,
+            begun: 0,
         }
     }
 
@@ -137,12 +145,12 @@ impl<'a> Session<'a> {
         interrupts: &mut Interrupts,
     ) -> Result<(), GatherError> {
         self.until_ready(news, interrupts).await?;
-        let begun = now();
-        self.begin(begun)?;
+        self.begun = now();
+        self.begin()?;
         let why = self.capture(news, interrupts).await?;
         #[expect(clippy::cast_precision_loss, reason = "a window is far shorter than 2^52 ns")]
-        let seconds = (now() - begun) as f64 / 1e9;
-        self.window = Some(Window { start: begun, seconds });
+        let seconds = (now() - self.begun) as f64 / 1e9;
+        self.window = Some(Window { start: self.begun, seconds });
         self.tell(Event::Stopping(why));
         self.order_all(&ToAgent::Stop);
         self.until_done(news, interrupts).await
@@ -195,13 +203,14 @@ impl<'a> Session<'a> {
     }
 
     /// All points that can capture do: opens the file and tells.
-    fn begin(&mut self, begun: i64) -> Result<(), GatherError> {
+    fn begin(&mut self) -> Result<(), GatherError> {
         let capturing: Vec<String> =
             (0..self.points.len()).filter(|point| self.is_open(*point)).map(|point| self.id(point)).collect();
         if capturing.is_empty() {
-            return Err(GatherError::NothingCaptured(std::mem::take(&mut self.warnings)));
+            return Err(GatherError::NothingCaptured(std::mem::take(&mut self.failures)));
         }
-        self.sink = Some(Sink::create(&self.request.folder, &self.points, &self.ids(), begun)?);
+        let Request { folder, plan, settings, .. } = self.request;
+        self.draft = Some(Draft::begin(folder, plan, &self.points, settings.snaplen)?);
         self.tell(Event::Capturing(capturing));
         Ok(())
     }
@@ -282,8 +291,10 @@ impl<'a> Session<'a> {
     }
 
     fn write(mut self) -> Result<Gathered, GatherError> {
-        let sink = self.sink.take();
-        case::write(self, sink)
+        match self.draft.take() {
+            Some(draft) => draft.finish(self),
+            None => Err(GatherError::Interrupted),
+        }
     }
 
     /// Takes one piece of news.
@@ -302,9 +313,13 @@ impl<'a> Session<'a> {
                 let why = error.to_string();
                 for number in 0..self.points.len() {
                     if self.points[number].node == node {
+                        if matches!(self.points[number].state, State::Awaited) {
+                            self.points[number].state = State::Unreached;
+                        }
                         self.fail(number, &why);
                     }
                 }
+                self.failures.push(why.clone());
                 self.warn(why);
             }
             News::Said(message) => self.listen(node, message),
@@ -339,6 +354,13 @@ impl<'a> Session<'a> {
                     self.merge.complete(usize::from(point), counts.complete_until);
                 }
             }
+            FromAgent::Turned { point, up, time } => {
+                if self.own(node, point).is_some() {
+                    let (id, way) = (self.id(usize::from(point)), if up { "came up" } else { "went down" });
+                    let seconds = (time - self.begun) / 1_000_000_000;
+                    self.warn(format!("{id} {way} about {seconds} s after capturing had begun"));
+                }
+            }
             FromAgent::Ended { point, coverage } => self.end(node, point, coverage),
             FromAgent::Probed(Ok(facts)) => {
                 self.probe = Some(facts.clone());
@@ -355,11 +377,19 @@ impl<'a> Session<'a> {
 
     fn refuse(&mut self, node: usize, point: u16, interface: Option<String>, why: String) {
         let Some(own) = self.own(node, point) else { return };
+        let found = interface.is_some();
         own.interface = interface;
         let number = usize::from(point);
         self.fail(number, &why);
         let (name, role) = (&self.nodes[node].facts.name, self.request.plan.points[number].role);
-        self.warn(format!("node {name}: no capture at {}: {why}", role_in_words(role)));
+        let text = format!("{name}: no capture at {}: {why}", role_in_words(role));
+        self.failures.push(text.clone());
+        if found {
+            self.warn(text);
+        } else {
+            // The case names the points that were not found by itself.
+            self.tell(Event::Warning(text));
+        }
     }
 
     fn end(&mut self, node: usize, point: u16, coverage: Coverage) {
@@ -416,8 +446,8 @@ impl<'a> Session<'a> {
     }
 
     fn write_frames(&mut self) -> Result<(), GatherError> {
-        let Some(sink) = &mut self.sink else { return Ok(()) };
-        self.merge.drain(|point, frame| sink.put(point, &frame))
+        let Some(draft) = &mut self.draft else { return Ok(()) };
+        self.merge.drain(|point, frame| draft.put(point, &frame))
     }
 
     /// A point by the number that its own node gives; nobody speaks for another node's points.
@@ -433,10 +463,6 @@ impl<'a> Session<'a> {
         (0..self.points.len()).find(|point| self.is_open(*point))
     }
 
-    fn ids(&self) -> Vec<String> {
-        (0..self.points.len()).map(|point| self.id(point)).collect()
-    }
-
     /// A point's id; by its role as long as the interface is not known.
     fn id(&self, point: usize) -> String {
         let planned = &self.request.plan.points[point];
@@ -444,10 +470,6 @@ impl<'a> Session<'a> {
             Some(interface) => format!("{}/{interface}", planned.node),
             None => format!("{}/{}", planned.node, case::expected_interface(planned)),
         }
-    }
-
-    pub(super) fn request(&self) -> &'a Request {
-        self.request
     }
 
     fn order_all(&self, order: &ToAgent) {
