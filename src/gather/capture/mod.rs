@@ -148,7 +148,7 @@ pub(crate) fn start(
         .spawn(move || match open(&order) {
             Ok((capture, link)) => {
                 outlet.tell(News::Started { time: now(), link });
-                Running::new(capture, &order, &stop, outlet).to_the_end();
+                Running::new(capture, &order, &stop, outlet).until_the_end();
             }
             Err(error) => outlet.tell(News::Refused(error)),
         })
@@ -240,7 +240,7 @@ impl<'a, O: Outlet> Running<'a, O> {
     }
 
     /// Captures until told to stop or until the interface fails.
-    fn to_the_end(mut self) {
+    fn until_the_end(mut self) {
         let mut last_look: Option<Instant> = None;
         loop {
             if self.stop.load(Ordering::Relaxed) && last_look.is_none() {

@@ -5,12 +5,13 @@ use std::fs::File;
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
-use super::session::{Point, Session, State};
+use super::point::Point;
+use super::session::Session;
 use super::{GatherError, Gathered};
 use crate::evidence::capture_file::{InterfaceSpec, PcapNgWriter, Statistics};
 use crate::evidence::case::{Case, ConntrackText, Coverage};
-use crate::evidence::plan::{Find, Plan, PlannedPoint};
-use crate::evidence::{Known, Text, Texts, When};
+use crate::evidence::plan::Plan;
+use crate::evidence::{Text, Texts, When};
 use crate::gather::capture::batch::{self, Framed};
 use crate::packet::{Frame, LinkType, Packet, Timestamp};
 
@@ -40,8 +41,8 @@ impl Draft {
         let mut next = 0..;
         let places: Vec<Option<usize>> =
             points.iter().map(|point| point.resolved().read().and_then(|_| next.next())).collect();
-        let placed = points.iter().filter(|point| point.resolved().read().is_some());
-        let links: Vec<LinkType> = placed.map(|point| point.link.unwrap_or(LinkType::Ethernet)).collect();
+        let found = points.iter().filter(|point| point.resolved().read().is_some());
+        let links: Vec<LinkType> = found.map(|point| point.link.unwrap_or(LinkType::Ethernet)).collect();
         let interfaces: Vec<InterfaceSpec> = case
             .points
             .iter()
@@ -80,7 +81,7 @@ impl Draft {
     pub(super) fn finish(mut self, session: Session<'_>) -> Result<Gathered, GatherError> {
         let places = self.places.iter().zip(&session.points);
         for (place, point) in places.filter_map(|(place, point)| place.map(|place| (place, point))) {
-            self.case.points[place].state = coverage(&point.state);
+            self.case.points[place].state = point.coverage();
         }
         let statistics: Vec<Option<Statistics>> =
             self.case.points.iter().map(|point| point.state.read().map(statistics)).collect();
@@ -98,27 +99,8 @@ impl Draft {
     }
 }
 
-impl Point {
-    /// The interface as a case names it, if the point is to be part of one: found, though perhaps not captured.
-    fn resolved(&self) -> Known<String> {
-        match (&self.interface, &self.state) {
-            (Some(interface), _) => Known::Read(interface.trim_start_matches("pod:").to_owned()),
-            (None, State::Refused(why)) => Known::Unreadable(why.clone()),
-            (None, _) => Known::NotAsked,
-        }
-    }
-}
-
 fn full(path: &Path, kept: u64, source: io::Error) -> GatherError {
     GatherError::Write { file: path.to_owned(), kept, source }
-}
-
-fn coverage(state: &State) -> Known<Coverage> {
-    match state {
-        State::Ended(coverage) => Known::Read(coverage.clone()),
-        State::Refused(why) => Known::Unreadable(why.clone()),
-        State::Awaited | State::Unreached | State::Capturing { .. } => Known::NotAsked,
-    }
 }
 
 fn statistics(coverage: &Coverage) -> Statistics {
@@ -135,15 +117,6 @@ fn conntrack(text: &Text) -> Option<ConntrackText> {
     let lines = text.content.read().filter(|lines| !lines.trim().is_empty())?;
     (text.name == "conntrack" && text.when == When::After)
         .then(|| ConntrackText { node: text.node.clone(), text: lines.clone() })
-}
-
-/// What to call the interface of a point that was never found.
-pub(super) fn expected_interface(planned: &PlannedPoint) -> String {
-    match &planned.find {
-        Find::Name(name) => name.clone(),
-        Find::Holding(address) => format!("[{address}]"),
-        Find::InsidePod { veth, .. } => format!("pod:[{veth}]"),
-    }
 }
 
 /// How many packets of a batch come from the first end.

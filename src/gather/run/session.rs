@@ -11,11 +11,11 @@ use super::case::{self, Draft};
 use super::end::{Clockwork, Interrupts};
 use super::merge::Merge;
 use super::node::{self, News};
+use super::point::{Point, State, expected_interface, role_in_words};
 use super::{Ending, Event, GatherError, Gathered, Request};
 use crate::evidence::case::{Coverage, NodeFacts, ProbeFacts, Window};
-use crate::evidence::{ClockFact, Role, Text};
+use crate::evidence::{ClockFact, Text};
 use crate::gather::agent::wire::{FromAgent, ToAgent, Work, WorkPoint};
-use crate::gather::capture::Counts;
 use crate::gather::capture::batch;
 use crate::gather::clock::now;
 use crate::gather::filter::Pair;
@@ -49,32 +49,6 @@ pub(super) struct Node {
     orders: Option<UnboundedSender<ToAgent>>,
     /// All its points have started or been refused.
     ready: bool,
-}
-
-/// A point of the plan.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Point {
-    node: usize,
-    /// The interface, once found.
-    pub(super) interface: Option<String>,
-    /// What its frames begin with, once it captures.
-    pub(super) link: Option<LinkType>,
-    pub(super) counts: Counts,
-    pub(super) state: State,
-}
-
-/// How a point stands.
-#[derive(Debug, Clone, Default)]
-pub(super) enum State {
-    #[default]
-    Awaited,
-    /// Its node was lost before it could begin.
-    Unreached,
-    Capturing {
-        since: i64,
-    },
-    Ended(Coverage),
-    Refused(String),
 }
 
 /// News that may wait to be taken: batches are about 64 KiB.
@@ -338,7 +312,7 @@ impl<'a> Session<'a> {
                     point.state = State::Capturing { since: time };
                 }
             }
-            FromAgent::Refused { point, interface, why } => self.refuse(node, point, interface, why),
+            FromAgent::Refused { point, interface, why } => self.refuse(node, point, interface, &why),
             FromAgent::Ready => {
                 self.nodes[node].ready = true;
                 for number in 0..self.points.len() {
@@ -375,12 +349,12 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn refuse(&mut self, node: usize, point: u16, interface: Option<String>, why: String) {
+    fn refuse(&mut self, node: usize, point: u16, interface: Option<String>, why: &str) {
         let Some(own) = self.own(node, point) else { return };
         let found = interface.is_some();
         own.interface = interface;
         let number = usize::from(point);
-        self.fail(number, &why);
+        self.fail(number, why);
         let (name, role) = (&self.nodes[node].facts.name, self.request.plan.points[number].role);
         let text = format!("{name}: no capture at {}: {why}", role_in_words(role));
         self.failures.push(text.clone());
@@ -405,22 +379,8 @@ impl<'a> Session<'a> {
 
     /// A point that will not capture any more, for a reason that its agent could not give itself.
     fn fail(&mut self, number: usize, why: &str) {
-        let settings = self.request.settings;
         self.merge.close(number);
-        let point = &mut self.points[number];
-        point.state = match &point.state {
-            State::Capturing { since } => State::Ended(Coverage {
-                started: Some(*since),
-                stopped: Some(point.counts.complete_until.max(*since)),
-                snaplen: settings.snaplen,
-                received: point.counts.received,
-                dropped: point.counts.dropped,
-                dropped_interface: point.counts.dropped_interface,
-                failed: Some(why.to_owned()),
-            }),
-            State::Awaited => State::Refused(why.to_owned()),
-            settled => settled.clone(),
-        };
+        self.points[number].give_up(why, self.request.settings.snaplen);
     }
 
     /// Points whose end was not heard of.
@@ -468,7 +428,7 @@ impl<'a> Session<'a> {
         let planned = &self.request.plan.points[point];
         match &self.points[point].interface {
             Some(interface) => format!("{}/{interface}", planned.node),
-            None => format!("{}/{}", planned.node, case::expected_interface(planned)),
+            None => format!("{}/{}", planned.node, expected_interface(planned)),
         }
     }
 
@@ -486,14 +446,5 @@ impl<'a> Session<'a> {
 
     fn tell(&mut self, event: Event) {
         (self.events)(event);
-    }
-}
-
-fn role_in_words(role: Role) -> &'static str {
-    match role {
-        Role::Pod => "the pod's own interface",
-        Role::Veth => "the host's end of the pod's veth",
-        Role::Tunnel => "the tunnel device",
-        Role::Nic => "the node's own interface",
     }
 }
