@@ -137,7 +137,7 @@ impl Pass {
         if sifted.position == self.last[sifted.direction as usize] {
             self.answers.arrived(packet, sifted.direction, flow, time);
         }
-        self.answers.heard(packet, sifted.direction);
+        self.answers.heard(packet, sifted.direction, time);
         Some(Sighting {
             direction: sifted.direction,
             position: sifted.position,

@@ -1,16 +1,116 @@
 //! Words into calls: reads what was typed, runs it, prints errors once, and gives the exit code. Decides nothing.
 
+mod args;
+mod progress;
+mod replay;
+mod trace;
+
+use std::error::Error;
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
-use crate::gather::agent::serve;
+use clap::{CommandFactory, Parser};
+
+use crate::analyze::findings::{Findings, Outcome};
+use crate::gather;
+use crate::report;
 
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
-    if std::env::args_os().nth(1).is_some_and(|word| word == "agent") {
-        return match serve::over_standard_streams() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(_) => ExitCode::from(4),
-        };
+    let typed = match args::Typed::try_parse() {
+        Ok(typed) => typed,
+        Err(error) => {
+            let _unseen = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    let done = match typed.command {
+        Some(args::Command::Replay(replay)) => replay::run(&replay),
+        Some(args::Command::Agent) => {
+            gather::agent::serve::over_standard_streams().map_err(Failure::work).map(|()| ExitCode::SUCCESS)
+        }
+        Some(args::Command::Completions { shell }) => print(|out| {
+            clap_complete::generate(shell, &mut args::Typed::command(), "trace-drop", out);
+            Ok(())
+        }),
+        Some(args::Command::Man) => print(|mut out| clap_mangen::Man::new(args::Typed::command()).render(&mut out)),
+        None => trace::run(&typed.trace),
+    };
+    done.unwrap_or_else(|failure| {
+        complain(&format!("trace-drop: {}", failure.text));
+        ExitCode::from(failure.code)
+    })
+}
+
+/// Why the work could not be done, for the user, once.
+pub(crate) struct Failure {
+    text: String,
+    code: u8,
+}
+
+impl Failure {
+    /// The cluster, a node, a permission or a file failed us: the chain of causes, each on its line.
+    fn work(error: impl Error) -> Self {
+        let mut text = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            text.push_str(&format!("\n  because {cause}"));
+            source = cause.source();
+        }
+        Self { text, code: 4 }
     }
-    ExitCode::from(4)
+
+    fn work_text(text: String) -> Self {
+        Self { text, code: 4 }
+    }
+
+    fn usage(text: String) -> Self {
+        Self { text, code: 2 }
+    }
+}
+
+/// Prints the report to stdout and turns its verdict into the exit code.
+fn show(findings: &Findings, saved: Option<&Path>, output: &args::Output) -> Result<ExitCode, Failure> {
+    let color = match output.color {
+        args::When::Always => true,
+        args::When::Never => false,
+        args::When::Auto => io::stdout().is_terminal() && no_color_unset(),
+    };
+    let saved = saved.map(|saved| saved.display().to_string());
+    let style = report::Style { color, verbose: output.verbose, saved: saved.as_deref() };
+    print(|out| match output.form {
+        args::Form::Text => report::text(findings, &style, out),
+        args::Form::Json => report::json(findings, out),
+    })?;
+    if let (Some(saved), args::Form::Json, false) = (&saved, output.form, output.quiet) {
+        complain(&format!("saved to {saved}"));
+    }
+    Ok(ExitCode::from(match findings.verdict.outcome {
+        Outcome::Delivered => 0,
+        Outcome::Dropped | Outcome::Diverted => 1,
+        Outcome::NoTraffic | Outcome::Inconclusive => 3,
+    }))
+}
+
+#[expect(clippy::disallowed_methods, reason = "the command line may read the environment: NO_COLOR, no-color.org")]
+fn no_color_unset() -> bool {
+    std::env::var("NO_COLOR").unwrap_or_default().is_empty()
+}
+
+/// Writes to stdout; a reader that went away is no error.
+fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<ExitCode, Failure> {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let written = write(&mut out).and_then(|()| out.flush());
+    match written {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::work_text(format!("cannot write to standard output: {error}")))
+        }
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// One message on stderr.
+fn complain(words: &str) {
+    let _unseen = writeln!(io::stderr(), "{words}");
 }

@@ -14,6 +14,8 @@ pub mod plan;
 
 pub mod capture_file;
 
+pub mod bundle;
+
 pub use case::{CapturePoint, Case, ClockFact, Direction, Endpoint, Path, PointId, Role, StageKind};
 pub use known::Known;
 pub use texts::{Text, Texts, When};

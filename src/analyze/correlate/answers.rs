@@ -63,7 +63,7 @@ impl Answers {
             _ => return,
         };
         let ask = self.open.entry(key).or_default();
-        if ask.arrived == 0 {
+        if ask.arrived == 0 && !ask.answered && !ask.refused {
             self.queue.push_back((time, key));
         }
         ask.direction = Some(direction);
@@ -74,7 +74,7 @@ impl Answers {
     }
 
     /// A packet of `direction` that may answer one that went the other way.
-    pub fn heard(&mut self, packet: &Packet<'_>, direction: Direction) {
+    pub fn heard(&mut self, packet: &Packet<'_>, direction: Direction, time: Timestamp) {
         let back = match direction {
             Direction::Forward => Direction::Reply,
             Direction::Reply => Direction::Forward,
@@ -93,10 +93,17 @@ impl Answers {
             }
             _ => return,
         };
-        if let Some(ask) = self.open.get_mut(&key) {
-            ask.refused |= refused;
-            ask.answered |= !refused;
+        let is_datagram = matches!(packet.transport, Transport::Udp(_));
+        if is_datagram && !self.open.contains_key(&key) {
+            return;
         }
+        // Captures may show an answer before its request: it waits for it.
+        let ask = self.open.entry(key).or_insert_with(|| {
+            self.queue.push_back((time, key));
+            Ask { must_answer: true, ..Ask::default() }
+        });
+        ask.refused |= refused;
+        ask.answered |= !refused;
     }
 
     /// Judges the requests that had time enough to be answered.

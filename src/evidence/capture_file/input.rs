@@ -1,135 +1,201 @@
-//! Bytes from a file in large steps, uncompressed, with their offset for messages.
+//! The bytes of a capture: decompressed if need be, read in large pieces into one buffer that is used again and
+//! again. A parser asks for as many bytes as it needs next, looks at them in place and takes them. It grows only
+//! as bytes really arrive, so a nonsense length costs nothing.
 
-use std::io::Read;
+use std::io::{self, BufReader, Cursor, Read};
 use std::ops::Range;
 
-use super::{CaptureError, LONGEST};
+use super::error::CaptureError;
 
-/// A buffer over a reader.
+/// A window that moves over the contents of one file.
 pub(super) struct Input {
-    from: Box<dyn Read + Send>,
-    file: String,
+    bytes: Box<dyn Read + Send>,
+    name: String,
     buffer: Vec<u8>,
     start: usize,
     end: usize,
-    /// Offset of `buffer[0]` in the uncompressed bytes.
-    base: u64,
+    /// Position of `start` in the contents.
+    offset: u64,
     ended: bool,
-    truncated: Option<String>,
+    broken_off: bool,
 }
 
-const STEP: usize = 256 << 10;
-
 impl Input {
-    pub(super) fn new(from: Box<dyn Read + Send>, name: &str) -> Result<Self, CaptureError> {
-        let mut input = Self::plain(from, name);
-        for _ in 0..2 {
-            let magic = input.peek(4)?;
-            let gzip = magic.starts_with(&[0x1f, 0x8b]);
-            let zstd = magic == [0x28, 0xb5, 0x2f, 0xfd];
-            if !gzip && !zstd {
-                break;
-            }
-            let shown = std::io::Cursor::new(input.buffer[input.start..input.end].to_vec());
-            let whole = shown.chain(input.from);
-            let inner: Box<dyn Read + Send> = if gzip {
-                Box::new(flate2::read::MultiGzDecoder::new(whole))
-            } else {
-                let decoder = zstd::Decoder::new(whole);
-                Box::new(decoder.map_err(|source| CaptureError::Io { file: name.to_owned(), source })?)
-            };
-            input = Self::plain(inner, name);
-        }
-        Ok(input)
+    /// Over `bytes`, decompressed when they begin like gzip or zstd.
+    pub(super) fn open(bytes: Box<dyn Read + Send>, name: &str) -> Result<Self, CaptureError> {
+        let mut plain = Self::over(bytes, name);
+        plain.need(4)?;
+        let packed = match plain.window() {
+            [0x1f, 0x8b, ..] => Packed::Gzip,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Packed::Zstd,
+            _ => return Ok(plain),
+        };
+        let first = Cursor::new(plain.window().to_vec());
+        let rest = BufReader::with_capacity(COMPRESSED, first.chain(plain.bytes));
+        let unpacked: Box<dyn Read + Send> = match packed {
+            Packed::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(rest)),
+            Packed::Zstd => Box::new(
+                zstd::stream::read::Decoder::with_buffer(rest).map_err(|source| CaptureError::Read {
+                    file: name.to_owned(),
+                    offset: 0,
+                    source,
+                })?,
+            ),
+        };
+        Ok(Self::over(unpacked, name))
     }
 
-    fn plain(from: Box<dyn Read + Send>, name: &str) -> Self {
+    fn over(bytes: Box<dyn Read + Send>, name: &str) -> Self {
         Self {
-            from,
-            file: name.to_owned(),
-            buffer: vec![0; 2 * STEP],
+            bytes,
+            name: name.to_owned(),
+            buffer: vec![0; BUFFER],
             start: 0,
             end: 0,
-            base: 0,
+            offset: 0,
             ended: false,
-            truncated: None,
+            broken_off: false,
         }
     }
 
-    /// The next `len` bytes, or as many as there are.
-    pub(super) fn peek(&mut self, len: usize) -> Result<&[u8], CaptureError> {
-        if self.end - self.start < len {
-            self.fill(len)?;
+    /// Whether `count` bytes can be had; fewer are left only at the end of the file.
+    #[inline]
+    pub(super) fn need(&mut self, count: usize) -> Result<bool, CaptureError> {
+        if self.end - self.start >= count {
+            return Ok(true);
         }
-        let shown = len.min(self.end - self.start);
-        Ok(&self.buffer[self.start..self.start + shown])
+        self.fill(count)
     }
 
-    /// Takes `len` bytes, lent until the next call; None when the file ends before, which is noted unless it ends
-    /// right here.
-    pub(super) fn take(&mut self, len: usize) -> Result<Option<Range<usize>>, CaptureError> {
-        if self.end - self.start < len {
-            self.fill(len)?;
-        }
-        let had = self.end - self.start;
-        if had < len {
-            if had > 0 {
-                self.truncated = Some(format!(
-                    "{} ends in the middle of a record at byte {}: {had} of {len} bytes are there",
-                    self.file,
-                    self.offset()
-                ));
-                self.start = self.end;
+    #[cold]
+    fn fill(&mut self, count: usize) -> Result<bool, CaptureError> {
+        self.buffer.copy_within(self.start..self.end, 0);
+        self.end -= self.start;
+        self.start = 0;
+        while self.end < count && !self.ended {
+            if self.end == self.buffer.len() {
+                self.buffer.resize(self.buffer.len() * 2, 0);
             }
-            return Ok(None);
+            match self.bytes.read(&mut self.buffer[self.end..]) {
+                Ok(0) => self.ended = true,
+                Ok(more) => self.end += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    self.ended = true;
+                    self.broken_off = true;
+                }
+                Err(source) => {
+                    let offset = self.offset + self.end as u64;
+                    return Err(CaptureError::Read { file: self.name.clone(), offset, source });
+                }
+            }
         }
-        let taken = self.start..self.start + len;
-        self.start += len;
-        Ok(Some(taken))
+        Ok(self.end >= count)
     }
 
-    pub(super) fn lent(&self, range: Range<usize>) -> &[u8] {
+    /// All bytes at hand, beginning with the next one.
+    #[inline]
+    pub(super) fn window(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
+    }
+
+    /// Moves on by `count` bytes that were asked for; gives where they lie until more are asked for.
+    #[inline]
+    pub(super) fn take(&mut self, count: usize) -> Range<usize> {
+        let from = self.start;
+        self.start += count;
+        self.offset += count as u64;
+        from..self.start
+    }
+
+    /// Bytes taken a moment ago.
+    #[inline]
+    pub(super) fn taken(&self, range: Range<usize>) -> &[u8] {
         &self.buffer[range]
     }
 
-    pub(super) fn truncated(&self) -> Option<&str> {
-        self.truncated.as_deref()
+    /// As the caller named the file.
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
-    /// Where the next byte stands.
-    pub(super) fn offset(&self) -> u64 {
-        self.base + self.start as u64
-    }
-
-    pub(super) fn damaged(&self, what: String) -> CaptureError {
-        CaptureError::Damaged { file: self.file.clone(), offset: self.offset(), what }
-    }
-
-    /// Reads until `len` bytes are there or the file ends.
-    fn fill(&mut self, len: usize) -> Result<(), CaptureError> {
-        if len > LONGEST {
-            return Err(self.damaged(format!("a record of {len} bytes")));
-        }
-        self.buffer.copy_within(self.start..self.end, 0);
-        self.base += self.start as u64;
-        self.end -= self.start;
-        self.start = 0;
-        if self.buffer.len() < len {
-            self.buffer.resize(len.next_power_of_two(), 0);
-        }
-        while self.end < len && !self.ended {
-            match self.from.read(&mut self.buffer[self.end..]) {
-                Ok(0) => self.ended = true,
-                Ok(more) => self.end += more,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                // A compressed file that was cut off gives what came before.
-                Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-                    self.truncated = Some(format!("{} ends in the middle of its compressed data", self.file));
-                    self.ended = true;
-                }
-                Err(source) => return Err(CaptureError::Io { file: self.file.clone(), source }),
+    /// Once too few bytes are left: why the file does not end cleanly, if it does not.
+    pub(super) fn cut(&self) -> Option<String> {
+        let left = self.end - self.start;
+        let Self { offset, broken_off, .. } = self;
+        match (left, broken_off) {
+            (0, false) => None,
+            (0, true) => {
+                Some(format!("the compressed stream breaks off after byte {offset} of its contents"))
             }
+            _ => Some(format!("the file ends {left} bytes into the record that begins at byte {offset}")),
         }
-        Ok(())
+    }
+
+    /// The error for bytes that make no sense, `ahead` bytes after the next one.
+    pub(super) fn nonsense(&self, ahead: usize, found: String, remedy: &'static str) -> CaptureError {
+        CaptureError::Nonsense { file: self.name.clone(), offset: self.offset + ahead as u64, found, remedy }
+    }
+}
+
+enum Packed {
+    Gzip,
+    Zstd,
+}
+
+/// Plain bytes held at once, unless a record is longer.
+const BUFFER: usize = 512 * 1024;
+
+/// Compressed bytes held at once.
+const COMPRESSED: usize = 256 * 1024;
+
+/// Longest record that is believed.
+pub(super) const LONGEST: usize = 64 * 1024 * 1024;
+
+/// What to do about a file whose middle is damaged.
+pub(super) const DAMAGED: &str = "the file is damaged: copy it anew, or cut it before this byte with editcap";
+
+/// How numbers lie in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    Big,
+    Little,
+}
+
+impl Order {
+    /// The number at `at`; the caller has asked for those bytes, a missing one reads as 0.
+    #[inline]
+    pub(super) fn u16(self, bytes: &[u8], at: usize) -> u16 {
+        let two = bytes.get(at..).and_then(<[u8]>::first_chunk).copied().unwrap_or_default();
+        match self {
+            Self::Big => u16::from_be_bytes(two),
+            Self::Little => u16::from_le_bytes(two),
+        }
+    }
+
+    /// Likewise.
+    #[inline]
+    pub(super) fn u32(self, bytes: &[u8], at: usize) -> u32 {
+        let four = bytes.get(at..).and_then(<[u8]>::first_chunk).copied().unwrap_or_default();
+        match self {
+            Self::Big => u32::from_be_bytes(four),
+            Self::Little => u32::from_le_bytes(four),
+        }
+    }
+
+    /// Likewise.
+    #[inline]
+    pub(super) fn u64(self, bytes: &[u8], at: usize) -> u64 {
+        let eight = bytes.get(at..).and_then(<[u8]>::first_chunk).copied().unwrap_or_default();
+        match self {
+            Self::Big => u64::from_be_bytes(eight),
+            Self::Little => u64::from_le_bytes(eight),
+        }
+    }
+
+    /// Two halves of a pcapng time, the upper one first in either order.
+    #[inline]
+    pub(super) fn halves(self, bytes: &[u8], at: usize) -> u64 {
+        u64::from(self.u32(bytes, at)) << 32 | u64::from(self.u32(bytes, at + 4))
     }
 }

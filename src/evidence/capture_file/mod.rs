@@ -1,6 +1,6 @@
-//! Captured frames from and to files: pcap and pcapng of either byte order (pcap-savefile(5), IETF
-//! draft-ietf-opsawg-pcapng), also compressed. Reads in large sequential steps over one reused buffer; a frame is
-//! lent until the next is read. Never looks into a frame.
+//! Captured frames from files and into files: classic pcap and pcapng of any byte order and resolution, plain or
+//! compressed by gzip or zstd. A file cut in its last record gives all whole ones; nonsense is an error that says
+//! where it stands; no bytes make it panic. What the frames contain is not looked at.
 
 mod error;
 mod input;
@@ -9,173 +9,190 @@ mod pcapng;
 mod source;
 mod writer;
 
+use std::fmt;
 use std::fs::File;
 use std::io::Read;
+use std::ops::Range;
 use std::path::Path;
 
+use crate::evidence::case::PointId;
+use crate::packet::{Frame, LinkType, Timestamp};
+
 pub use error::CaptureError;
-pub use source::{FileSource, FrameSource, Merge};
+pub use source::{FileSource, Merge};
 pub use writer::{InterfaceSpec, PcapNgWriter};
 
-use crate::evidence::PointId;
-use crate::packet::{Frame, LinkType, Timestamp};
 use input::Input;
+use pcap::Pcap;
+use pcapng::PcapNg;
 
-/// One interface of a capture.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Interface {
-    /// `if_name`.
-    pub name: Option<String>,
-    /// Link-layer type.
-    pub link: LinkType,
-    /// Snap length; 0 when there is no limit.
-    pub snaplen: u32,
-    /// What the capturing program counted, once its block was read.
-    pub statistics: Option<Statistics>,
+/// Frames in the order in which they were captured.
+pub trait FrameSource {
+    /// The next frame and the point it was captured at; None at the end.
+    ///
+    /// # Errors
+    ///
+    /// When the capture cannot be read on.
+    fn next_frame(&mut self) -> Result<Option<(PointId, Frame<'_>)>, CaptureError>;
 }
 
-/// An Interface Statistics Block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Statistics {
-    /// `isb_ifrecv`: frames that passed the filter.
-    pub received: Option<u64>,
-    /// `isb_ifdrop`: frames lost.
-    pub dropped: Option<u64>,
-    /// `isb_starttime`.
-    pub start: Option<Timestamp>,
-    /// `isb_endtime`.
-    pub end: Option<Timestamp>,
+/// Reads one capture from front to back.
+pub struct Reader {
+    input: Input,
+    format: Format,
+    interfaces: Vec<Interface>,
+    truncated: Option<String>,
+    ended: bool,
 }
 
-/// A frame and the interface it was captured on.
+/// One frame and the interface it was captured on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record<'a> {
-    /// Index into [`Reader::interfaces`].
+    /// Index in [`Reader::interfaces`].
     pub interface: usize,
     /// The frame.
     pub frame: Frame<'a>,
 }
 
-/// Reads a capture file from its beginning to its end.
-pub struct Reader {
-    input: Input,
-    format: Format,
-    interfaces: Vec<Interface>,
+/// What a file says of an interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interface {
+    /// Its name, in pcapng alone.
+    pub name: Option<String>,
+    /// A description, likewise.
+    pub description: Option<String>,
+    /// Link type of its frames.
+    pub link: LinkType,
+    /// Most bytes kept of a frame; 0 for no limit.
+    pub snaplen: u32,
+    /// Counts of the whole capture. They follow the frames: known once the end was reached.
+    pub statistics: Option<Statistics>,
 }
 
-enum Format {
-    Pcap(pcap::Header),
-    PcapNg(pcapng::Section),
+/// How capturing on an interface went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Statistics {
+    /// Frames received.
+    pub received: Option<u64>,
+    /// Frames lost, by the interface and for want of buffer.
+    pub dropped: Option<u64>,
+    /// When capturing began.
+    pub start: Option<Timestamp>,
+    /// When it ended.
+    pub end: Option<Timestamp>,
 }
-
-/// Where a record's bytes stand in the buffer.
-struct Found {
-    interface: usize,
-    time: Timestamp,
-    wire_len: u32,
-    bytes: std::ops::Range<usize>,
-}
-
-/// No frame and no block is longer: libpcap's own limit is 256 KiB for most links, and USB's 128 MiB.
-const LONGEST: usize = 64 << 20;
 
 impl Reader {
-    /// Opens a file.
+    /// Opens the capture at `path`.
     ///
     /// # Errors
     ///
-    /// When it cannot be opened or is no capture.
+    /// When it does not open or is not a capture.
     pub fn open(path: &Path) -> Result<Self, CaptureError> {
         let name = path.display().to_string();
         match File::open(path) {
             Ok(file) => Self::new(Box::new(file), &name),
-            Err(source) => Err(CaptureError::Io { file: name, source }),
+            Err(source) => Err(CaptureError::Open { file: name, source }),
         }
     }
 
-    /// Reads from anything; `name` is for messages.
+    /// Reads a capture from `bytes`; errors will call it `name`. No buffering is needed around `bytes`.
     ///
     /// # Errors
     ///
-    /// When it is no capture.
-    pub fn new(from: Box<dyn Read + Send>, name: &str) -> Result<Self, CaptureError> {
-        let mut input = Input::new(from, name)?;
-        let magic = input.peek(4)?.to_vec();
-        let mut interfaces = Vec::new();
-        let format = if magic == pcapng::SECTION {
-            Format::PcapNg(pcapng::Section::default())
-        } else if let Some(header) = pcap::header(&mut input)? {
-            interfaces.push(Interface {
-                name: None,
-                link: header.link,
-                snaplen: header.snaplen,
-                statistics: None,
-            });
-            Format::Pcap(header)
-        } else {
-            let found = magic.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ");
-            let found = if found.is_empty() { "nothing: it is empty".to_owned() } else { found };
-            return Err(CaptureError::NotACapture { file: name.to_owned(), found });
+    /// When it cannot be read or is not a capture.
+    pub fn new(bytes: Box<dyn Read + Send>, name: &str) -> Result<Self, CaptureError> {
+        let mut input = Input::open(bytes, name)?;
+        input.need(4)?;
+        let Some(&magic) = input.window().first_chunk() else {
+            let found = format!("the file ends after {} bytes", input.window().len());
+            return Err(input.nonsense(0, found, "capture anew: nothing was recorded"));
         };
-        let mut reader = Self { input, format, interfaces };
-        // Interfaces that are described before the first frame are known at once.
-        if let Format::PcapNg(section) = &mut reader.format {
-            pcapng::skip_to_packet(&mut reader.input, section, &mut reader.interfaces)?;
-        }
-        Ok(reader)
+        let mut interfaces = Vec::new();
+        let format = if magic == pcapng::SECTION_BYTES {
+            let mut pcapng = PcapNg::new();
+            pcapng.begin(&mut input, &mut interfaces)?;
+            Format::PcapNg(pcapng)
+        } else if let Some(mut pcap) = Pcap::detect(magic) {
+            interfaces.push(pcap.begin(&mut input)?);
+            Format::Pcap(pcap)
+        } else {
+            let found = format!("the file begins with {magic:02x?}, neither pcap nor pcapng");
+            return Err(input.nonsense(0, found, "give a file of tcpdump, dumpcap or Wireshark"));
+        };
+        Ok(Self { input, format, interfaces, truncated: None, ended: false })
     }
 
-    /// The interfaces met so far.
+    /// The next frame; None at the end, also where the file was cut ([`Self::truncated`]).
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read or the bytes make no sense.
+    #[inline]
+    pub fn next_record(&mut self) -> Result<Option<Record<'_>>, CaptureError> {
+        Ok(self.find()?.map(|found| Record { interface: found.interface, frame: self.frame(found) }))
+    }
+
+    /// Where the next frame lies; to be looked at by [`Self::frame`] before the next call.
+    #[inline]
+    fn find(&mut self) -> Result<Option<Found>, CaptureError> {
+        if self.ended {
+            return Ok(None);
+        }
+        let step = match &mut self.format {
+            Format::Pcap(pcap) => pcap.step(&mut self.input)?,
+            Format::PcapNg(pcapng) => pcapng.step(&mut self.input, &mut self.interfaces)?,
+        };
+        if step.is_some() {
+            return Ok(step);
+        }
+        self.ended = true;
+        self.truncated = self.input.cut();
+        Ok(None)
+    }
+
+    #[inline]
+    fn frame(&self, found: Found) -> Frame<'_> {
+        let Found { time, wire_len, link, at, .. } = found;
+        let bytes = self.input.taken(at);
+        let kept = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        Frame { time, wire_len: wire_len.max(kept), link, bytes }
+    }
+
+    /// The interfaces described so far: those before the first frame at once, of later sections as they come.
     pub fn interfaces(&self) -> &[Interface] {
         &self.interfaces
     }
 
-    /// Why the file ended in the middle of a record, if it did.
+    /// After the end: how the file was cut, if it was.
     pub fn truncated(&self) -> Option<&str> {
-        self.input.truncated()
+        self.truncated.as_deref()
     }
 
-    /// The next frame; None at the end, also of a file that was cut off.
-    ///
-    /// # Errors
-    ///
-    /// When the file cannot be read on or makes no sense.
-    pub fn next_record(&mut self) -> Result<Option<Record<'_>>, CaptureError> {
-        let found = self.find()?;
-        Ok(found.map(|found| self.lend(found)))
+    /// As the file was named when it was opened.
+    pub fn name(&self) -> &str {
+        self.input.name()
     }
+}
 
-    /// The next frame of an interface that is a point.
-    fn next_mapped(
-        &mut self,
-        points: &[Option<PointId>],
-    ) -> Result<Option<(PointId, Frame<'_>)>, CaptureError> {
-        while let Some(found) = self.find()? {
-            if let Some(point) = points.get(found.interface).copied().flatten() {
-                return Ok(Some((point, self.lend(found).frame)));
-            }
-        }
-        Ok(None)
+impl fmt::Debug for Reader {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Reader").field("name", &self.name()).finish_non_exhaustive()
     }
+}
 
-    fn find(&mut self) -> Result<Option<Found>, CaptureError> {
-        match &mut self.format {
-            Format::Pcap(header) => pcap::next(&mut self.input, header),
-            Format::PcapNg(section) => pcapng::next(&mut self.input, section, &mut self.interfaces),
-        }
-    }
+enum Format {
+    Pcap(Pcap),
+    PcapNg(PcapNg),
+}
 
-    fn lend(&self, found: Found) -> Record<'_> {
-        Record {
-            interface: found.interface,
-            frame: Frame {
-                time: found.time,
-                wire_len: found.wire_len,
-                link: self.interfaces[found.interface].link,
-                bytes: self.input.lent(found.bytes),
-            },
-        }
-    }
+/// A frame, lying in the input's buffer.
+struct Found {
+    interface: usize,
+    time: Timestamp,
+    wire_len: u32,
+    link: LinkType,
+    at: Range<usize>,
 }
 
 #[cfg(test)]

@@ -1,73 +1,82 @@
-//! Classic pcap (pcap-savefile(5)): one header, then records.
+//! Classic pcap: one header, then records of 16 bytes and a frame. Both byte orders, micro- and nanoseconds, and
+//! the records of Kuznetzov's modified format, eight bytes longer.
 
-use super::input::Input;
-use super::{CaptureError, Found, LONGEST};
 use crate::packet::{LinkType, Timestamp};
 
-/// How to read the records that follow.
-pub(super) struct Header {
-    pub(super) link: LinkType,
-    pub(super) snaplen: u32,
-    big_endian: bool,
-    /// Nanoseconds of one unit of the stamps' fraction.
+use super::input::{DAMAGED, Input, LONGEST, Order};
+use super::{CaptureError, Found, Interface};
+
+/// How the records of one file are laid out.
+pub(super) struct Pcap {
+    order: Order,
+    /// Nanoseconds in one unit of the fraction.
     unit: i64,
-    /// Length of a record's header: Kuznetzov's variant has eight bytes more.
-    record: usize,
+    /// Bytes before each frame.
+    header: usize,
+    link: LinkType,
 }
 
-/// Reads the file's header; None when its magic is not pcap's.
-pub(super) fn header(input: &mut Input) -> Result<Option<Header>, CaptureError> {
-    let Ok(magic) = <[u8; 4]>::try_from(input.peek(4)?) else { return Ok(None) };
-    let little = u32::from_le_bytes(magic);
-    let known = |magic| match magic {
-        0xa1b2_c3d4_u32 => Some((1_000, 16)),
-        0xa1b2_3c4d => Some((1, 16)),
-        0xa1b2_cd34 => Some((1_000, 24)),
-        _ => None,
-    };
-    let (big_endian, found) = match (known(little), known(little.swap_bytes())) {
-        (Some(found), _) => (false, found),
-        (None, Some(found)) => (true, found),
-        (None, None) => return Ok(None),
-    };
-    let Some(taken) = input.take(24)? else {
-        return Err(input.damaged("the file's header is cut off".to_owned()));
-    };
-    let bytes = input.lent(taken);
-    let field = |at| number(bytes, at, big_endian);
-    // The upper bits of the link type tell the frame check sequence's length.
-    let link = u16::try_from(field(20) & 0xffff).unwrap_or(u16::MAX);
-    Ok(Some(Header {
-        link: LinkType::from_number(link),
-        snaplen: field(16),
-        big_endian,
-        unit: found.0,
-        record: found.1,
-    }))
-}
-
-pub(super) fn next(input: &mut Input, header: &Header) -> Result<Option<Found>, CaptureError> {
-    let shown = input.peek(header.record)?;
-    if shown.len() < header.record {
-        return input.take(header.record).map(|_| None);
+impl Pcap {
+    /// From the file's first four bytes; None when they are not of this format.
+    pub(super) fn detect(magic: [u8; 4]) -> Option<Self> {
+        let layout = |order, unit, header| Some(Self { order, unit, header, link: LinkType::Null });
+        match magic {
+            [0xa1, 0xb2, 0xc3, 0xd4] => layout(Order::Big, 1000, 16),
+            [0xd4, 0xc3, 0xb2, 0xa1] => layout(Order::Little, 1000, 16),
+            [0xa1, 0xb2, 0x3c, 0x4d] => layout(Order::Big, 1, 16),
+            [0x4d, 0x3c, 0xb2, 0xa1] => layout(Order::Little, 1, 16),
+            [0xa1, 0xb2, 0xcd, 0x34] => layout(Order::Big, 1000, 24),
+            [0x34, 0xcd, 0xb2, 0xa1] => layout(Order::Little, 1000, 24),
+            _ => None,
+        }
     }
-    let field = |at| number(shown, at, header.big_endian);
-    let (seconds, fraction, kept, wire_len) = (field(0), field(4), field(8) as usize, field(12));
-    if kept > LONGEST {
-        return Err(input.damaged(format!("a frame of {kept} bytes")));
+
+    /// Takes the file's header.
+    pub(super) fn begin(&mut self, input: &mut Input) -> Result<Interface, CaptureError> {
+        if !input.need(FILE_HEADER)? {
+            let found = format!("the file ends after {} of 24 bytes of its header", input.window().len());
+            return Err(input.nonsense(0, found, "capture anew: nothing was recorded"));
+        }
+        let bytes = input.window();
+        let major = self.order.u16(bytes, 4);
+        if major != 2 {
+            let found = format!("version {major}.{} of the pcap format, not 2.x", self.order.u16(bytes, 6));
+            return Err(input.nonsense(4, found, "convert it with `editcap -F pcapng`"));
+        }
+        // The upper half says how long a frame check sequence is.
+        let number = self.order.u32(bytes, 20) & 0xffff;
+        self.link = LinkType::from_number(u16::try_from(number).unwrap_or(u16::MAX));
+        let snaplen = self.order.u32(bytes, 16);
+        input.take(FILE_HEADER);
+        Ok(Interface { name: None, description: None, link: self.link, snaplen, statistics: None })
     }
-    let Some(taken) = input.take(header.record + kept)? else { return Ok(None) };
-    let time = i64::from(seconds) * 1_000_000_000 + i64::from(fraction) * header.unit;
-    let kept = u32::try_from(kept).unwrap_or(u32::MAX);
-    Ok(Some(Found {
-        interface: 0,
-        time: Timestamp(time),
-        wire_len: wire_len.max(kept),
-        bytes: taken.start + header.record..taken.end,
-    }))
+
+    /// The next record.
+    #[inline]
+    pub(super) fn step(&self, input: &mut Input) -> Result<Option<Found>, CaptureError> {
+        if !input.need(self.header)? {
+            return Ok(None);
+        }
+        let bytes = input.window();
+        let kept = self.order.u32(bytes, 8) as usize;
+        if kept > LONGEST {
+            return Err(input.nonsense(8, format!("a frame of {kept} bytes"), DAMAGED));
+        }
+        let seconds = i64::from(self.order.u32(bytes, 0));
+        let fraction = i64::from(self.order.u32(bytes, 4));
+        let wire_len = self.order.u32(bytes, 12);
+        if !input.need(self.header + kept)? {
+            return Ok(None);
+        }
+        let record = input.take(self.header + kept);
+        Ok(Some(Found {
+            interface: 0,
+            time: Timestamp(seconds * 1_000_000_000 + fraction * self.unit),
+            wire_len,
+            link: self.link,
+            at: record.start + self.header..record.end,
+        }))
+    }
 }
 
-fn number(bytes: &[u8], at: usize, big_endian: bool) -> u32 {
-    let four = <[u8; 4]>::try_from(&bytes[at..at + 4]).expect("four bytes");
-    if big_endian { u32::from_be_bytes(four) } else { u32::from_le_bytes(four) }
-}
+const FILE_HEADER: usize = 24;

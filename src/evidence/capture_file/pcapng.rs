@@ -1,225 +1,356 @@
-//! pcapng (IETF draft-ietf-opsawg-pcapng): blocks of interfaces, packets and statistics in sections.
+//! pcapng: blocks that say their own length. Sections may differ in byte order; interfaces are counted through
+//! over all of them, so an index means one interface of the whole file.
 
-use super::input::Input;
-use super::{CaptureError, Found, Interface, LONGEST, Statistics};
 use crate::packet::{LinkType, Timestamp};
 
-/// The type of a Section Header Block, the same in both byte orders.
-pub(super) const SECTION: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
+use super::input::{DAMAGED, Input, LONGEST, Order};
+use super::{CaptureError, Found, Interface, Statistics};
 
-const INTERFACE: u32 = 1;
-const OLD_PACKET: u32 = 2;
-const SIMPLE_PACKET: u32 = 3;
-const STATISTICS: u32 = 5;
-const PACKET: u32 = 6;
-
-/// The section being read.
-#[derive(Default)]
-pub(super) struct Section {
-    big_endian: bool,
-    /// The file's interfaces before this section's.
-    before: usize,
+/// Where in the file's structure reading stands.
+pub(super) struct PcapNg {
+    order: Order,
+    /// Index of this section's first interface.
+    first: usize,
     clocks: Vec<Clock>,
 }
 
-/// How an interface counts time.
-#[derive(Clone, Copy)]
+impl PcapNg {
+    /// Before the first section.
+    pub(super) fn new() -> Self {
+        Self { order: Order::Little, first: 0, clocks: Vec::new() }
+    }
+
+    /// Takes everything before the first frame, so that the interfaces are known from the start.
+    pub(super) fn begin(
+        &mut self,
+        input: &mut Input,
+        interfaces: &mut Vec<Interface>,
+    ) -> Result<(), CaptureError> {
+        if !self.section_is_whole(input)? {
+            let found = format!("the file ends {} bytes into its section header", input.window().len());
+            return Err(input.nonsense(0, found, "capture anew: nothing was recorded"));
+        }
+        while let Some(block) = self.block(input)? {
+            if matches!(block.kind, ENHANCED | SIMPLE | OBSOLETE) {
+                break;
+            }
+            self.enter(&block, input, interfaces)?;
+            input.take(block.length);
+        }
+        Ok(())
+    }
+
+    /// The next frame; other blocks are noted on the way.
+    pub(super) fn step(
+        &mut self,
+        input: &mut Input,
+        interfaces: &mut Vec<Interface>,
+    ) -> Result<Option<Found>, CaptureError> {
+        while let Some(block) = self.block(input)? {
+            let frame = match block.kind {
+                ENHANCED => Some(self.enhanced(&block, input, interfaces)?),
+                OBSOLETE => Some(self.obsolete(&block, input, interfaces)?),
+                SIMPLE => Some(self.simple(&block, input, interfaces)?),
+                _ => {
+                    self.enter(&block, input, interfaces)?;
+                    None
+                }
+            };
+            let whole = input.take(block.length);
+            if let Some(mut found) = frame {
+                found.at = found.at.start + whole.start..found.at.end + whole.start;
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    fn section_is_whole(&mut self, input: &mut Input) -> Result<bool, CaptureError> {
+        Ok(self.block(input)?.is_some())
+    }
+
+    /// The next block, whole in the input's window and its length believable; None at the end.
+    #[inline]
+    fn block(&mut self, input: &mut Input) -> Result<Option<Block>, CaptureError> {
+        if !input.need(12)? {
+            return Ok(None);
+        }
+        let bytes = input.window();
+        if bytes[..4] == SECTION_BYTES {
+            self.order = match bytes[8..12] {
+                [0x1a, 0x2b, 0x3c, 0x4d] => Order::Big,
+                [0x4d, 0x3c, 0x2b, 0x1a] => Order::Little,
+                _ => {
+                    let found = format!("byte-order mark {:02x?}, not 1a2b3c4d either way", &bytes[8..12]);
+                    return Err(input.nonsense(8, found, DAMAGED));
+                }
+            };
+        }
+        let kind = self.order.u32(bytes, 0);
+        let length = self.order.u32(bytes, 4) as usize;
+        if length < least(kind) || !length.is_multiple_of(4) || length > LONGEST {
+            let found = format!("a block of type {kind:#x} and {length} bytes");
+            return Err(input.nonsense(4, found, DAMAGED));
+        }
+        if !input.need(length)? {
+            return Ok(None);
+        }
+        let again = self.order.u32(input.window(), length - 4) as usize;
+        if again != length {
+            let found = format!("a block of {length} bytes that calls itself {again} bytes at its end");
+            return Err(input.nonsense(length - 4, found, DAMAGED));
+        }
+        Ok(Some(Block { kind, length }))
+    }
+
+    /// Notes a block that is not a frame.
+    fn enter(
+        &mut self,
+        block: &Block,
+        input: &Input,
+        interfaces: &mut Vec<Interface>,
+    ) -> Result<(), CaptureError> {
+        let body = &input.window()[8..block.length - 4];
+        match block.kind {
+            SECTION => {
+                let major = self.order.u16(body, 4);
+                if major != 1 {
+                    let found = format!("version {major} of the pcapng format, not 1");
+                    return Err(input.nonsense(12, found, "convert it with `editcap -F pcapng`"));
+                }
+                self.first = interfaces.len();
+            }
+            INTERFACE => {
+                if interfaces.len() >= MOST_INTERFACES {
+                    let found = format!("more than {MOST_INTERFACES} interfaces");
+                    return Err(input.nonsense(0, found, DAMAGED));
+                }
+                let (interface, clock) = self.interface(body);
+                interfaces.push(interface);
+                self.clocks.push(clock);
+            }
+            STATISTICS => {
+                let index = self.known(self.order.u32(body, 0), input, interfaces)?;
+                interfaces[index].statistics = Some(self.statistics(body, &self.clocks[index]));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn interface(&self, body: &[u8]) -> (Interface, Clock) {
+        let mut interface = Interface {
+            name: None,
+            description: None,
+            link: LinkType::from_number(self.order.u16(body, 0)),
+            snaplen: self.order.u32(body, 4),
+            statistics: None,
+        };
+        let mut clock = Clock { unit: Unit::Nanos(1_000), offset: 0 };
+        self.options(&body[8..], |code, value| match (code, value) {
+            (2, text) => interface.name = words(text),
+            (3, text) => interface.description = words(text),
+            (9, &[resolution, ..]) => clock.unit = Unit::from_option(resolution),
+            (14, seconds) if seconds.len() == 8 => {
+                clock.offset = self.order.u64(seconds, 0).cast_signed();
+            }
+            _ => {}
+        });
+        (interface, clock)
+    }
+
+    fn statistics(&self, body: &[u8], clock: &Clock) -> Statistics {
+        let mut statistics = Statistics::default();
+        let mut by_interface = None;
+        let mut by_system = None;
+        self.options(&body[12..], |code, value| match (code, value.len()) {
+            (2, 8) => statistics.start = Some(clock.time(self.order.halves(value, 0))),
+            (3, 8) => statistics.end = Some(clock.time(self.order.halves(value, 0))),
+            (4, 8) => statistics.received = Some(self.order.u64(value, 0)),
+            (5, 8) => by_interface = Some(self.order.u64(value, 0)),
+            (7, 8) => by_system = Some(self.order.u64(value, 0)),
+            _ => {}
+        });
+        statistics.dropped = match (by_interface, by_system) {
+            (None, None) => None,
+            (one, other) => Some(one.unwrap_or(0).saturating_add(other.unwrap_or(0))),
+        };
+        statistics
+    }
+
+    /// Calls `with` for each option; stops quietly at one that does not fit.
+    fn options(&self, mut rest: &[u8], mut with: impl FnMut(u16, &[u8])) {
+        while rest.len() >= 4 {
+            let code = self.order.u16(rest, 0);
+            let length = usize::from(self.order.u16(rest, 2));
+            let Some(value) = rest.get(4..4 + length) else { return };
+            if code == 0 {
+                return;
+            }
+            with(code, value);
+            rest = rest.get(4 + length.next_multiple_of(4)..).unwrap_or_default();
+        }
+    }
+
+    #[inline]
+    fn enhanced(
+        &self,
+        block: &Block,
+        input: &Input,
+        interfaces: &[Interface],
+    ) -> Result<Found, CaptureError> {
+        let bytes = input.window();
+        let interface = self.known(self.order.u32(bytes, 8), input, interfaces)?;
+        self.timed(block, input, interface, interfaces)
+    }
+
+    fn obsolete(
+        &self,
+        block: &Block,
+        input: &Input,
+        interfaces: &[Interface],
+    ) -> Result<Found, CaptureError> {
+        let number = u32::from(self.order.u16(input.window(), 8));
+        let interface = self.known(number, input, interfaces)?;
+        self.timed(block, input, interface, interfaces)
+    }
+
+    /// What the enhanced and the obsolete packet block share: time and lengths from byte 12, the frame from 28.
+    #[inline]
+    fn timed(
+        &self,
+        block: &Block,
+        input: &Input,
+        interface: usize,
+        interfaces: &[Interface],
+    ) -> Result<Found, CaptureError> {
+        let bytes = input.window();
+        let kept = self.order.u32(bytes, 20) as usize;
+        if kept > block.length - 32 {
+            let found = format!("a frame of {kept} bytes in a block of {}", block.length);
+            return Err(input.nonsense(20, found, DAMAGED));
+        }
+        Ok(Found {
+            interface,
+            time: self.clocks[interface].time(self.order.halves(bytes, 12)),
+            wire_len: self.order.u32(bytes, 24),
+            link: interfaces[interface].link,
+            at: 28..28 + kept,
+        })
+    }
+
+    /// A simple packet block has neither time nor interface: the section's first one, at 0.
+    fn simple(&self, block: &Block, input: &Input, interfaces: &[Interface]) -> Result<Found, CaptureError> {
+        let interface = self.known(0, input, interfaces)?;
+        let Interface { link, snaplen, .. } = interfaces[interface];
+        let wire_len = self.order.u32(input.window(), 8);
+        let limit = if snaplen == 0 { wire_len } else { snaplen.min(wire_len) };
+        let kept = (block.length - 16).min(limit as usize);
+        Ok(Found { interface, time: Timestamp(0), wire_len, link, at: 12..12 + kept })
+    }
+
+    /// The index in the whole file of this section's interface `number`.
+    #[inline]
+    fn known(&self, number: u32, input: &Input, interfaces: &[Interface]) -> Result<usize, CaptureError> {
+        let index = self.first.saturating_add(number as usize);
+        if index < interfaces.len() {
+            return Ok(index);
+        }
+        let here = interfaces.len() - self.first;
+        Err(input.nonsense(8, format!("interface {number} of a section that describes {here}"), DAMAGED))
+    }
+}
+
+struct Block {
+    kind: u32,
+    /// Of the whole block.
+    length: usize,
+}
+
+/// Shortest length of a block of this type.
+#[inline]
+fn least(kind: u32) -> usize {
+    match kind {
+        SECTION => 28,
+        INTERFACE => 20,
+        ENHANCED | OBSOLETE => 32,
+        SIMPLE => 16,
+        STATISTICS => 24,
+        _ => 12,
+    }
+}
+
+fn words(text: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(text);
+    let text = text.trim_end_matches('\0');
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// How the times of one interface are to be read.
 struct Clock {
-    /// Units a second.
-    rate: u128,
+    unit: Unit,
     /// Seconds to add.
     offset: i64,
 }
 
 impl Clock {
-    fn time(self, high: u32, low: u32) -> Timestamp {
-        let units = u128::from(high) << 32 | u128::from(low);
-        let nanos = if self.rate == 1_000_000_000 { units } else { units * 1_000_000_000 / self.rate };
-        let nanos = i64::try_from(nanos).unwrap_or(i64::MAX);
+    #[inline]
+    fn time(&self, ticks: u64) -> Timestamp {
+        let nanos = match self.unit {
+            Unit::Nanos(1) => i64::try_from(ticks).unwrap_or(i64::MAX),
+            unit => i64::try_from(unit.nanos(ticks)).unwrap_or(i64::MAX),
+        };
         Timestamp(nanos.saturating_add(self.offset.saturating_mul(1_000_000_000)))
     }
 }
 
-/// The kind, and the length of the whole block, of the block that comes next; None at the end.
-fn peek(input: &mut Input, section: &mut Section) -> Result<Option<(u32, usize)>, CaptureError> {
-    let shown = input.peek(12)?;
-    if shown.len() < 12 {
-        return input.take(12).map(|_| None);
-    }
-    if shown[..4] == SECTION {
-        section.big_endian = match [shown[8], shown[9], shown[10], shown[11]] {
-            [0x1a, 0x2b, 0x3c, 0x4d] => true,
-            [0x4d, 0x3c, 0x2b, 0x1a] => false,
-            _ => return Err(input.damaged("a section whose byte order cannot be told".to_owned())),
-        };
-    }
-    let kind = section.u32(shown, 0);
-    let len = section.u32(shown, 4) as usize;
-    if len < 12 || len % 4 != 0 || len > LONGEST {
-        return Err(input.damaged(format!("a block (type {kind:#x}) of {len} bytes")));
-    }
-    Ok(Some((kind, len)))
+/// What one tick is.
+#[derive(Clone, Copy)]
+enum Unit {
+    /// So many nanoseconds.
+    Nanos(u64),
+    /// A nanosecond is so many of it.
+    PerNano(u128),
+    /// A second is two to this power of it.
+    PowerOfTwo(u8),
 }
 
-/// Reads the blocks before the first packet.
-pub(super) fn skip_to_packet(
-    input: &mut Input,
-    section: &mut Section,
-    interfaces: &mut Vec<Interface>,
-) -> Result<(), CaptureError> {
-    while let Some((kind, len)) = peek(input, section)? {
-        if [PACKET, SIMPLE_PACKET, OLD_PACKET].contains(&kind) {
-            break;
+impl Unit {
+    fn from_option(resolution: u8) -> Self {
+        let exponent = resolution & 0x7f;
+        if resolution & 0x80 != 0 {
+            return Self::PowerOfTwo(exponent);
         }
-        let Some(taken) = input.take(len)? else { break };
-        section.block(kind, input.lent(taken), interfaces);
+        match exponent.checked_sub(9) {
+            None | Some(0) => Self::Nanos(10_u64.pow(u32::from(9 - exponent))),
+            Some(finer) => Self::PerNano(10_u128.checked_pow(u32::from(finer)).unwrap_or(u128::MAX)),
+        }
     }
-    Ok(())
+
+    fn nanos(self, ticks: u64) -> u128 {
+        let ticks = u128::from(ticks);
+        match self {
+            Self::Nanos(nanos) => ticks * u128::from(nanos),
+            Self::PerNano(parts) => ticks / parts,
+            Self::PowerOfTwo(power) => (ticks * 1_000_000_000) >> power,
+        }
+    }
 }
 
-pub(super) fn next(
-    input: &mut Input,
-    section: &mut Section,
-    interfaces: &mut Vec<Interface>,
-) -> Result<Option<Found>, CaptureError> {
-    while let Some((kind, len)) = peek(input, section)? {
-        let Some(taken) = input.take(len)? else { return Ok(None) };
-        let start = taken.start;
-        let block = input.lent(taken);
-        let found = match kind {
-            PACKET | OLD_PACKET => section.packet(block, kind),
-            SIMPLE_PACKET => section.simple(block, interfaces),
-            _ => {
-                section.block(kind, block, interfaces);
-                continue;
-            }
-        };
-        let found = found.filter(|found| found.interface < interfaces.len());
-        let mut found =
-            found.ok_or_else(|| input.damaged("a packet block that contradicts itself".to_owned()))?;
-        found.bytes = found.bytes.start + start..found.bytes.end + start;
-        return Ok(Some(found));
-    }
-    Ok(None)
-}
+/// Section header block; the same in either byte order.
+pub(super) const SECTION: u32 = 0x0a0d_0d0a;
+/// As it stands in a file.
+pub(super) const SECTION_BYTES: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
+/// Interface description block.
+pub(super) const INTERFACE: u32 = 1;
+/// Packet block of old, gone from the standard.
+const OBSOLETE: u32 = 2;
+/// Simple packet block.
+const SIMPLE: u32 = 3;
+/// Interface statistics block.
+pub(super) const STATISTICS: u32 = 5;
+/// Enhanced packet block.
+pub(super) const ENHANCED: u32 = 6;
 
-impl Section {
-    fn u32(&self, bytes: &[u8], at: usize) -> u32 {
-        let four = <[u8; 4]>::try_from(&bytes[at..at + 4]).expect("four bytes");
-        if self.big_endian { u32::from_be_bytes(four) } else { u32::from_le_bytes(four) }
-    }
-
-    fn u16(&self, bytes: &[u8], at: usize) -> u16 {
-        let two = [bytes[at], bytes[at + 1]];
-        if self.big_endian { u16::from_be_bytes(two) } else { u16::from_le_bytes(two) }
-    }
-
-    /// A block that is no packet.
-    fn block(&mut self, kind: u32, block: &[u8], interfaces: &mut Vec<Interface>) {
-        match kind {
-            INTERFACE if block.len() >= 20 => self.interface(block, interfaces),
-            STATISTICS if block.len() >= 24 => self.statistics(block, interfaces),
-            _ if block[..4] == SECTION => {
-                self.before = interfaces.len();
-                self.clocks.clear();
-            }
-            _ => {}
-        }
-    }
-
-    fn interface(&mut self, block: &[u8], interfaces: &mut Vec<Interface>) {
-        let mut name = None;
-        let mut clock = Clock { rate: 1_000_000, offset: 0 };
-        for (code, value) in self.options(&block[16..block.len() - 4]) {
-            match (code, value.len()) {
-                (2, _) => name = Some(String::from_utf8_lossy(value).into_owned()),
-                (9, 1..) => {
-                    let power = u32::from(value[0] & 0x7f);
-                    let rate = if value[0] & 0x80 == 0 {
-                        10_u128.checked_pow(power)
-                    } else {
-                        1_u128.checked_shl(power)
-                    };
-                    clock.rate = rate.filter(|rate| (1..=1 << 80).contains(rate)).unwrap_or(clock.rate);
-                }
-                (14, 8) => {
-                    let (first, second) = (u64::from(self.u32(value, 0)), u64::from(self.u32(value, 4)));
-                    let seconds = if self.big_endian { first << 32 | second } else { second << 32 | first };
-                    clock.offset = seconds.cast_signed();
-                }
-                _ => {}
-            }
-        }
-        self.clocks.push(clock);
-        interfaces.push(Interface {
-            name,
-            link: LinkType::from_number(self.u16(block, 8)),
-            snaplen: self.u32(block, 12),
-            statistics: None,
-        });
-    }
-
-    fn statistics(&self, block: &[u8], interfaces: &mut [Interface]) {
-        let index = self.u32(block, 8) as usize;
-        let (Some(interface), Some(clock)) =
-            (interfaces.get_mut(self.before + index), self.clocks.get(index))
-        else {
-            return;
-        };
-        let mut statistics = Statistics::default();
-        for (code, value) in self.options(&block[20..block.len() - 4]) {
-            if value.len() < 8 {
-                continue;
-            }
-            let (first, second) = (self.u32(value, 0), self.u32(value, 4));
-            // Stamps are two halves, high first; counts are one number in the section's order.
-            let (high, low) = if self.big_endian { (first, second) } else { (second, first) };
-            let count = u64::from(high) << 32 | u64::from(low);
-            match code {
-                2 => statistics.start = Some(clock.time(first, second)),
-                3 => statistics.end = Some(clock.time(first, second)),
-                4 => statistics.received = Some(count),
-                5 => statistics.dropped = Some(count),
-                _ => {}
-            }
-        }
-        interface.statistics = Some(statistics);
-    }
-
-    fn options<'b>(&self, mut rest: &'b [u8]) -> Vec<(u16, &'b [u8])> {
-        let mut all = Vec::new();
-        while rest.len() >= 4 {
-            let (code, len) = (self.u16(rest, 0), usize::from(self.u16(rest, 2)));
-            let Some(value) = rest.get(4..4 + len) else { break };
-            if code == 0 {
-                break;
-            }
-            all.push((code, value));
-            rest = rest.get(4 + len.next_multiple_of(4)..).unwrap_or(&[]);
-        }
-        all
-    }
-
-    fn packet(&self, block: &[u8], kind: u32) -> Option<Found> {
-        if block.len() < 32 {
-            return None;
-        }
-        let index = if kind == PACKET { self.u32(block, 8) } else { u32::from(self.u16(block, 8)) } as usize;
-        let kept = self.u32(block, 20) as usize;
-        let clock = self.clocks.get(index)?;
-        (28 + kept <= block.len() - 4).then(|| Found {
-            interface: self.before + index,
-            time: clock.time(self.u32(block, 12), self.u32(block, 16)),
-            wire_len: self.u32(block, 24).max(u32::try_from(kept).unwrap_or(u32::MAX)),
-            bytes: 28..28 + kept,
-        })
-    }
-
-    fn simple(&self, block: &[u8], interfaces: &[Interface]) -> Option<Found> {
-        let wire_len = self.u32(block, 8);
-        let snaplen = interfaces.get(self.before)?.snaplen;
-        let limit = if snaplen == 0 { u32::MAX } else { snaplen };
-        let kept = wire_len.min(limit).min(u32::try_from(block.len().checked_sub(16)?).ok()?);
-        Some(Found { interface: self.before, time: Timestamp(0), wire_len, bytes: 12..12 + kept as usize })
-    }
-}
+/// More would be a file made to exhaust memory.
+const MOST_INTERFACES: usize = 65_536;

@@ -1,114 +1,130 @@
-//! Frames with the points they were captured at, from one file or from several merged by time.
+//! Frame sources over readers: which point a record of a file belongs to, and several sources as one in the order
+//! of time.
 
-use super::{CaptureError, Reader};
-use crate::evidence::PointId;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::fmt;
+
+use crate::evidence::case::PointId;
 use crate::packet::{Frame, LinkType, Timestamp};
 
-/// Frames in the order in which they were captured.
-pub trait FrameSource {
-    /// The next frame and the point it was captured at; None at the end.
-    ///
-    /// # Errors
-    ///
-    /// When the capture cannot be read on.
-    fn next_frame(&mut self) -> Result<Option<(PointId, Frame<'_>)>, CaptureError>;
-}
+use super::{CaptureError, FrameSource, Reader, Record};
 
-/// One file.
+/// The frames of one file, each at the point that its interface is.
+#[derive(Debug)]
 pub struct FileSource {
     reader: Reader,
     points: Points,
 }
 
+#[derive(Debug)]
 enum Points {
     All(PointId),
     ByInterface(Vec<Option<PointId>>),
 }
 
 impl FileSource {
-    /// Every frame was captured at one point.
+    /// Every record was captured at `point`.
     pub fn all_at(reader: Reader, point: PointId) -> Self {
         Self { reader, points: Points::All(point) }
     }
 
-    /// Each interface is a point, or none: then its frames are passed over.
+    /// The interface with index i is `points[i]`; records of one that is None are left out, and one beyond the
+    /// list is an error.
     pub fn mapped(reader: Reader, points: Vec<Option<PointId>>) -> Self {
         Self { reader, points: Points::ByInterface(points) }
+    }
+
+    /// The reader: interfaces, counts and whether the file was cut.
+    pub fn reader(&self) -> &Reader {
+        &self.reader
     }
 }
 
 impl FrameSource for FileSource {
     fn next_frame(&mut self) -> Result<Option<(PointId, Frame<'_>)>, CaptureError> {
-        match &self.points {
+        let known = match &self.points {
             Points::All(point) => {
-                let point = *point;
-                Ok(self.reader.next_record()?.map(|record| (point, record.frame)))
+                let record = self.reader.next_record()?;
+                return Ok(record.map(|Record { frame, .. }| (*point, frame)));
             }
-            Points::ByInterface(points) => self.reader.next_mapped(points),
+            Points::ByInterface(points) => points,
+        };
+        loop {
+            let Some(found) = self.reader.find()? else { return Ok(None) };
+            let interface = found.interface;
+            match known.get(interface) {
+                Some(Some(point)) => return Ok(Some((*point, self.reader.frame(found)))),
+                Some(None) => {}
+                None => {
+                    let file = self.reader.name().to_owned();
+                    return Err(CaptureError::Unmapped { file, interface, known: known.len() });
+                }
+            }
         }
     }
 }
 
-/// Several sources as one, in the order of their stamps.
+/// Several sources, each in order of time, as one in order of time. Equal times come in the order of the sources.
 pub struct Merge<'s> {
-    sources: Vec<Box<dyn FrameSource + 's>>,
-    waiting: Vec<Option<Waiting>>,
-    last: Option<usize>,
-}
-
-/// A frame that was read ahead.
-struct Waiting {
-    point: PointId,
-    time: Timestamp,
-    wire_len: u32,
-    link: LinkType,
-    bytes: Vec<u8>,
+    sources: Vec<Waiting<'s>>,
+    /// Those with a frame waiting, the earliest on top.
+    next: BinaryHeap<Reverse<(Timestamp, usize)>>,
+    /// Those whose frame has been given away, or that were not asked yet.
+    ask: Vec<usize>,
 }
 
 impl<'s> Merge<'s> {
-    /// Merges sources that are each in order.
+    /// Nothing is read before the first frame is asked for.
     pub fn new(sources: Vec<Box<dyn FrameSource + 's>>) -> Self {
-        let waiting = sources.iter().map(|_| None).collect();
-        Self { sources, waiting, last: None }
-    }
-
-    fn read_ahead(&mut self, index: usize, mut buffer: Vec<u8>) -> Result<(), CaptureError> {
-        buffer.clear();
-        self.waiting[index] = self.sources[index].next_frame()?.map(|(point, frame)| {
-            buffer.extend_from_slice(frame.bytes);
-            Waiting { point, time: frame.time, wire_len: frame.wire_len, link: frame.link, bytes: buffer }
-        });
-        Ok(())
+        let ask = (0..sources.len()).collect();
+        let sources: Vec<_> = sources.into_iter().map(Waiting::new).collect();
+        Self { next: BinaryHeap::with_capacity(sources.len()), sources, ask }
     }
 }
 
 impl FrameSource for Merge<'_> {
     fn next_frame(&mut self) -> Result<Option<(PointId, Frame<'_>)>, CaptureError> {
-        match self.last {
-            None => {
-                for index in 0..self.sources.len() {
-                    self.read_ahead(index, Vec::new())?;
-                }
-            }
-            Some(last) => {
-                let buffer = self.waiting[last].take().map(|waiting| waiting.bytes).unwrap_or_default();
-                self.read_ahead(last, buffer)?;
+        while let Some(index) = self.ask.pop() {
+            if let Some(time) = self.sources[index].refill()? {
+                self.next.push(Reverse((time, index)));
             }
         }
-        let times = self.waiting.iter().enumerate().filter_map(|(index, w)| Some((w.as_ref()?.time, index)));
-        let Some((_, index)) = times.min() else {
-            self.last = Some(0);
-            return Ok(None);
-        };
-        self.last = Some(index);
-        Ok(self.waiting[index].as_ref().map(|waiting| {
-            let frame = Frame {
-                time: waiting.time,
-                wire_len: waiting.wire_len,
-                link: waiting.link,
-                bytes: &waiting.bytes,
-            };
-            (waiting.point, frame)
-        }))
+        let Some(Reverse((time, index))) = self.next.pop() else { return Ok(None) };
+        self.ask.push(index);
+        let Waiting { point, wire_len, link, ref bytes, .. } = self.sources[index];
+        Ok(Some((point, Frame { time, wire_len, link, bytes })))
+    }
+}
+
+impl fmt::Debug for Merge<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Merge").field("sources", &self.sources.len()).finish_non_exhaustive()
+    }
+}
+
+/// A source and its next frame, copied into a buffer that is used again.
+struct Waiting<'s> {
+    source: Box<dyn FrameSource + 's>,
+    point: PointId,
+    wire_len: u32,
+    link: LinkType,
+    bytes: Vec<u8>,
+}
+
+impl<'s> Waiting<'s> {
+    fn new(source: Box<dyn FrameSource + 's>) -> Self {
+        Self { source, point: PointId(0), wire_len: 0, link: LinkType::Null, bytes: Vec::new() }
+    }
+
+    /// When the next frame was captured; None at the end.
+    fn refill(&mut self) -> Result<Option<Timestamp>, CaptureError> {
+        let Some((point, frame)) = self.source.next_frame()? else { return Ok(None) };
+        self.point = point;
+        self.wire_len = frame.wire_len;
+        self.link = frame.link;
+        self.bytes.clear();
+        self.bytes.extend_from_slice(frame.bytes);
+        Ok(Some(frame.time))
     }
 }

@@ -1,0 +1,210 @@
+//! What was typed, nothing resolved: no file is opened and nothing asked of the system here.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Says between which two points packets vanish on the way between two pods, and why.
+///
+/// Captures at once on every point of the path on both nodes (the pod's veth, the tunnel device, the NIC), takes the
+/// tunnel off, recognises each packet at each point, and names the place where packets stop and the rule whose
+/// counter moved there.
+#[derive(Debug, Parser)]
+#[command(
+    name = "trace-drop",
+    version,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    max_term_width = 100,
+    after_help = "Exit status: 0 all of it arrived, 1 packets were lost, 2 usage error, 3 no verdict, 4 the work could not be done."
+)]
+pub(super) struct Typed {
+    #[command(subcommand)]
+    pub(super) command: Option<Command>,
+    #[command(flatten)]
+    pub(super) trace: Trace,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Give the same answer from a saved capture, on any machine, without root
+    Replay(Replay),
+    /// Print a completion script for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page (troff)
+    Man,
+    /// Capture on this node for a trace-drop that talks over standard input and output
+    #[command(hide = true)]
+    Agent,
+}
+
+/// Capture on every point of the path between two endpoints.
+#[derive(Debug, Args)]
+pub(super) struct Trace {
+    /// Where the traffic starts: pod, namespace/pod, an IP address, or node/NAME
+    #[arg(long, value_name = "ENDPOINT", required = true)]
+    pub(super) from: Option<String>,
+    /// Where it goes: the same, or svc/[namespace/]name[:port]
+    #[arg(long, value_name = "ENDPOINT", required = true)]
+    pub(super) to: Option<String>,
+    /// Namespace of bare pod names
+    #[arg(short, long, value_name = "NS", default_value = "default")]
+    pub(super) namespace: String,
+    /// Read the cluster from a file: what `kubectl get … -o yaml` prints
+    #[arg(long, value_name = "FILE", required = true)]
+    pub(super) cluster: Option<PathBuf>,
+    /// How to run a program on a node; {node} and {address} are filled in [default: this host only]
+    #[arg(long, value_name = "CMD")]
+    pub(super) reach: Option<String>,
+    /// Where this program is on the nodes [default: where it is here]
+    #[arg(long, value_name = "PATH")]
+    pub(super) agent_path: Option<String>,
+    /// How long to capture: 10s, 2m, 1m30s
+    #[arg(long, value_name = "D", default_value = "10s", value_parser = duration)]
+    pub(super) duration: Duration,
+    /// Stop when N packets of the flow have been seen at the first point
+    #[arg(long, value_name = "N")]
+    pub(super) count: Option<u64>,
+    #[command(flatten)]
+    pub(super) only: Only,
+    /// Use IPv4
+    #[arg(short = '4', conflicts_with = "ipv6")]
+    pub(super) ipv4: bool,
+    /// Use IPv6
+    #[arg(short = '6')]
+    pub(super) ipv6: bool,
+    /// Send traffic of our own from the first endpoint: icmp, tcp:PORT or udp:PORT
+    #[arg(long, value_name = "KIND")]
+    pub(super) probe: Option<String>,
+    /// How many packets or connections the probe sends
+    #[arg(long, value_name = "N", default_value_t = 10, requires = "probe")]
+    pub(super) probe_count: u32,
+    /// Time from one to the next
+    #[arg(long, value_name = "D", default_value = "100ms", value_parser = duration, requires = "probe")]
+    pub(super) probe_interval: Duration,
+    /// Payload of each, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = 56, requires = "probe")]
+    pub(super) probe_size: u16,
+    /// Keep everything as one file (.tgz) or a folder, to attach to a ticket and to replay
+    #[arg(long, value_name = "PATH")]
+    pub(super) save: Option<PathBuf>,
+    /// How much of each packet to keep
+    #[arg(long, value_name = "BYTES", default_value_t = 256)]
+    pub(super) snaplen: u32,
+    /// Capture buffer of each point, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=2047))]
+    pub(super) buffer: u32,
+    /// Do not enter the pods' namespaces: capture on the hosts' interfaces only
+    #[arg(long)]
+    pub(super) no_pods: bool,
+    #[command(flatten)]
+    pub(super) output: Output,
+}
+
+/// Analyse a saved case, or captures that anyone took.
+#[derive(Debug, Args)]
+pub(super) struct Replay {
+    /// A case saved with --save: a .tgz or a folder
+    #[arg(value_name = "SAVED", required_unless_present = "at", conflicts_with = "at")]
+    pub(super) saved: Option<PathBuf>,
+    /// A capture and where it was taken, in path order; POINT is node/interface
+    #[arg(long, value_name = "POINT=FILE", value_parser = at)]
+    pub(super) at: Vec<(String, PathBuf)>,
+    /// With --at: where the traffic starts [default: the sender of most packets in the first file]
+    #[arg(long, value_name = "IP", requires = "at")]
+    pub(super) from: Option<IpAddr>,
+    /// With --at: where it goes
+    #[arg(long, value_name = "IP", requires = "at")]
+    pub(super) to: Option<IpAddr>,
+    #[command(flatten)]
+    pub(super) only: Only,
+    #[command(flatten)]
+    pub(super) output: Output,
+}
+
+/// Which traffic between the two endpoints.
+#[derive(Debug, Args)]
+pub(super) struct Only {
+    /// Only this protocol
+    #[arg(long, value_name = "PROTOCOL")]
+    pub(super) protocol: Option<Protocol>,
+    /// Only this port, at either end
+    #[arg(long, value_name = "N")]
+    pub(super) port: Option<u16>,
+}
+
+/// Protocols that can be asked for.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum Protocol {
+    Tcp,
+    Udp,
+    Icmp,
+}
+
+impl Protocol {
+    pub(super) fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+            Self::Icmp => 1,
+        }
+    }
+}
+
+/// How to report.
+#[derive(Debug, Args)]
+pub(super) struct Output {
+    /// Form of the report
+    #[arg(short = 'o', long = "output", value_name = "FORM", default_value = "text")]
+    pub(super) form: Form,
+    /// Say more
+    #[arg(short, long)]
+    pub(super) verbose: bool,
+    /// No progress, no warnings on stderr
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub(super) quiet: bool,
+    /// When to colour the report
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub(super) color: When,
+}
+
+/// Forms of the report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Form {
+    Text,
+    Json,
+}
+
+/// When to colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum When {
+    Auto,
+    Always,
+    Never,
+}
+
+/// `10s`, `2m`, `1m30s`, `500ms`, or seconds.
+fn duration(typed: &str) -> Result<Duration, String> {
+    let duration = match typed.parse::<f64>() {
+        Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?,
+        Err(_) => {
+            let span: jiff::SignedDuration = typed.parse().map_err(|error: jiff::Error| error.to_string())?;
+            Duration::try_from(span).map_err(|error| error.to_string())?
+        }
+    };
+    if duration.is_zero() { Err("must be longer than nothing".to_owned()) } else { Ok(duration) }
+}
+
+fn at(typed: &str) -> Result<(String, PathBuf), String> {
+    match typed.split_once('=') {
+        Some((point, file)) if point.contains('/') && !file.is_empty() => {
+            Ok((point.to_owned(), PathBuf::from(file)))
+        }
+        _ => Err("want POINT=FILE with POINT as node/interface, for example worker-1/eth0=nic.pcap".to_owned()),
+    }
+}

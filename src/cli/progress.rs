@@ -1,0 +1,78 @@
+//! What is going on, on stderr: a line a point with its counts while capturing. Nothing when stderr is not a
+//! terminal or the user asked for quiet, but for warnings.
+
+use std::io::IsTerminal;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use crate::gather::run::{Ending, Event};
+
+/// The lines on the terminal.
+pub(super) struct Progress {
+    lines: Option<MultiProgress>,
+    points: Vec<ProgressBar>,
+    quiet: bool,
+}
+
+impl Progress {
+    pub(super) fn new(quiet: bool) -> Self {
+        let shown = !quiet && std::io::stderr().is_terminal();
+        Self { lines: shown.then(MultiProgress::new), points: Vec::new(), quiet }
+    }
+
+    /// Shows one event.
+    pub(super) fn show(&mut self, event: &Event) {
+        match event {
+            Event::Reached(_) => {}
+            Event::Warning(words) => self.say(&format!("warning: {words}")),
+            Event::Capturing(points) => self.begin(points),
+            Event::Counts(counts) => {
+                for line in &self.points {
+                    if let Some((_, counts)) = counts.iter().find(|(id, _)| *id == line.prefix()) {
+                        let lost = if counts.dropped > 0 { format!(", {} lost", counts.dropped) } else { String::new() };
+                        line.set_message(format!("{} frames{lost}", counts.received));
+                        line.tick();
+                    }
+                }
+            }
+            Event::Probed(probe) => self.say(&format!("probe {}: {} sent, {} answered", probe.kind, probe.sent, probe.answered)),
+            Event::Stopping(why) => self.say(match why {
+                Ending::Duration | Ending::Count | Ending::Probe => "stopping",
+                Ending::Interrupted => "interrupted: reporting what was seen until now",
+                Ending::AllLost => "no point captures any more: reporting what was seen until now",
+            }),
+        }
+    }
+
+    fn begin(&mut self, points: &[String]) {
+        self.say(&format!("capturing on {} points: {}", points.len(), points.join(", ")));
+        let Some(lines) = &self.lines else { return };
+        let style = ProgressStyle::with_template("{spinner} {prefix}  {msg}");
+        let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner());
+        self.points = points
+            .iter()
+            .map(|point| {
+                let line = lines.add(ProgressBar::new_spinner().with_style(style.clone()));
+                line.set_prefix(point.clone());
+                line
+            })
+            .collect();
+    }
+
+    fn say(&self, words: &str) {
+        match &self.lines {
+            Some(lines) => {
+                let _unseen = lines.println(words);
+            }
+            None if !self.quiet => super::complain(words),
+            None => {}
+        }
+    }
+
+    /// Takes the lines off the screen.
+    pub(super) fn done(self) {
+        for line in &self.points {
+            line.finish_and_clear();
+        }
+    }
+}

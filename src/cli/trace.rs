@@ -1,0 +1,125 @@
+//! `trace-drop --from … --to …`: plan, capture, save, analyse, report.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use super::args;
+use super::progress::Progress;
+use super::{Failure, replay};
+use crate::evidence::bundle::{self, Bundle};
+use crate::evidence::case::Only;
+use crate::evidence::cluster::Cluster;
+use crate::evidence::plan::{Plan, PlanOptions};
+use crate::gather;
+use crate::gather::agent::client::Reach;
+use crate::gather::capture::Settings;
+use crate::gather::probe::{Probe, ProbeKind};
+
+pub(super) fn run(typed: &args::Trace) -> Result<ExitCode, Failure> {
+    let (cluster, plan) = plan(typed)?;
+    if let Some(save) = &typed.save {
+        refuse_to_overwrite(save)?;
+    }
+    let folder = tempfile::Builder::new().prefix("trace-drop-").tempdir().map_err(|error| {
+        Failure::work_text(format!(
+            "cannot make a temporary folder for the captures: {error}; set TMPDIR to a disk with room"
+        ))
+    })?;
+    let request = request(typed, plan, folder.path())?;
+    let mut progress = Progress::new(typed.output.quiet);
+    let gathered = gather::run::run(&request, &mut |event| progress.show(&event));
+    progress.done();
+    let gathered = gathered.map_err(Failure::work)?;
+    let mut writer = bundle::Writer::create(folder.path()).map_err(Failure::work)?;
+    writer.put_texts(&gathered.texts).map_err(Failure::work)?;
+    writer.put_cluster(&cluster.to_json()).map_err(Failure::work)?;
+    writer.finish(&gathered.case).map_err(Failure::work)?;
+    let bundle = Bundle::open(folder.path()).map_err(Failure::work)?;
+    let saved = typed.save.as_deref().map(|save| keep(folder.path(), save)).transpose();
+    let code = replay::report(&bundle, typed.save.as_deref().filter(|_| saved.is_ok()), &typed.output)?;
+    saved?;
+    Ok(code)
+}
+
+fn request(typed: &args::Trace, plan: Plan, folder: &Path) -> Result<gather::run::Request, Failure> {
+    let agent = gather::run::agent_command(typed.agent_path.as_deref()).map_err(|error| {
+        Failure::work_text(format!("cannot tell where this program is: {error}; say it with --agent-path"))
+    })?;
+    let probe = typed.probe.as_deref().map(|kind| probe(kind, typed, &plan)).transpose()?;
+    Ok(gather::run::Request {
+        plan,
+        reach: Reach { template: typed.reach.clone(), agent },
+        duration: Some(typed.duration),
+        count: typed.count,
+        probe,
+        settings: Settings { snaplen: typed.snaplen, buffer: typed.buffer << 20 },
+        folder: folder.to_owned(),
+    })
+}
+
+fn plan(typed: &args::Trace) -> Result<(Cluster, Plan), Failure> {
+    let (Some(file), Some(from), Some(to)) = (&typed.cluster, &typed.from, &typed.to) else {
+        return Err(Failure::usage("--from, --to and --cluster are needed".to_owned()));
+    };
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        Failure::work_text(format!("cannot read the cluster from {}: {error}; make it with `kubectl get … -o yaml`", file.display()))
+    })?;
+    let (cluster, warnings) = Cluster::parse(&text).map_err(Failure::work)?;
+    if typed.output.verbose {
+        for warning in &warnings {
+            super::complain(&format!("{}: {warning}", file.display()));
+        }
+    }
+    let options = PlanOptions {
+        namespace: typed.namespace.clone(),
+        family: match (typed.ipv4, typed.ipv6) {
+            (true, _) => Some(4),
+            (_, true) => Some(6),
+            _ => None,
+        },
+        only: Only { protocol: typed.only.protocol.map(args::Protocol::number), port: typed.only.port },
+        in_pod: !typed.no_pods,
+    };
+    let plan = Plan::make(&cluster, from, to, &options).map_err(Failure::work)?;
+    Ok((cluster, plan))
+}
+
+/// `icmp`, `tcp:PORT` or `udp:PORT`. Through a Service the probe goes to the Service's own address.
+fn probe(kind: &str, typed: &args::Trace, plan: &Plan) -> Result<Probe, Failure> {
+    let port = |text: &str| {
+        text.parse::<u16>().map_err(|_| Failure::usage(format!("--probe {kind}: {text} is no port (1 to 65535)")))
+    };
+    let kind = match kind.split_once(':') {
+        Some(("tcp", text)) => ProbeKind::Tcp(port(text)?),
+        Some(("udp", text)) => ProbeKind::Udp(port(text)?),
+        None if kind == "icmp" => ProbeKind::Icmp,
+        _ => return Err(Failure::usage(format!("--probe {kind}: want icmp, tcp:PORT or udp:PORT"))),
+    };
+    let to = typed.to.as_deref().unwrap_or_default();
+    let service = to.starts_with("svc/") || to.starts_with("service/");
+    let target = plan.aliases.to.first().copied().filter(|_| service && kind != ProbeKind::Icmp);
+    Ok(Probe {
+        kind,
+        target: target.unwrap_or(plan.to.address),
+        count: typed.probe_count,
+        size: u32::from(typed.probe_size),
+        interval: typed.probe_interval,
+    })
+}
+
+fn refuse_to_overwrite(save: &Path) -> Result<(), Failure> {
+    if save.exists() {
+        return Err(Failure::usage(format!("--save {}: it exists already; choose another name", save.display())));
+    }
+    Ok(())
+}
+
+/// Keeps the case where the user wants it: packed, or as a folder.
+fn keep(folder: &Path, save: &Path) -> Result<(), Failure> {
+    let name = save.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    if [".tgz", ".tar.gz"].iter().any(|end| name.ends_with(end)) {
+        bundle::pack(folder, save).map_err(Failure::work)
+    } else {
+        bundle::copy(folder, save).map_err(Failure::work)
+    }
+}

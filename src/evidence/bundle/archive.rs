@@ -1,0 +1,192 @@
+//! A case as one file. Packing gives the same bytes for the same case and name. Unpacking trusts nothing: only
+//! plain files and folders below one place, no more of them and no larger than a case can be.
+
+use std::cell::Cell;
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use tar::EntryType;
+use tempfile::TempDir;
+
+use super::Bundle;
+use super::error::BundleError;
+use super::manifest::{self, inside, replace};
+
+/// Packs the case at `folder` into the gzipped tar `target`, below a folder of the target's name.
+///
+/// # Errors
+///
+/// When the case does not open ([`Bundle::open`]) or the archive cannot be written; then there is none.
+pub fn pack(folder: &Path, target: &Path) -> Result<(), BundleError> {
+    let bundle = Bundle::open(folder)?;
+    let top = stem(target);
+    let begun = bundle.case().window.as_ref().map_or(0, |window| window.start / 1_000_000_000);
+    let time = u64::try_from(begun).unwrap_or(0);
+    let paths = bundle.paths();
+    replace(target, |file| {
+        let packed = flate2::write::GzEncoder::new(BufWriter::new(file), flate2::Compression::new(3));
+        let mut archive = tar::Builder::new(packed);
+        for path in &paths {
+            let source = File::open(bundle.folder().join(path))?;
+            let mut header = tar::Header::new_gnu();
+            let size = source.metadata()?.len();
+            header.set_size(size);
+            header.set_mode(0o644);
+            header.set_mtime(time);
+            archive.append_data(&mut header, format!("{top}/{path}"), source.take(size))?;
+        }
+        archive.into_inner()?.finish()?.flush()
+    })
+}
+
+/// Copies the case at `folder` into `target`, the manifest last.
+///
+/// # Errors
+///
+/// When the case does not open, the target holds one, or a file cannot be written.
+pub fn copy(folder: &Path, target: &Path) -> Result<(), BundleError> {
+    let bundle = Bundle::open(folder)?;
+    fs::create_dir_all(target).map_err(BundleError::io("create the folder", target))?;
+    if target.join(manifest::NAME).exists() {
+        return Err(BundleError::Occupied(target.to_owned()));
+    }
+    for path in bundle.paths() {
+        let (from, to) = (bundle.folder().join(&path), target.join(&path));
+        if let Some(folder) = to.parent() {
+            fs::create_dir_all(folder).map_err(BundleError::io("create the folder", folder))?;
+        }
+        let mut source = File::open(&from).map_err(BundleError::io("read", &from))?;
+        replace(&to, |file| io::copy(&mut source, file).map(drop))?;
+    }
+    Ok(())
+}
+
+/// Unpacks `archive` into a folder that vanishes with what is returned.
+pub(super) fn unpack(archive: &Path) -> Result<TempDir, BundleError> {
+    let folder = TempDir::with_prefix("trace-drop-case-")
+        .map_err(BundleError::io("create a folder in", &std::env::temp_dir()))?;
+    let allowance = Rc::new(Cell::new(HEADERS));
+    let bytes = Metered { bytes: opened(archive)?, allowance: Rc::clone(&allowance) };
+    let mut entries = tar::Archive::new(bytes);
+    let mut entries = entries.entries().map_err(BundleError::io("unpack", archive))?;
+    let (mut n_entries, mut total) = (0_u32, 0_u64);
+    loop {
+        allowance.set(HEADERS);
+        let Some(entry) = entries.next() else { break };
+        let mut entry = entry.map_err(BundleError::io("unpack", archive))?;
+        n_entries += 1;
+        total = total.saturating_add(entry.size());
+        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let path = match judged(&entry, n_entries, total) {
+            Ok(path) => path,
+            Err(why) => return Err(BundleError::Refused { archive: archive.to_owned(), entry: name, why }),
+        };
+        let (Some(path), EntryType::Regular | EntryType::Continuous) = (path, entry.header().entry_type())
+        else {
+            continue;
+        };
+        allowance.set(entry.size().saturating_add(HEADERS));
+        write(&mut entry, &folder.path().join(path), archive)?;
+    }
+    if n_entries == 0 {
+        let found = "it holds nothing".to_owned();
+        return Err(BundleError::NotACase { path: archive.to_owned(), found });
+    }
+    Ok(folder)
+}
+
+/// Where the entry is to go (None: nowhere), or why it may not.
+fn judged<R: Read>(entry: &tar::Entry<'_, R>, n_entries: u32, total: u64) -> Result<Option<PathBuf>, String> {
+    if n_entries > MOST_ENTRIES {
+        return Err(format!("more than {MOST_ENTRIES} entries"));
+    }
+    if total > MOST_BYTES {
+        return Err(format!("{total} bytes so far, more than {MOST_BYTES}"));
+    }
+    let kind = entry.header().entry_type();
+    match kind {
+        EntryType::Regular | EntryType::Continuous | EntryType::Directory => {}
+        EntryType::XGlobalHeader => return Ok(None),
+        other => return Err(format!("it is of type {other:?}, neither file nor folder")),
+    }
+    let path = entry.path().map_err(|error| error.to_string())?;
+    let clean = inside(&path);
+    if clean.is_none() && (kind != EntryType::Directory || path.components().count() > 1) {
+        return Err("its path leads out of the case".to_owned());
+    }
+    if path.ends_with(manifest::NAME) && entry.size() > manifest::LONGEST {
+        return Err(format!("a manifest of {} bytes", entry.size()));
+    }
+    Ok(clean)
+}
+
+fn write(from: &mut impl Read, to: &Path, archive: &Path) -> Result<(), BundleError> {
+    if let Some(folder) = to.parent() {
+        fs::create_dir_all(folder).map_err(BundleError::io("create the folder", folder))?;
+    }
+    let mut file = File::create_new(to).map_err(BundleError::io("create", to))?;
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        match from.read(&mut buffer).map_err(BundleError::io("unpack", archive))? {
+            0 => return Ok(()),
+            some => file.write_all(&buffer[..some]).map_err(BundleError::io("write", to))?,
+        }
+    }
+}
+
+/// The archive's tar stream.
+fn opened(archive: &Path) -> Result<Box<dyn Read>, BundleError> {
+    let file = File::open(archive).map_err(BundleError::io("open", archive))?;
+    let mut start = Vec::new();
+    let mut file = BufReader::with_capacity(256 * 1024, file);
+    file.by_ref().take(512).read_to_end(&mut start).map_err(BundleError::io("read", archive))?;
+    let whole = io::Cursor::new(start.clone()).chain(file);
+    match start.as_slice() {
+        [0x1f, 0x8b, ..] => Ok(Box::new(flate2::read::MultiGzDecoder::new(whole))),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => {
+            let unpacked = zstd::Decoder::new(whole).map_err(BundleError::io("unpack", archive))?;
+            Ok(Box::new(unpacked))
+        }
+        _ if start.get(257..262) == Some(b"ustar") => Ok(Box::new(whole)),
+        _ => {
+            let found = "neither a tar nor one packed by gzip or zstd".to_owned();
+            Err(BundleError::NotACase { path: archive.to_owned(), found })
+        }
+    }
+}
+
+/// Lets through as many bytes as are allowed for the step under way: long names are held in memory by the tar
+/// reader, and a few bytes of gzip can stand for gigabytes of them.
+struct Metered<R> {
+    bytes: R,
+    allowance: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for Metered<R> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let some = self.bytes.read(to)?;
+        let left = self.allowance.get().checked_sub(some as u64);
+        self.allowance
+            .set(left.ok_or_else(|| io::Error::other("a name or header longer than any case has"))?);
+        Ok(some)
+    }
+}
+
+/// `x/case.tar.gz` → `case`.
+fn stem(target: &Path) -> String {
+    let name = target.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let ends = [".tar.gz", ".tgz"];
+    let stem = ends.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
+    if stem.trim_matches('.').is_empty() { "case".to_owned() } else { stem.to_owned() }
+}
+
+/// More entries are refused.
+const MOST_ENTRIES: u32 = 10_000;
+
+/// More bytes are refused.
+const MOST_BYTES: u64 = 64 << 30;
+
+/// Bytes that may stand between two entries' contents.
+const HEADERS: u64 = 1 << 20;
