@@ -118,8 +118,9 @@ impl Tally {
         self.with(|counted| *counted.errors.entry(name).or_default() += 1);
     }
 
-    fn all_answered(&self) -> bool {
-        self.with(|counted| counted.answered >= counted.sent)
+    /// Whether nothing is left to wait for: everything was answered or met an error.
+    fn settled(&self) -> bool {
+        self.with(|counted| counted.answered + counted.errors.values().sum::<u64>() >= counted.sent)
     }
 
     fn facts(&self, kind: ProbeKind) -> ProbeFacts {
@@ -156,7 +157,7 @@ fn paced(
         one(number);
     }
     let end = instant() + LAST_ANSWER;
-    while instant() < end && !tally.all_answered() && !stop.load(Ordering::Relaxed) {
+    while instant() < end && !tally.settled() && !stop.load(Ordering::Relaxed) {
         take(Duration::from_millis(50));
     }
 }

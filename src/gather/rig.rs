@@ -27,15 +27,15 @@ impl Rig {
         let rig =
             Self { prefix: format!("td{}x{}", std::process::id(), RIGS.fetch_add(1, Ordering::Relaxed)) };
         for name in ["n1", "n2", "p1", "p2"] {
-            rig.host(&format!("ip netns add {}", rig.ns(name)));
+            Self::host(&format!("ip netns add {}", rig.ns(name)));
         }
         let (n1, n2) = (rig.ns("n1"), rig.ns("n2"));
-        rig.host(&format!("ip link add name eth0 netns {n1} type veth peer name eth0 netns {n2}"));
+        Self::host(&format!("ip link add name eth0 netns {n1} type veth peer name eth0 netns {n2}"));
         for (own, other) in [(1, 2), (2, 1)] {
             let node = format!("n{own}");
             let pod = format!("p{own}");
             let (node_ns, pod_ns) = (rig.ns(&node), rig.ns(&pod));
-            rig.host(&format!(
+            Self::host(&format!(
                 "ip link add name eth0 netns {pod_ns} type veth peer name cali{own} netns {node_ns}"
             ));
             rig.run(&node, &format!(
@@ -86,7 +86,7 @@ impl Rig {
     }
 
     #[expect(clippy::disallowed_methods, reason = "tests build their own networks")]
-    fn host(&self, line: &str) {
+    fn host(line: &str) {
         let done = Command::new("sh").args(["-ec", line]).output().expect("a shell");
         assert!(done.status.success(), "{line}: {}", String::from_utf8_lossy(&done.stderr));
     }

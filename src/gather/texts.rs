@@ -160,9 +160,20 @@ fn print(words: &[&str], namespace: &Namespace) -> Result<String, Failure> {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "this room runs the programs of a node")]
+/// Starts a program. Over ssh the search path may leave out where administrators' tools are.
 fn spawn(words: &[&str]) -> io::Result<Child> {
     let (program, arguments) = words.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut started = spawn_at(program, arguments);
+    for folder in ["/usr/sbin", "/sbin", "/usr/local/sbin"] {
+        if matches!(&started, Err(error) if error.kind() == io::ErrorKind::NotFound) {
+            started = spawn_at(&format!("{folder}/{program}"), arguments);
+        }
+    }
+    started
+}
+
+#[expect(clippy::disallowed_methods, reason = "this room runs the programs of a node")]
+fn spawn_at(program: &str, arguments: &[&str]) -> io::Result<Child> {
     Command::new(program)
         .args(arguments)
         .env("LC_ALL", "C")
@@ -192,14 +203,12 @@ fn within(mut child: Child, limit: Duration) -> Result<String, Failure> {
     }
     let mut texts = [String::new(), String::new()];
     for _ in 0..2 {
-        match hear.recv_timeout(limit) {
-            Ok((which, bytes)) => texts[which] = String::from_utf8_lossy(&bytes).into_owned(),
-            Err(_) => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(Failure::Late);
-            }
-        }
+        let Ok((which, bytes)) = hear.recv_timeout(limit) else {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(Failure::Late);
+        };
+        texts[which] = String::from_utf8_lossy(&bytes).into_owned();
     }
     let [printed, complaint] = texts;
     match child.wait() {

@@ -137,6 +137,9 @@ const SILENCE: Duration = Duration::from_secs(6);
 const PINGS: u64 = 8;
 /// How long an agent has to leave by itself.
 const LEAVING: Duration = Duration::from_millis(1500);
+/// When a node was lost, in words.
+const AT_FIRST: &str = "before it had answered";
+const AT_WORK: &str = "at work";
 /// How much of its standard error is kept.
 const COMPLAINT: usize = 2 << 10;
 
@@ -180,7 +183,7 @@ impl Agent {
             self.say(&ToAgent::Ping(ping)).await;
             let answer = match timeout_at(deadline, self.answer(ping)).await {
                 Ok(answer) => answer?,
-                Err(_) => return Err(self.silent("before it had answered", GREETING).await),
+                Err(_) => return Err(self.silent(AT_FIRST, GREETING).await),
             };
             let answered = now();
             let round_trip = answered - asked;
@@ -212,7 +215,7 @@ impl Agent {
             match timeout_at(deadline, self.output.read(&mut self.buffer)).await {
                 Ok(Ok(0) | Err(_)) => return Err(self.ended().await),
                 Ok(Ok(length)) => self.decoder.push(&self.buffer[..length]),
-                Err(_) => return Err(self.silent("while capturing", SILENCE).await),
+                Err(_) => return Err(self.silent(AT_WORK, SILENCE).await),
             }
         }
     }
@@ -269,9 +272,15 @@ impl Agent {
             Err(_) => "its output is closed but it still runs".to_owned(),
         };
         let _ = timeout(Duration::from_millis(200), &mut self.complaining).await;
-        let stage = if self.decoder.greeted() { "while capturing" } else { "before it had answered" };
+        let stage = if self.decoder.greeted() { AT_WORK } else { AT_FIRST };
         let node = self.node.clone();
-        AgentError::Ended { node, stage, command: self.command.clone(), status, said: self.said() }
+        AgentError::Ended {
+            node,
+            stage,
+            command: self.command.clone(),
+            status,
+            said: self.said() + &self.printed(),
+        }
     }
 
     async fn silent(&mut self, stage: &'static str, limit: Duration) -> AgentError {
@@ -281,7 +290,7 @@ impl Agent {
             stage,
             command: self.command.clone(),
             seconds: limit.as_secs(),
-            said: self.said(),
+            said: self.said() + &self.printed(),
         }
     }
 
@@ -290,19 +299,20 @@ impl Agent {
         AgentError::Wire { node: self.node.clone(), command: self.command.clone(), source, said: self.said() }
     }
 
-    /// What the command wrote to its standard error, and to its output in place of a greeting.
+    /// What the command wrote to its standard error.
     fn said(&self) -> String {
         let tail = self.complaint.lock().unwrap_or_else(PoisonError::into_inner);
         let tail = String::from_utf8_lossy(&tail).trim().to_owned();
-        let mut said = String::new();
-        if !tail.is_empty() {
-            said = format!("; it said: {tail}");
-        }
+        if tail.is_empty() { tail } else { format!("; it said: {tail}") }
+    }
+
+    /// What it wrote to its output in place of a greeting.
+    fn printed(&self) -> String {
         let foreign = self.decoder.unread();
-        if !self.decoder.greeted() && !foreign.is_empty() {
-            said += &format!("; instead of an agent's greeting it printed: {foreign}");
+        if self.decoder.greeted() || foreign.is_empty() {
+            return String::new();
         }
-        said
+        format!("; instead of an agent's greeting it printed: {foreign}")
     }
 }
 

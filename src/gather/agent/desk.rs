@@ -14,7 +14,7 @@ use crate::evidence::When;
 use crate::evidence::case::ProbeFacts;
 use crate::evidence::plan::Find;
 use crate::gather::capture::{self, Filter, News, Order, Outlet};
-use crate::gather::clock::instant;
+use crate::gather::clock::{instant, now};
 use crate::gather::filter;
 use crate::gather::netns::{self, Located, Namespace, NetnsError};
 use crate::gather::probe::{self, Probe};
@@ -199,6 +199,7 @@ impl Desk {
                 self.pipe.say(&FromAgent::Started { point, interface, link: link.number(), time });
             }
             News::Counted(counts) => self.pipe.say(&FromAgent::Counted { point, counts }),
+            News::Turned { up } => self.pipe.say(&FromAgent::Turned { point, up, time: now() }),
             News::Ended(coverage) => {
                 self.open -= 1;
                 self.pipe.say(&FromAgent::Ended { point, coverage });

@@ -92,8 +92,8 @@ fn introduce(input: &mut Input<impl Read>, output: &mut impl Write) -> Result<Op
     loop {
         match input.next()? {
             Some(ToAgent::Ping(ping)) => {
-                let pong = wire::control(&FromAgent::Pong { ping, time: now() });
-                output.write_all(&pong).and_then(|()| output.flush()).map_err(ServeError::Output)?;
+                let answer = wire::control(&FromAgent::Pong { ping, time: now() });
+                output.write_all(&answer).and_then(|()| output.flush()).map_err(ServeError::Output)?;
             }
             Some(ToAgent::Work(work)) => return Ok(Some(work)),
             Some(ToAgent::Stop) | None => return Ok(None),

@@ -76,6 +76,15 @@ pub(crate) enum FromAgent {
         /// So far.
         counts: Counts,
     },
+    /// A point's interface went down, or came up again.
+    Turned {
+        /// Its number.
+        point: u16,
+        /// Whether it is up now.
+        up: bool,
+        /// Nanoseconds since 1970 by the node's clock.
+        time: i64,
+    },
     /// A point has ended, by itself or because it was stopped.
     Ended {
         /// Its number.
@@ -128,7 +137,7 @@ pub(crate) enum Received<M> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum WireError {
     /// Something other than an agent is at the other end.
-    #[error("expected the greeting of a trace-drop agent, got {0:?}")]
+    #[error("expected the greeting of a trace-drop agent, got: {0}")]
     Stranger(String),
     /// Another version.
     #[error(
@@ -273,6 +282,110 @@ impl Decoder {
 
 /// The beginning of some bytes, fit for a message.
 fn printable(bytes: &[u8]) -> String {
-    let text: String = String::from_utf8_lossy(bytes).chars().take(200).collect();
-    text.trim().to_owned()
+    let text = String::from_utf8_lossy(bytes);
+    let clean = text.chars().map(|letter| if letter.is_control() { ' ' } else { letter });
+    let words: String = clean.take(300).collect();
+    words.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn all(decoder: &mut Decoder) -> Result<Vec<Received<ToAgent>>, WireError> {
+        let mut all = Vec::new();
+        while let Some(received) = decoder.next()? {
+            all.push(received);
+        }
+        Ok(all)
+    }
+
+    #[test]
+    fn a_shell_may_speak_before_the_agent() {
+        let mut decoder = Decoder::default();
+        decoder.push(b"Last login: yesterday\r\n");
+        assert_eq!(all(&mut decoder), Ok(vec![]));
+        assert_eq!((decoder.greeted(), decoder.unread().as_str()), (false, "Last login: yesterday"));
+        decoder.push(&greeting());
+        decoder.push(&control(&ToAgent::Ping(7)));
+        assert_eq!(all(&mut decoder), Ok(vec![Received::Message(ToAgent::Ping(7))]));
+        assert!(decoder.greeted());
+    }
+
+    #[test]
+    fn another_version_is_called_by_name() {
+        let mut other = greeting();
+        other[8] = 99;
+        let mut decoder = Decoder::default();
+        decoder.push(&other);
+        let text = all(&mut decoder).unwrap_err().to_string();
+        assert!(text.contains("99") && text.contains(env!("CARGO_PKG_VERSION")), "{text}");
+    }
+
+    #[test]
+    fn what_is_no_agent_is_quoted() {
+        let mut decoder = Decoder::default();
+        decoder.push(&b"bash: trace-drop: command not found\n".repeat(1000));
+        let text = all(&mut decoder).unwrap_err().to_string();
+        assert!(text.contains("command not found"), "{text}");
+        let mut decoder = Decoder::default();
+        decoder.push(&[&greeting()[..], &[9]].concat());
+        assert_eq!(all(&mut decoder), Err(WireError::Kind(9)));
+        let mut decoder = Decoder::default();
+        decoder.push(&[&greeting()[..], &[CONTROL, 0xff, 0xff, 0xff, 0xff]].concat());
+        assert_eq!(all(&mut decoder), Err(WireError::Long(u32::MAX)));
+        let mut decoder = Decoder::default();
+        decoder.push(&[greeting(), frame(CONTROL, b"{}")].concat());
+        assert!(matches!(all(&mut decoder), Err(WireError::Message(_))));
+    }
+
+    proptest! {
+        #[test]
+        fn frames_survive_any_cutting(
+            pings in prop::collection::vec(any::<u64>(), 0..6),
+            frames in prop::collection::vec(any::<u8>(), 0..300),
+            cuts in prop::collection::vec(1usize..40, 1..60),
+        ) {
+            let mut bytes = greeting();
+            for ping in &pings {
+                bytes.extend(control(&ToAgent::Ping(*ping)));
+            }
+            bytes.extend(batch(&frames));
+            let mut decoder = Decoder::default();
+            let mut received = Vec::new();
+            let mut rest = bytes.as_slice();
+            for cut in cuts.iter().cycle() {
+                let (now, later) = rest.split_at(rest.len().min(*cut));
+                decoder.push(now);
+                received.extend(all(&mut decoder).unwrap());
+                rest = later;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            let mut expected: Vec<_> =
+                pings.iter().map(|ping| Received::Message(ToAgent::Ping(*ping))).collect();
+            expected.push(Received::Batch(frames));
+            prop_assert_eq!(received, expected);
+        }
+
+        #[test]
+        fn any_bytes_are_borne(
+            greeted in any::<bool>(),
+            pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..100), 0..6),
+        ) {
+            let mut decoder = Decoder::default();
+            if greeted {
+                decoder.push(&greeting());
+            }
+            for piece in pieces {
+                decoder.push(&piece);
+                if all(&mut decoder).is_err() {
+                    break;
+                }
+            }
+            decoder.unread();
+        }
+    }
 }

@@ -78,6 +78,11 @@ pub(crate) enum News {
     },
     /// How it goes, a few times a second.
     Counted(Counts),
+    /// The interface went down or came up again; the capture goes on.
+    Turned {
+        /// Whether it is up now.
+        up: bool,
+    },
     /// It is over.
     Ended(Coverage),
     /// It could not begin.
@@ -143,7 +148,7 @@ pub(crate) fn start(
         .spawn(move || match open(&order) {
             Ok((capture, link)) => {
                 outlet.tell(News::Started { time: now(), link });
-                Running::new(capture, &order, &stop, outlet).to_the_end();
+                Running::new(capture, &order, &stop, outlet).until_the_end();
             }
             Err(error) => outlet.tell(News::Refused(error)),
         })
@@ -193,12 +198,14 @@ struct Running<'a, O> {
     outlet: O,
     stop: &'a AtomicBool,
     point: u16,
+    interface: &'a str,
     coverage: Coverage,
     /// libpcap's 32-bit counts when they were last read: they wrap.
     last: pcap::Stat,
     batch: Vec<u8>,
     batched: u64,
     batch_since: Instant,
+    up: bool,
     /// Every frame up to this time has been read.
     read_until: i64,
     counted: Instant,
@@ -212,7 +219,7 @@ enum Pause {
 }
 
 impl<'a, O: Outlet> Running<'a, O> {
-    fn new(capture: Capture<Active>, order: &Order, stop: &'a AtomicBool, outlet: O) -> Self {
+    fn new(capture: Capture<Active>, order: &'a Order, stop: &'a AtomicBool, outlet: O) -> Self {
         let coverage =
             Coverage { started: Some(now()), snaplen: order.settings.snaplen, ..Coverage::default() };
         Self {
@@ -220,18 +227,20 @@ impl<'a, O: Outlet> Running<'a, O> {
             outlet,
             stop,
             point: order.point,
+            interface: &order.at.interface,
             coverage,
             last: pcap::Stat { received: 0, dropped: 0, if_dropped: 0 },
             batch: Vec::with_capacity(BATCH + 2 * order.settings.snaplen as usize),
             batched: 0,
             batch_since: instant(),
+            up: true,
             read_until: now(),
             counted: instant(),
         }
     }
 
     /// Captures until told to stop or until the interface fails.
-    fn to_the_end(mut self) {
+    fn until_the_end(mut self) {
         let mut last_look: Option<Instant> = None;
         loop {
             if self.stop.load(Ordering::Relaxed) && last_look.is_none() {
@@ -258,6 +267,7 @@ impl<'a, O: Outlet> Running<'a, O> {
             }
             if self.counted.elapsed() >= COUNT_EVERY {
                 self.count();
+                self.look_whether_up();
                 self.outlet.tell(News::Counted(self.counts()));
             }
         }
@@ -330,6 +340,15 @@ impl<'a, O: Outlet> Running<'a, O> {
         self.last = stat;
     }
 
+    /// A capture survives that its interface is taken down, and libpcap says nothing of it; but it explains much.
+    fn look_whether_up(&mut self) {
+        let Some(up) = is_up(self.interface) else { return };
+        if up != self.up {
+            self.up = up;
+            self.outlet.tell(News::Turned { up });
+        }
+    }
+
     fn counts(&self) -> Counts {
         let waiting = batch::first_time(&self.batch).map_or(i64::MAX, |first| first - 1);
         Counts {
@@ -339,6 +358,13 @@ impl<'a, O: Outlet> Running<'a, O> {
             complete_until: self.read_until.min(waiting),
         }
     }
+}
+
+/// Whether an interface of the calling thread's namespace is up; None if there is no such interface.
+fn is_up(name: &str) -> Option<bool> {
+    let mut interfaces = nix::ifaddrs::getifaddrs().ok()?;
+    let found = interfaces.find(|interface| interface.interface_name == name)?;
+    Some(found.flags.contains(nix::net::if_::InterfaceFlags::IFF_UP))
 }
 
 /// libpcap's own words, without the crate's "libpcap error:" before them.
@@ -359,3 +385,6 @@ fn remedy(why: &str) -> String {
         String::new()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -474,6 +474,5 @@ fn the_longest_filter_fits_the_kernel() {
     for pair in [many, only(pair6(), None, Some(80))] {
         let length = program(&pair, Role::Nic).get_instructions().len();
         assert!(length < 3000, "{length}");
-        eprintln!("{length} instructions");
     }
 }

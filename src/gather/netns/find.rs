@@ -132,3 +132,62 @@ fn paths() -> impl Iterator<Item = PathBuf> {
 fn entries(folder: &str) -> impl Iterator<Item = PathBuf> + use<> {
     fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gather::rig::{PODS, Rig};
+
+    fn inside(rig: &Rig, node: &str, find: &Find) -> Result<Located, NetnsError> {
+        let namespace = Namespace::open(format!("/run/netns/{}", rig.ns(node))).unwrap();
+        namespace.run(|| locate(find)).unwrap()
+    }
+
+    fn inode(namespace: &Namespace) -> u64 {
+        namespace.file.metadata().unwrap().ino()
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn the_right_pod_among_clusters_with_equal_addresses() {
+        let rigs = [Rig::two_nodes_vxlan(), Rig::two_nodes_vxlan()];
+        for rig in &rigs {
+            for own in [1, 2] {
+                let find =
+                    Find::InsidePod { veth: format!("cali{own}"), address: PODS[own - 1].parse().unwrap() };
+                let found = inside(rig, &format!("n{own}"), &find).unwrap();
+                assert_eq!(found.label(), "pod:eth0");
+                let pod = fs::metadata(format!("/run/netns/{}", rig.ns(&format!("p{own}")))).unwrap();
+                assert_eq!(inode(&found.namespace), pod.ino());
+            }
+        }
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn interfaces_of_the_node_by_name_and_address() {
+        let rig = Rig::two_nodes_vxlan();
+        let node = fs::metadata(format!("/run/netns/{}", rig.ns("n1"))).unwrap().ino();
+        let nic = inside(&rig, "n1", &Find::Holding("192.168.50.1".parse().unwrap())).unwrap();
+        assert_eq!((nic.label().as_str(), inode(&nic.namespace)), ("eth0", node));
+        let tunnel = inside(&rig, "n1", &Find::Name("vxlan.calico".to_owned())).unwrap();
+        assert_eq!((tunnel.label().as_str(), inode(&tunnel.namespace)), ("vxlan.calico", node));
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn what_is_not_there_is_said() {
+        let rig = Rig::two_nodes_vxlan();
+        let said = |find: &Find| inside(&rig, "n1", find).unwrap_err().to_string();
+        let pod = |veth: &str, address: &str| Find::InsidePod {
+            veth: veth.to_owned(),
+            address: address.parse().unwrap(),
+        };
+        let unknown = said(&Find::Name("cali9".to_owned()));
+        assert!(unknown.contains("cali9") && unknown.contains("vxlan.calico"), "{unknown}");
+        assert!(said(&Find::Holding("192.0.2.7".parse().unwrap())).contains("192.0.2.7"));
+        assert!(said(&pod("vxlan.calico", PODS[0])).contains("no peer"));
+        let other = said(&pod("cali1", "10.244.1.77"));
+        assert!(other.contains("10.244.1.77") && other.contains(PODS[0]), "{other}");
+    }
+}

@@ -2,210 +2,136 @@
 //! the end.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
-use super::session::{Point, Session, State};
+use super::point::Point;
+use super::session::Session;
 use super::{GatherError, Gathered};
+use crate::evidence::capture_file::{InterfaceSpec, PcapNgWriter, Statistics};
 use crate::evidence::case::{Case, ConntrackText, Coverage};
-use crate::evidence::plan::{Find, Plan, PlannedPoint, paths};
-use crate::evidence::{CapturePoint, Known, Texts, When};
+use crate::evidence::plan::Plan;
+use crate::evidence::{Text, Texts, When};
 use crate::gather::capture::batch::{self, Framed};
-use crate::packet::LinkType;
+use crate::packet::{Frame, LinkType, Packet, Timestamp};
 
-/// The capture file while it is being written.
-#[derive(Debug)]
-pub(super) struct Sink {
+/// A case while frames come: its points are fixed, how they went is not.
+pub(super) struct Draft {
+    case: Case,
+    /// For every planned point its place in the case, if it has one.
+    places: Vec<Option<usize>>,
+    links: Vec<LinkType>,
+    writer: PcapNgWriter<BufWriter<File>>,
     path: PathBuf,
-    file: BufWriter<File>,
-    /// Points in the order of their interface blocks.
-    interfaces: Vec<Option<u32>>,
     written: u64,
 }
 
-impl Sink {
-    /// Makes the file, with an interface for every point that captures.
-    pub(super) fn create(
+/// Bytes of the capture file that are written at once.
+const BUFFER: usize = 1 << 20;
+
+impl Draft {
+    /// Fixes the points and begins the capture file in `folder`, with an interface for each of them.
+    pub(super) fn begin(
         folder: &Path,
+        plan: &Plan,
         points: &[Point],
-        ids: &[String],
-        _begun: i64,
+        snaplen: u32,
     ) -> Result<Self, GatherError> {
+        let case = plan.clone().into_case(&points.iter().map(Point::resolved).collect::<Vec<_>>());
+        let mut next = 0..;
+        let places: Vec<Option<usize>> =
+            points.iter().map(|point| point.resolved().read().and_then(|_| next.next())).collect();
+        let found = points.iter().filter(|point| point.resolved().read().is_some());
+        let links: Vec<LinkType> = found.map(|point| point.link.unwrap_or(LinkType::Ethernet)).collect();
+        let interfaces: Vec<InterfaceSpec> = case
+            .points
+            .iter()
+            .zip(&links)
+            .map(|(point, link)| InterfaceSpec {
+                name: point.id.clone(),
+                description: None,
+                link: *link,
+                snaplen,
+                filter: None,
+            })
+            .collect();
         let path = folder.join("capture.pcapng");
-        let made = File::create(&path).and_then(|file| {
-            let mut file = BufWriter::with_capacity(1 << 20, file);
-            let mut interfaces = Vec::new();
-            let mut next = 0;
-            file.write_all(&section())?;
-            for (point, id) in points.iter().zip(ids) {
-                let link = point.link.map(LinkType::number);
-                interfaces.push(link.map(|_| next));
-                if let Some(link) = link {
-                    file.write_all(&interface(link, id))?;
-                    next += 1;
-                }
-            }
-            Ok((file, interfaces))
-        });
-        match made {
-            Ok((file, interfaces)) => Ok(Self { path, file, interfaces, written: 0 }),
+        let begun = File::create(&path)
+            .and_then(|file| PcapNgWriter::new(BufWriter::with_capacity(BUFFER, file), &interfaces));
+        match begun {
+            Ok(writer) => Ok(Self { case, places, links, writer, path, written: 0 }),
             Err(source) => Err(GatherError::Write { file: path, kept: 0, source }),
         }
     }
 
-    /// Appends a frame.
+    /// Appends a frame of a planned point.
     pub(super) fn put(&mut self, point: usize, frame: &Framed<'_>) -> Result<(), GatherError> {
-        let Some(Some(interface)) = self.interfaces.get(point) else { return Ok(()) };
-        match self.file.write_all(&packet(*interface, frame)) {
+        let Some(Some(place)) = self.places.get(point).copied() else { return Ok(()) };
+        let frame = as_frame(frame, self.links[place]);
+        match self.writer.write(place, &frame, None) {
             Ok(()) => {
                 self.written += 1;
                 Ok(())
             }
-            Err(source) => Err(self.full(source)),
+            Err(source) => Err(full(&self.path, self.written, source)),
         }
     }
 
-    fn finish(mut self) -> Result<(), GatherError> {
-        match self.file.flush() {
-            Ok(()) => Ok(()),
-            Err(source) => Err(self.full(source)),
+    /// Ends the file and puts the manifest together.
+    pub(super) fn finish(mut self, session: Session<'_>) -> Result<Gathered, GatherError> {
+        let places = self.places.iter().zip(&session.points);
+        for (place, point) in places.filter_map(|(place, point)| place.map(|place| (place, point))) {
+            self.case.points[place].state = point.coverage();
         }
-    }
-
-    fn full(&self, source: io::Error) -> GatherError {
-        GatherError::Write { file: self.path.clone(), kept: self.written, source }
-    }
-}
-
-fn block(kind: u32, body: &[u8]) -> Vec<u8> {
-    let padded = body.len().div_ceil(4) * 4;
-    let length = u32::try_from(padded + 12).unwrap_or(u32::MAX);
-    let mut block = Vec::with_capacity(padded + 12);
-    block.extend_from_slice(&kind.to_le_bytes());
-    block.extend_from_slice(&length.to_le_bytes());
-    block.extend_from_slice(body);
-    block.resize(padded + 8, 0);
-    block.extend_from_slice(&length.to_le_bytes());
-    block
-}
-
-fn section() -> Vec<u8> {
-    let mut body = 0x1a2b_3c4d_u32.to_le_bytes().to_vec();
-    body.extend_from_slice(&[1, 0, 0, 0]);
-    body.extend_from_slice(&(-1i64).to_le_bytes());
-    block(0x0a0d_0d0a, &body)
-}
-
-fn interface(link: u16, id: &str) -> Vec<u8> {
-    let mut body = link.to_le_bytes().to_vec();
-    body.extend_from_slice(&[0; 6]);
-    let mut option = |code: u16, value: &[u8]| {
-        body.extend_from_slice(&code.to_le_bytes());
-        body.extend_from_slice(&u16::try_from(value.len()).unwrap_or(0).to_le_bytes());
-        body.extend_from_slice(value);
-        body.resize(body.len().div_ceil(4) * 4, 0);
-    };
-    option(2, id.as_bytes());
-    option(9, &[9]);
-    option(0, &[]);
-    block(1, &body)
-}
-
-fn packet(interface: u32, frame: &Framed<'_>) -> Vec<u8> {
-    let time = frame.time.cast_unsigned();
-    let mut body = interface.to_le_bytes().to_vec();
-    body.extend_from_slice(&u32::try_from(time >> 32).unwrap_or(0).to_le_bytes());
-    body.extend_from_slice(&u32::try_from(time & 0xffff_ffff).unwrap_or(0).to_le_bytes());
-    body.extend_from_slice(&u32::try_from(frame.bytes.len()).unwrap_or(0).to_le_bytes());
-    body.extend_from_slice(&frame.wire_len.to_le_bytes());
-    body.extend_from_slice(frame.bytes);
-    block(6, &body)
-}
-
-/// Ends the file and puts the manifest together.
-pub(super) fn write(session: Session<'_>, sink: Option<Sink>) -> Result<Gathered, GatherError> {
-    if let Some(sink) = sink {
-        sink.finish()?;
-    }
-    let plan = &session.request().plan;
-    let texts = Texts(session.texts);
-    let conntrack = texts
-        .0
-        .iter()
-        .filter(|text| text.name == "conntrack" && text.when == When::After)
-        .filter_map(|text| {
-            let lines = text.content.read().filter(|lines| !lines.trim().is_empty())?;
-            Some(ConntrackText { node: text.node.clone(), text: lines.clone() })
-        })
-        .collect();
-    let points = plan.points.iter().zip(&session.points);
-    let points: Vec<CapturePoint> = points.map(|(planned, point)| capture_point(planned, point)).collect();
-    let case = Case {
-        from: plan.from.clone(),
-        to: plan.to.clone(),
-        aliases: plan.aliases.clone(),
-        nodes: plan.nodes.clone(),
-        paths: paths(&points, plan.encapsulated),
-        points,
-        window: session.window,
-        clocks: session.nodes.iter().filter_map(|node| node.clock.clone()).collect(),
-        only: plan.only,
-        probe: session.probe,
-        conntrack,
-        warnings: session.warnings,
-    };
-    Ok(Gathered { case, texts })
-}
-
-fn capture_point(planned: &PlannedPoint, point: &Point) -> CapturePoint {
-    let interface = point.interface.clone().unwrap_or_else(|| expected_interface(planned));
-    CapturePoint {
-        id: format!("{}/{interface}", planned.node),
-        node: planned.node.clone(),
-        interface: interface.trim_start_matches("pod:").to_owned(),
-        role: planned.role,
-        state: coverage(&point.state),
+        let statistics: Vec<Option<Statistics>> =
+            self.case.points.iter().map(|point| point.state.read().map(statistics)).collect();
+        self.writer
+            .finish(&statistics)
+            .and_then(|file| file.into_inner().map_err(io::IntoInnerError::into_error))
+            .map_err(|source| full(&self.path, self.written, source))?;
+        let mut case = self.case;
+        case.window = session.window;
+        case.clocks = session.nodes.iter().filter_map(|node| node.clock.clone()).collect();
+        case.probe = session.probe;
+        case.conntrack = session.texts.iter().filter_map(conntrack).collect();
+        case.warnings.extend(session.warnings);
+        Ok(Gathered { case, texts: Texts(session.texts) })
     }
 }
 
-fn coverage(state: &State) -> Known<Coverage> {
-    match state {
-        State::Ended(coverage) => Known::Read(coverage.clone()),
-        State::Refused(why) => Known::Unreadable(why.clone()),
-        State::Awaited | State::Capturing { .. } => Known::NotAsked,
+fn full(path: &Path, kept: u64, source: io::Error) -> GatherError {
+    GatherError::Write { file: path.to_owned(), kept, source }
+}
+
+fn statistics(coverage: &Coverage) -> Statistics {
+    Statistics {
+        received: Some(coverage.received),
+        dropped: Some(coverage.dropped),
+        start: coverage.started.map(Timestamp),
+        end: coverage.stopped.map(Timestamp),
     }
 }
 
-/// What to call the interface of a point that was never found.
-pub(super) fn expected_interface(planned: &PlannedPoint) -> String {
-    match &planned.find {
-        Find::Name(name) => name.clone(),
-        Find::Holding(address) => format!("[{address}]"),
-        Find::InsidePod { veth, .. } => format!("pod:{veth}"),
-    }
+/// The entries of connection tracking that one node had in the end.
+fn conntrack(text: &Text) -> Option<ConntrackText> {
+    let lines = text.content.read().filter(|lines| !lines.trim().is_empty())?;
+    (text.name == "conntrack" && text.when == When::After)
+        .then(|| ConntrackText { node: text.node.clone(), text: lines.clone() })
 }
 
 /// How many packets of a batch come from the first end.
 pub(super) fn forward_packets(frames: &[u8], link: LinkType, plan: &Plan) -> u64 {
-    let from = |source| source == plan.from.address || plan.aliases.from.contains(&source);
     let mut rest = frames;
     let mut count = 0;
     while let Some(frame) = batch::take(&mut rest) {
-        count += u64::from(source(frame.bytes, link).is_some_and(from));
+        let frame = as_frame(&frame, link);
+        let source = Packet::read(&frame).ip().map(|ip| ip.src);
+        let forward = |source| source == plan.from.address || plan.aliases.from.contains(&source);
+        count += u64::from(source.is_some_and(forward));
     }
     count
 }
 
-/// The source address of a packet that is in no tunnel: the first point of a path is before any.
-fn source(bytes: &[u8], link: LinkType) -> Option<IpAddr> {
-    let (kind, ip) = match link {
-        LinkType::Ethernet => (u16::from_be_bytes(*bytes.get(12..)?.first_chunk()?), bytes.get(14..)?),
-        _ => (if bytes.first()? >> 4 == 6 { 0x86dd } else { 0x0800 }, bytes),
-    };
-    match kind {
-        0x0800 => Some(Ipv4Addr::from(*ip.get(12..)?.first_chunk::<4>()?).into()),
-        0x86dd => Some(Ipv6Addr::from(*ip.get(8..)?.first_chunk::<16>()?).into()),
-        _ => None,
-    }
+fn as_frame<'a>(frame: &Framed<'a>, link: LinkType) -> Frame<'a> {
+    Frame { time: Timestamp(frame.time), wire_len: frame.wire_len, link, bytes: frame.bytes }
 }

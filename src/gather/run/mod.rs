@@ -6,6 +6,7 @@ mod case;
 mod end;
 mod merge;
 mod node;
+mod point;
 mod session;
 
 use std::path::PathBuf;
@@ -91,11 +92,15 @@ pub(crate) enum GatherError {
     #[error("interrupted before there was anything to report")]
     Interrupted,
     /// The disk is full, or the like.
-    #[error("cannot write the capture: {source}; {kept} frames captured until then are in {}", .file.display())]
+    #[error(
+        "cannot write the capture into {}: {source}; of the {kept} frames captured until then the file holds what \
+         found room",
+        .file.display()
+    )]
     Write {
         /// Where.
         file: PathBuf,
-        /// How many frames are there.
+        /// How many frames had come.
         kept: u64,
         /// What the system said.
         source: std::io::Error,

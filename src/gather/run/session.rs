@@ -7,15 +7,15 @@ use tokio::sync::mpsc::{self, Receiver, Sender, UnboundedSender};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::case::{self, Sink};
+use super::case::{self, Draft};
 use super::end::{Clockwork, Interrupts};
 use super::merge::Merge;
 use super::node::{self, News};
+use super::point::{Point, State, expected_interface, role_in_words};
 use super::{Ending, Event, GatherError, Gathered, Request};
 use crate::evidence::case::{Coverage, NodeFacts, ProbeFacts, Window};
-use crate::evidence::{ClockFact, Role, Text};
+use crate::evidence::{ClockFact, Text};
 use crate::gather::agent::wire::{FromAgent, ToAgent, Work, WorkPoint};
-use crate::gather::capture::Counts;
 use crate::gather::capture::batch;
 use crate::gather::clock::now;
 use crate::gather::filter::Pair;
@@ -29,13 +29,17 @@ pub(super) struct Session<'a> {
     pub(super) points: Vec<Point>,
     pub(super) texts: Vec<Text>,
     pub(super) warnings: Vec<String>,
+    /// Why points do not capture: what is said when none does.
+    failures: Vec<String>,
     pub(super) probe: Option<ProbeFacts>,
     pub(super) window: Option<Window>,
     merge: Merge,
-    sink: Option<Sink>,
+    draft: Option<Draft>,
     /// Packets of the forward direction seen at the first point.
     counted: u64,
     probe_ended: bool,
+    /// When all points captured, by our clock.
+    begun: i64,
 }
 
 /// A node that points are planned on.
@@ -45,30 +49,6 @@ pub(super) struct Node {
     orders: Option<UnboundedSender<ToAgent>>,
     /// All its points have started or been refused.
     ready: bool,
-}
-
-/// A point of the plan.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Point {
-    node: usize,
-    /// The interface, once found.
-    pub(super) interface: Option<String>,
-    /// What its frames begin with, once it captures.
-    pub(super) link: Option<LinkType>,
-    pub(super) counts: Counts,
-    pub(super) state: State,
-}
-
-/// How a point stands.
-#[derive(Debug, Clone, Default)]
-pub(super) enum State {
-    #[default]
-    Awaited,
-    Capturing {
-        since: i64,
-    },
-    Ended(Coverage),
-    Refused(String),
 }
 
 /// News that may wait to be taken: batches are about 64 KiB.
@@ -104,12 +84,14 @@ impl<'a> Session<'a> {
             nodes,
             points,
             texts: Vec::new(),
-            warnings: plan.warnings.clone(),
+            warnings: Vec::new(),
+            failures: Vec::new(),
             probe: None,
             window: None,
-            sink: None,
+            draft: None,
             counted: 0,
             probe_ended: false,
+            begun: 0,
         }
     }
 
@@ -137,12 +119,12 @@ impl<'a> Session<'a> {
         interrupts: &mut Interrupts,
     ) -> Result<(), GatherError> {
         self.until_ready(news, interrupts).await?;
-        let begun = now();
-        self.begin(begun)?;
+        self.begun = now();
+        self.begin()?;
         let why = self.capture(news, interrupts).await?;
         #[expect(clippy::cast_precision_loss, reason = "a window is far shorter than 2^52 ns")]
-        let seconds = (now() - begun) as f64 / 1e9;
-        self.window = Some(Window { start: begun, seconds });
+        let seconds = (now() - self.begun) as f64 / 1e9;
+        self.window = Some(Window { start: self.begun, seconds });
         self.tell(Event::Stopping(why));
         self.order_all(&ToAgent::Stop);
         self.until_done(news, interrupts).await
@@ -195,13 +177,14 @@ impl<'a> Session<'a> {
     }
 
     /// All points that can capture do: opens the file and tells.
-    fn begin(&mut self, begun: i64) -> Result<(), GatherError> {
+    fn begin(&mut self) -> Result<(), GatherError> {
         let capturing: Vec<String> =
             (0..self.points.len()).filter(|point| self.is_open(*point)).map(|point| self.id(point)).collect();
         if capturing.is_empty() {
-            return Err(GatherError::NothingCaptured(std::mem::take(&mut self.warnings)));
+            return Err(GatherError::NothingCaptured(std::mem::take(&mut self.failures)));
         }
-        self.sink = Some(Sink::create(&self.request.folder, &self.points, &self.ids(), begun)?);
+        let Request { folder, plan, settings, .. } = self.request;
+        self.draft = Some(Draft::begin(folder, plan, &self.points, settings.snaplen)?);
         self.tell(Event::Capturing(capturing));
         Ok(())
     }
@@ -282,8 +265,10 @@ impl<'a> Session<'a> {
     }
 
     fn write(mut self) -> Result<Gathered, GatherError> {
-        let sink = self.sink.take();
-        case::write(self, sink)
+        match self.draft.take() {
+            Some(draft) => draft.finish(self),
+            None => Err(GatherError::Interrupted),
+        }
     }
 
     /// Takes one piece of news.
@@ -302,9 +287,13 @@ impl<'a> Session<'a> {
                 let why = error.to_string();
                 for number in 0..self.points.len() {
                     if self.points[number].node == node {
+                        if matches!(self.points[number].state, State::Awaited) {
+                            self.points[number].state = State::Unreached;
+                        }
                         self.fail(number, &why);
                     }
                 }
+                self.failures.push(why.clone());
                 self.warn(why);
             }
             News::Said(message) => self.listen(node, message),
@@ -323,7 +312,7 @@ impl<'a> Session<'a> {
                     point.state = State::Capturing { since: time };
                 }
             }
-            FromAgent::Refused { point, interface, why } => self.refuse(node, point, interface, why),
+            FromAgent::Refused { point, interface, why } => self.refuse(node, point, interface, &why),
             FromAgent::Ready => {
                 self.nodes[node].ready = true;
                 for number in 0..self.points.len() {
@@ -337,6 +326,13 @@ impl<'a> Session<'a> {
                 if let Some(own) = self.own(node, point) {
                     own.counts = counts;
                     self.merge.complete(usize::from(point), counts.complete_until);
+                }
+            }
+            FromAgent::Turned { point, up, time } => {
+                if self.own(node, point).is_some() {
+                    let (id, way) = (self.id(usize::from(point)), if up { "came up" } else { "went down" });
+                    let seconds = (time - self.begun) / 1_000_000_000;
+                    self.warn(format!("{id} {way} about {seconds} s after capturing had begun"));
                 }
             }
             FromAgent::Ended { point, coverage } => self.end(node, point, coverage),
@@ -353,13 +349,21 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn refuse(&mut self, node: usize, point: u16, interface: Option<String>, why: String) {
+    fn refuse(&mut self, node: usize, point: u16, interface: Option<String>, why: &str) {
         let Some(own) = self.own(node, point) else { return };
+        let found = interface.is_some();
         own.interface = interface;
         let number = usize::from(point);
-        self.fail(number, &why);
+        self.fail(number, why);
         let (name, role) = (&self.nodes[node].facts.name, self.request.plan.points[number].role);
-        self.warn(format!("node {name}: no capture at {}: {why}", role_in_words(role)));
+        let text = format!("{name}: no capture at {}: {why}", role_in_words(role));
+        self.failures.push(text.clone());
+        if found {
+            self.warn(text);
+        } else {
+            // The case names the points that were not found by itself.
+            self.tell(Event::Warning(text));
+        }
     }
 
     fn end(&mut self, node: usize, point: u16, coverage: Coverage) {
@@ -375,22 +379,8 @@ impl<'a> Session<'a> {
 
     /// A point that will not capture any more, for a reason that its agent could not give itself.
     fn fail(&mut self, number: usize, why: &str) {
-        let settings = self.request.settings;
         self.merge.close(number);
-        let point = &mut self.points[number];
-        point.state = match &point.state {
-            State::Capturing { since } => State::Ended(Coverage {
-                started: Some(*since),
-                stopped: Some(point.counts.complete_until.max(*since)),
-                snaplen: settings.snaplen,
-                received: point.counts.received,
-                dropped: point.counts.dropped,
-                dropped_interface: point.counts.dropped_interface,
-                failed: Some(why.to_owned()),
-            }),
-            State::Awaited => State::Refused(why.to_owned()),
-            settled => settled.clone(),
-        };
+        self.points[number].give_up(why, self.request.settings.snaplen);
     }
 
     /// Points whose end was not heard of.
@@ -416,8 +406,8 @@ impl<'a> Session<'a> {
     }
 
     fn write_frames(&mut self) -> Result<(), GatherError> {
-        let Some(sink) = &mut self.sink else { return Ok(()) };
-        self.merge.drain(|point, frame| sink.put(point, &frame))
+        let Some(draft) = &mut self.draft else { return Ok(()) };
+        self.merge.drain(|point, frame| draft.put(point, &frame))
     }
 
     /// A point by the number that its own node gives; nobody speaks for another node's points.
@@ -433,21 +423,13 @@ impl<'a> Session<'a> {
         (0..self.points.len()).find(|point| self.is_open(*point))
     }
 
-    fn ids(&self) -> Vec<String> {
-        (0..self.points.len()).map(|point| self.id(point)).collect()
-    }
-
     /// A point's id; by its role as long as the interface is not known.
     fn id(&self, point: usize) -> String {
         let planned = &self.request.plan.points[point];
         match &self.points[point].interface {
             Some(interface) => format!("{}/{interface}", planned.node),
-            None => format!("{}/{}", planned.node, case::expected_interface(planned)),
+            None => format!("{}/{}", planned.node, expected_interface(planned)),
         }
-    }
-
-    pub(super) fn request(&self) -> &'a Request {
-        self.request
     }
 
     fn order_all(&self, order: &ToAgent) {
@@ -464,14 +446,5 @@ impl<'a> Session<'a> {
 
     fn tell(&mut self, event: Event) {
         (self.events)(event);
-    }
-}
-
-fn role_in_words(role: Role) -> &'static str {
-    match role {
-        Role::Pod => "the pod's own interface",
-        Role::Veth => "the host's end of the pod's veth",
-        Role::Tunnel => "the tunnel device",
-        Role::Nic => "the node's own interface",
     }
 }

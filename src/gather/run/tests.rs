@@ -1,8 +1,14 @@
-//! Whole traces in network namespaces.
+//! Whole traces in network namespaces, and what becomes of them when parts fail.
 
-use std::sync::mpsc;
+#![expect(clippy::print_stderr, reason = "what a trace told, for whoever looks into a failure")]
+
+use std::io::Read;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::*;
 use crate::evidence::case::{CapturePoint, Coverage};
@@ -29,6 +35,23 @@ fn request(rig: &Rig, folder: &tempfile::TempDir) -> Request {
     }
 }
 
+/// Gathers; `at` is called with every event.
+fn gather(request: &Request, mut at: impl FnMut(&Event)) -> (Result<Gathered, GatherError>, Vec<String>) {
+    let begin = instant();
+    let mut warnings = Vec::new();
+    let gathered = run(request, &mut |event| {
+        if !matches!(event, Event::Counts(_)) {
+            eprintln!("{:?} {event:?}", begin.elapsed());
+        }
+        if let Event::Warning(text) = &event {
+            warnings.push(text.clone());
+        }
+        at(&event);
+    });
+    eprintln!("{:?} end", begin.elapsed());
+    (gathered, warnings)
+}
+
 fn read(point: &CapturePoint) -> &Coverage {
     match &point.state {
         Known::Read(coverage) => coverage,
@@ -40,21 +63,54 @@ fn ids(gathered: &Gathered) -> Vec<&str> {
     gathered.case.points.iter().map(|point| point.id.split_once('/').unwrap().1).collect()
 }
 
+/// How many frames of each point are in the file, and whether they are in the order of time.
+fn frames(gathered: &Gathered, folder: &tempfile::TempDir) -> (Vec<usize>, bool) {
+    let path = folder.path().join("capture.pcapng");
+    let mut reader = crate::evidence::capture_file::Reader::open(&path).unwrap();
+    let mut counts = vec![0; gathered.case.points.len()];
+    let (mut last, mut in_order) = (i64::MIN, true);
+    while let Some(record) = reader.next_record().unwrap() {
+        counts[record.interface] += 1;
+        in_order &= record.frame.time.0 >= last;
+        last = record.frame.time.0;
+    }
+    (counts, in_order)
+}
+
+fn end(id: u32, signal: Signal) {
+    kill(Pid::from_raw(id.try_into().unwrap()), signal).unwrap();
+}
+
+/// The agents of a rig's node.
+fn agents(rig: &Rig, node: &str) -> Vec<u32> {
+    let namespace = std::fs::metadata(format!("/run/netns/{}", rig.ns(node))).unwrap();
+    rig::processes(&["as_an_agent"])
+        .into_iter()
+        .filter(|id| {
+            use std::os::unix::fs::MetadataExt;
+            std::fs::metadata(format!("/proc/{id}/ns/net")).is_ok_and(|own| own.ino() == namespace.ino())
+        })
+        .collect()
+}
+
+fn gone_within(rig: &Rig, limit: Duration) -> bool {
+    let end = instant() + limit;
+    while instant() < end {
+        if ["n1", "n2"].iter().all(|node| agents(rig, node).is_empty()) {
+            return true;
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    false
+}
+
 #[test]
 #[ignore = "needs root"]
 fn a_probe_is_seen_at_every_point() {
     let rig = Rig::two_nodes_vxlan();
     let folder = tempfile::tempdir().unwrap();
-    let begin = instant();
-    let mut events = Vec::new();
-    let gathered = run(&request(&rig, &folder), &mut |event| events.push((begin.elapsed(), event))).unwrap();
-    let end = begin.elapsed();
-    for (at, event) in &events {
-        if !matches!(event, Event::Counts(_)) {
-            eprintln!("{at:?} {event:?}");
-        }
-    }
-    eprintln!("{end:?} {:#?}", gathered.case);
+    let (gathered, warnings) = gather(&request(&rig, &folder), |_| {});
+    let gathered = gathered.unwrap();
     assert_eq!(
         ids(&gathered),
         ["pod:eth0", "cali1", "vxlan.calico", "eth0", "eth0", "vxlan.calico", "cali2", "pod:eth0"]
@@ -63,9 +119,227 @@ fn a_probe_is_seen_at_every_point() {
         let coverage = read(point);
         assert!(coverage.received >= 10 && coverage.dropped == 0 && coverage.failed.is_none(), "{point:?}");
     }
-    assert_eq!(gathered.case.warnings, Vec::<String>::new());
+    let (counts, in_order) = frames(&gathered, &folder);
+    assert!(counts.iter().all(|count| *count >= 10) && in_order, "{counts:?} {in_order}");
+    assert_eq!((warnings, gathered.case.warnings), (vec![], vec![]));
     let probe = gathered.case.probe.as_ref().unwrap();
     assert_eq!((probe.sent, probe.answered), (5, 5));
     assert!(gathered.texts.find(&rig.ns("n1"), "iptables-nft-save", When::Before).is_some());
     assert!(gathered.texts.find(&rig.ns("n2"), "pod:ip6tables-nft-save", When::After).is_some());
+    assert_eq!(gathered.case.clocks.len(), 2);
+    assert!(gone_within(&rig, Duration::from_millis(100)));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn probes_over_tcp_and_udp_count_answers_and_errors() {
+    let rig = Rig::two_nodes_vxlan();
+    let mut server = rig.start("p2", "exec python3 -m http.server 8080");
+    thread::sleep(Duration::from_millis(500));
+    let outcome = |kind| {
+        let folder = tempfile::tempdir().unwrap();
+        let mut request = request(&rig, &folder);
+        request.probe.as_mut().unwrap().kind = kind;
+        let probe = gather(&request, |_| {}).0.unwrap().case.probe.unwrap();
+        (probe.kind, probe.sent, probe.answered, probe.errors)
+    };
+    assert_eq!(outcome(ProbeKind::Tcp(8080)), ("tcp:8080".to_owned(), 5, 5, vec![]));
+    let refused = vec![("ECONNREFUSED".to_owned(), 5)];
+    assert_eq!(outcome(ProbeKind::Tcp(81)), ("tcp:81".to_owned(), 5, 0, refused));
+    let (_, sent, answered, errors) = outcome(ProbeKind::Udp(53));
+    assert_eq!((sent, answered), (5, 0));
+    assert_eq!(errors[0].0, "ECONNREFUSED");
+    server.kill().unwrap();
+    server.wait().unwrap();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_count_ends_the_capture() {
+    let rig = Rig::two_nodes_vxlan();
+    let folder = tempfile::tempdir().unwrap();
+    let mut ping = rig.start("p1", "exec ping -i 0.05 10.244.2.2");
+    let mut ending = None;
+    let request = Request { count: Some(7), probe: None, ..request(&rig, &folder) };
+    let (gathered, _) = gather(&request, |event| {
+        if let Event::Stopping(why) = event {
+            ending = Some(*why);
+        }
+    });
+    let gathered = gathered.unwrap();
+    assert_eq!(ending, Some(Ending::Count));
+    assert!(read(&gathered.case.points[0]).received >= 14);
+    assert!(gathered.case.window.unwrap().seconds < 5.0);
+    ping.kill().unwrap();
+    ping.wait().unwrap();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn an_agent_that_is_killed_leaves_the_other_nodes() {
+    for signal in [Signal::SIGKILL, Signal::SIGSTOP] {
+        let rig = Rig::two_nodes_vxlan();
+        let folder = tempfile::tempdir().unwrap();
+        let seconds = if signal == Signal::SIGSTOP { 9 } else { 2 };
+        let request =
+            Request { duration: Some(Duration::from_secs(seconds)), probe: None, ..request(&rig, &folder) };
+        let mut ping = rig.start("p1", "exec ping -i 0.05 10.244.2.2");
+        let (gathered, warnings) = gather(&request, |event| {
+            if let Event::Capturing(_) = event {
+                for id in agents(&rig, "n2") {
+                    end(id, signal);
+                }
+            }
+        });
+        let gathered = gathered.unwrap();
+        ping.kill().unwrap();
+        ping.wait().unwrap();
+        let said = if signal == Signal::SIGKILL { "signal: 9" } else { "nothing came from" };
+        assert!(warnings.len() == 1 && warnings[0].contains(said), "{warnings:?}");
+        for point in &gathered.case.points {
+            let failed = read(point).failed.is_some();
+            assert_eq!(failed, point.node == rig.ns("n2"), "{point:?}");
+        }
+        assert!(frames(&gathered, &folder).0[0] > 10);
+        assert!(gone_within(&rig, Duration::from_secs(1)), "{signal}: an agent is left");
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn an_interface_removed_in_the_middle_is_told_of() {
+    let rig = Rig::two_nodes_vxlan();
+    let folder = tempfile::tempdir().unwrap();
+    let request = Request { duration: Some(Duration::from_secs(1)), probe: None, ..request(&rig, &folder) };
+    let (gathered, warnings) = gather(&request, |event| {
+        if let Event::Capturing(_) = event {
+            rig.run("n1", "ip link del vxlan.calico");
+        }
+    });
+    assert!(warnings.len() == 1 && warnings[0].contains("disappeared"), "{warnings:?}");
+    let gathered = gathered.unwrap();
+    let failed: Vec<&str> = gathered
+        .case
+        .points
+        .iter()
+        .filter(|point| read(point).failed.is_some())
+        .map(|point| point.interface.as_str())
+        .collect();
+    assert_eq!(failed, ["vxlan.calico"]);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn points_that_cannot_be_captured_are_told_of() {
+    let rig = Rig::two_nodes_vxlan();
+    rig.run("n1", "ip link set vxlan.calico down");
+    rig.run("n2", "ip link del cali2");
+    let folder = tempfile::tempdir().unwrap();
+    let request =
+        Request { duration: Some(Duration::from_millis(300)), probe: None, ..request(&rig, &folder) };
+    let gathered = gather(&request, |_| {}).0.unwrap();
+    assert_eq!(ids(&gathered), ["pod:eth0", "cali1", "vxlan.calico", "eth0", "eth0", "vxlan.calico"]);
+    let Known::Unreadable(why) = &gathered.case.points[2].state else { panic!("{:?}", gathered.case) };
+    assert!(why.contains("up"), "{why}");
+    let about = |text: &str| gathered.case.warnings.iter().filter(|warning| warning.contains(text)).count();
+    let told = (about("no interface cali2"), about("cannot capture on vxlan.calico"));
+    assert_eq!(told, (2, 1), "{:#?}", gathered.case.warnings);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn nodes_that_cannot_be_reached_say_why() {
+    let rig = Rig::two_nodes_vxlan();
+    let folder = tempfile::tempdir().unwrap();
+    let why = |template: &str| {
+        let request = Request { reach: rig::reach(template), ..request(&rig, &folder) };
+        gather(&request, |_| {}).0.unwrap_err().to_string()
+    };
+    let text = why("false");
+    assert!(text.contains("before it had answered") && text.contains("exit status: 1"), "{text}");
+    let text = why("no-such-program {node}");
+    assert!(text.contains("No such file") && text.contains("no-such-program"), "{text}");
+    let text = why("sh -c 'echo Welcome to {node}; echo no luck >&2; exit 3'");
+    assert!(text.contains("Welcome to") && text.contains("no luck") && text.contains("status: 3"), "{text}");
+    let text = why("sh -c 'head -c 20000 /dev/zero; sleep 9'");
+    assert!(text.contains("expected the greeting"), "{text}");
+    let text = why("ip netns exec {node} 'unclosed");
+    assert!(text.contains("not closed"), "{text}");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_full_disk_ends_the_trace_with_the_reason() {
+    let rig = Rig::two_nodes_vxlan();
+    let folder = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink("/dev/full", folder.path().join("capture.pcapng")).unwrap();
+    let text = gather(&request(&rig, &folder), |_| {}).0.unwrap_err().to_string();
+    assert!(text.contains("No space left") && text.contains("capture.pcapng"), "{text}");
+    assert!(gone_within(&rig, Duration::from_millis(100)));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn one_unreachable_node_leaves_the_other() {
+    let rig = Rig::two_nodes_vxlan();
+    let folder = tempfile::tempdir().unwrap();
+    let mut request =
+        Request { duration: Some(Duration::from_millis(300)), probe: None, ..request(&rig, &folder) };
+    for point in request.plan.points.iter_mut().filter(|point| point.node.ends_with("n2")) {
+        point.node = "nowhere".to_owned();
+    }
+    let gathered = gather(&request, |_| {}).0.unwrap();
+    assert_eq!(ids(&gathered), ["pod:eth0", "cali1", "vxlan.calico", "eth0"]);
+    assert_eq!(gathered.case.warnings.len(), 1, "{:?}", gathered.case.warnings);
+    assert!(gathered.case.warnings[0].contains("nowhere"), "{:?}", gathered.case.warnings);
+}
+
+/// Not a test of its own: the client that the test below starts and kills.
+#[test]
+#[ignore = "needs root"]
+#[expect(clippy::disallowed_methods, reason = "the test below hands its rig over in the environment")]
+fn as_a_client() {
+    let Ok(plan) = std::env::var("TRACE_DROP_TEST_PLAN") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let request = Request {
+        plan: serde_json::from_str(&plan).unwrap(),
+        reach: rig::reach("ip netns exec {node}"),
+        duration: None,
+        count: None,
+        probe: None,
+        settings: Settings::default(),
+        folder: folder.path().to_owned(),
+    };
+    let gathered = run(&request, &mut |event| eprintln!("{event:?}"));
+    eprintln!("gathered {}", gathered.unwrap().case.points.len());
+}
+
+#[test]
+#[ignore = "needs root"]
+#[expect(clippy::disallowed_methods, reason = "the client under test is a process of its own")]
+fn agents_end_with_their_client_and_interrupts_end_captures() {
+    let rig = Rig::two_nodes_vxlan();
+    for (signal, report) in [(Signal::SIGKILL, false), (Signal::SIGINT, true), (Signal::SIGTERM, true)] {
+        let mut client = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "gather::run::tests::as_a_client", "--ignored", "--nocapture"])
+            .env("TRACE_DROP_TEST_PLAN", serde_json::to_string(&rig.plan()).unwrap())
+            .stderr(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let until: Instant = instant() + Duration::from_secs(5);
+        while agents(&rig, "n2").is_empty() || agents(&rig, "n1").is_empty() {
+            assert!(instant() < until, "no agents");
+            thread::sleep(Duration::from_millis(20));
+        }
+        thread::sleep(Duration::from_millis(700));
+        end(client.id(), signal);
+        let ended = instant();
+        assert!(gone_within(&rig, Duration::from_secs(1)), "{signal}: an agent is left");
+        eprintln!("{signal}: agents gone after {:?}", ended.elapsed());
+        client.wait().unwrap();
+        let mut said = String::new();
+        client.stderr.unwrap().read_to_string(&mut said).unwrap();
+        assert_eq!(said.contains("gathered 8"), report, "{signal}: {said}");
+    }
 }
