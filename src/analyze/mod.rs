@@ -85,7 +85,7 @@ impl Pass {
             depth: survey.depth,
             shift: survey.shifts(case),
             correlator: Correlator::new(Settings::default(), Nat::default(), tally),
-            fragments: OuterFragments::default(),
+            fragments: OuterFragments::new(captured_by_us(case)),
             answers: Answers::default(),
             frames: vec![0; case.points.len()],
             cut: vec![0; case.points.len()],
@@ -179,6 +179,11 @@ impl Pass {
         explain::explain(&mut findings, evidence, &self.sift);
         findings
     }
+}
+
+/// Whether the captures were made by this program, and so with one filter: only then their beginning is known.
+fn captured_by_us(case: &Case) -> bool {
+    case.points.iter().filter_map(|point| point.state.read()).all(|coverage| coverage.started.is_some())
 }
 
 fn translations(case: &Case, nat: &Nat) -> Vec<Translation> {

@@ -12,6 +12,8 @@ pub mod netfilter;
 
 pub mod cluster;
 
+pub mod calico;
+
 pub mod plan;
 
 pub mod capture_file;
