@@ -119,6 +119,7 @@ fn case_of_files(typed: &args::Replay) -> Result<Case, Failure> {
         nodes: Vec::new(),
         paths: plan::paths(&points, encapsulated),
         points,
+        vxlan_port: 4789,
         window: None,
         clocks: Vec::new(),
         only: crate::evidence::case::Only::default(),

@@ -59,7 +59,7 @@ fn verdict(findings: &Findings, style: &Style<'_>, out: &mut dyn io::Write) -> i
     match (&verdict.place, verdict.outcome) {
         (Some(place), outcome) => {
             let what = match (place.to, outcome) {
-                (None, _) => "got no answer",
+                (None, _) => "were refused or not answered",
                 (_, Outcome::Diverted) => "went another way",
                 _ => "were lost",
             };
@@ -199,7 +199,7 @@ fn row(
 fn details(findings: &Findings, stage: &StageCount, out: &mut dyn io::Write) -> io::Result<()> {
     let (from, to) = (words::point(&findings.case, stage.from), words::point(&findings.case, stage.to));
     for (way, count) in &stage.astray {
-        writeln!(out, "  {count} of those missing at {to} {}", words::elsewhere(&findings.case, way))?;
+        writeln!(out, "  {count} of those missing at {to} were {}", words::elsewhere(&findings.case, way))?;
     }
     if let Some((shortest, longest)) = stage.lost_len.filter(|_| stage.lost < stage.entered) {
         writeln!(out, "  lost after {from}: packets of {shortest} to {longest} bytes")?;

@@ -112,6 +112,7 @@ impl Lab {
             nodes: vec![node(0), node(1)],
             points: points.into(),
             paths: vec![path(Direction::Forward, false), path(Direction::Reply, true)],
+            vxlan_port: 4789,
             window: None,
             clocks: Vec::new(),
             only: Only::default(),

@@ -322,7 +322,9 @@ impl Correlator {
     /// Ends a trail that some point did not see, unless it ended already: the ledger has the last word.
     fn close(&mut self, slot: u32, generation: u32) {
         if self.trails[slot as usize].generation == generation {
-            self.ledger.enter(self.trails[slot as usize]);
+            let trail = self.trails[slot as usize];
+            self.tally.timed(&trail);
+            self.ledger.enter(trail);
             self.drop_trail(slot);
         }
     }

@@ -175,7 +175,12 @@ impl Tally {
             *entered += units;
         }
         way.longest_delivered = way.longest_delivered.max(trail.ip_len);
-        for (position, stage) in way.stages.iter_mut().enumerate() {
+        self.timed(trail);
+    }
+
+    /// Notes how long a packet took between the points that saw it.
+    pub(super) fn timed(&mut self, trail: &Trail) {
+        for (position, stage) in self.way_mut(trail.direction).stages.iter_mut().enumerate() {
             if let Some(took) = trail.took(position, position + 1) {
                 stage.record(took);
             }

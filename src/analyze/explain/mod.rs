@@ -24,7 +24,7 @@ pub(super) fn explain(findings: &mut Findings, evidence: &Evidence<'_>, sift: &S
 fn unanswered_arp(findings: &mut Findings, sift: &Sift) {
     let gateway = std::net::Ipv4Addr::new(169, 254, 1, 1);
     for ((point, about), note) in &sift.arps {
-        if *about == gateway && note.requests > 0 && note.replies == 0 {
+        if *about == gateway && note.requests > 0 && note.replies == 0 && findings.verdict.doubts.is_empty() {
             let id = &findings.case.points[point.index()].id;
             findings.verdict.doubts.push(format!(
                 "the pod asks who has {about} ({} times at {id}) and nobody answers: it cannot send anything",

@@ -209,7 +209,7 @@ fn outer(case: &Case, way: Direction) -> Meets {
         Direction::Forward => (address(&case.from.node), address(&case.to.node)),
         Direction::Reply => (address(&case.to.node), address(&case.from.node)),
     };
-    Meets { src, dst, protocol: Some(17), ..Meets::default() }
+    Meets { src, dst, protocol: Some(17), dst_port: Some(case.vxlan_port), ..Meets::default() }
 }
 
 fn judge(

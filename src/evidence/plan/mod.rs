@@ -150,6 +150,7 @@ impl Plan {
             nodes: self.nodes,
             paths: paths(&points, self.encapsulated),
             points,
+            vxlan_port: self.vxlan_port,
             window: None,
             clocks: Vec::new(),
             only: self.only,
