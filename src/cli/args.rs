@@ -205,6 +205,8 @@ fn at(typed: &str) -> Result<(String, PathBuf), String> {
         Some((point, file)) if point.contains('/') && !file.is_empty() => {
             Ok((point.to_owned(), PathBuf::from(file)))
         }
-        _ => Err("want POINT=FILE with POINT as node/interface, for example worker-1/eth0=nic.pcap".to_owned()),
+        _ => {
+            Err("want POINT=FILE with POINT as node/interface, for example worker-1/eth0=nic.pcap".to_owned())
+        }
     }
 }

@@ -34,7 +34,9 @@ pub fn run() -> ExitCode {
             clap_complete::generate(shell, &mut args::Typed::command(), "trace-drop", out);
             Ok(())
         }),
-        Some(args::Command::Man) => print(|mut out| clap_mangen::Man::new(args::Typed::command()).render(&mut out)),
+        Some(args::Command::Man) => {
+            print(|mut out| clap_mangen::Man::new(args::Typed::command()).render(&mut out))
+        }
         None => trace::run(&typed.trace),
     };
     done.unwrap_or_else(|failure| {
@@ -93,7 +95,10 @@ fn show(findings: &Findings, saved: Option<&Path>, output: &args::Output) -> Res
     }))
 }
 
-#[expect(clippy::disallowed_methods, reason = "the command line may read the environment: NO_COLOR, no-color.org")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the command line may read the environment: NO_COLOR, no-color.org"
+)]
 fn no_color_unset() -> bool {
     std::env::var("NO_COLOR").unwrap_or_default().is_empty()
 }

@@ -29,13 +29,19 @@ impl Progress {
             Event::Counts(counts) => {
                 for line in &self.points {
                     if let Some((_, counts)) = counts.iter().find(|(id, _)| *id == line.prefix()) {
-                        let lost = if counts.dropped > 0 { format!(", {} lost", counts.dropped) } else { String::new() };
+                        let lost = if counts.dropped > 0 {
+                            format!(", {} lost", counts.dropped)
+                        } else {
+                            String::new()
+                        };
                         line.set_message(format!("{} frames{lost}", counts.received));
                         line.tick();
                     }
                 }
             }
-            Event::Probed(probe) => self.say(&format!("probe {}: {} sent, {} answered", probe.kind, probe.sent, probe.answered)),
+            Event::Probed(probe) => {
+                self.say(&format!("probe {}: {} sent, {} answered", probe.kind, probe.sent, probe.answered))
+            }
             Event::Stopping(why) => self.say(match why {
                 Ending::Duration | Ending::Count | Ending::Probe => "stopping",
                 Ending::Interrupted => "interrupted: reporting what was seen until now",

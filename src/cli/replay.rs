@@ -10,7 +10,7 @@ use crate::evidence::bundle::Bundle;
 use crate::evidence::capture_file::{CaptureError, FileSource, FrameSource, Merge, Reader};
 use crate::evidence::case::{Aliases, Coverage};
 use crate::evidence::cluster::Cluster;
-use crate::evidence::{Case, CapturePoint, Endpoint, Known, PointId, Role, Texts, plan};
+use crate::evidence::{CapturePoint, Case, Endpoint, Known, PointId, Role, Texts, plan};
 use crate::packet::{Flow, Packet};
 
 pub(super) fn run(typed: &args::Replay) -> Result<ExitCode, Failure> {
@@ -21,11 +21,20 @@ pub(super) fn run(typed: &args::Replay) -> Result<ExitCode, Failure> {
 }
 
 /// Analyses a case and prints the report.
-pub(super) fn report(bundle: &Bundle, saved: Option<&Path>, output: &args::Output) -> Result<ExitCode, Failure> {
+pub(super) fn report(
+    bundle: &Bundle,
+    saved: Option<&Path>,
+    output: &args::Output,
+) -> Result<ExitCode, Failure> {
     report_narrowed(bundle, bundle.case().clone(), saved, output)
 }
 
-fn report_narrowed(bundle: &Bundle, case: Case, saved: Option<&Path>, output: &args::Output) -> Result<ExitCode, Failure> {
+fn report_narrowed(
+    bundle: &Bundle,
+    case: Case,
+    saved: Option<&Path>,
+    output: &args::Output,
+) -> Result<ExitCode, Failure> {
     let texts = bundle.texts().map_err(Failure::work)?;
     let cluster = bundle.cluster_text().map_err(Failure::work)?;
     let cluster = cluster.and_then(|text| Cluster::from_json(&text).ok());
@@ -69,7 +78,9 @@ fn open_as(file: &PathBuf, point: PointId) -> Result<Box<dyn FrameSource>, Captu
 /// The case that files by hand make: points in the order given, and nothing known of nodes.
 fn case_of_files(typed: &args::Replay) -> Result<Case, Failure> {
     if typed.at.len() < 2 {
-        return Err(Failure::usage("one capture cannot show where packets vanish: give --at at least twice".to_owned()));
+        return Err(Failure::usage(
+            "one capture cannot show where packets vanish: give --at at least twice".to_owned(),
+        ));
     }
     if typed.at.len() > analyze::correlate::MAX_POSITIONS {
         return Err(Failure::usage(format!(
@@ -96,7 +107,11 @@ fn case_of_files(typed: &args::Replay) -> Result<Case, Failure> {
         _ => guess(&typed.at[0].1, typed)?,
     };
     let encapsulated = points.iter().any(|point| point.role == Role::Tunnel);
-    let end = |address: std::net::IpAddr, node: &str| Endpoint { name: address.to_string(), address, node: Some(node.to_owned()) };
+    let end = |address: std::net::IpAddr, node: &str| Endpoint {
+        name: address.to_string(),
+        address,
+        node: Some(node.to_owned()),
+    };
     let mut case = Case {
         from: end(flow.0, &points[0].node),
         to: end(flow.1, &points[points.len() - 1].node),
@@ -120,14 +135,17 @@ fn role(interface: &str) -> Role {
     match interface {
         name if name.starts_with("pod:") => Role::Pod,
         name if name.starts_with("cali") || name.starts_with("veth") || name.starts_with("lxc") => Role::Veth,
-        name if name.starts_with("vxlan") || name.starts_with("tunl") || name.starts_with("flannel") => Role::Tunnel,
+        name if name.starts_with("vxlan") || name.starts_with("tunl") || name.starts_with("flannel") => {
+            Role::Tunnel
+        }
         _ => Role::Nic,
     }
 }
 
 /// The two addresses between which most packets went in the first capture.
 fn guess(file: &PathBuf, typed: &args::Replay) -> Result<(std::net::IpAddr, std::net::IpAddr), Failure> {
-    let mut counts: std::collections::BTreeMap<(std::net::IpAddr, std::net::IpAddr), u64> = std::collections::BTreeMap::new();
+    let mut counts: std::collections::BTreeMap<(std::net::IpAddr, std::net::IpAddr), u64> =
+        std::collections::BTreeMap::new();
     let mut reader = Reader::open(file).map_err(Failure::work)?;
     for _ in 0..100_000 {
         let Some(record) = reader.next_record().map_err(Failure::work)? else { break };
@@ -139,11 +157,13 @@ fn guess(file: &PathBuf, typed: &args::Replay) -> Result<(std::net::IpAddr, std:
         typed.from.is_none_or(|from| from == *src) && typed.to.is_none_or(|to| to == *dst)
     };
     let most = counts.into_iter().filter(|(pair, _)| fits(pair)).max_by_key(|(_, count)| *count);
-    let ((src, dst), count) = most.ok_or_else(|| {
-        Failure::usage(format!("no IP packet in {}: say --from and --to", file.display()))
-    })?;
+    let ((src, dst), count) = most
+        .ok_or_else(|| Failure::usage(format!("no IP packet in {}: say --from and --to", file.display())))?;
     if !typed.output.quiet {
-        super::complain(&format!("tracing {src} to {dst}: most packets ({count}) in {}; --from and --to choose others", file.display()));
+        super::complain(&format!(
+            "tracing {src} to {dst}: most packets ({count}) in {}; --from and --to choose others",
+            file.display()
+        ));
     }
     Ok((src, dst))
 }

@@ -62,7 +62,10 @@ fn plan(typed: &args::Trace) -> Result<(Cluster, Plan), Failure> {
         return Err(Failure::usage("--from, --to and --cluster are needed".to_owned()));
     };
     let text = std::fs::read_to_string(file).map_err(|error| {
-        Failure::work_text(format!("cannot read the cluster from {}: {error}; make it with `kubectl get … -o yaml`", file.display()))
+        Failure::work_text(format!(
+            "cannot read the cluster from {}: {error}; make it with `kubectl get … -o yaml`",
+            file.display()
+        ))
     })?;
     let (cluster, warnings) = Cluster::parse(&text).map_err(Failure::work)?;
     if typed.output.verbose {
@@ -87,7 +90,8 @@ fn plan(typed: &args::Trace) -> Result<(Cluster, Plan), Failure> {
 /// `icmp`, `tcp:PORT` or `udp:PORT`. Through a Service the probe goes to the Service's own address.
 fn probe(kind: &str, typed: &args::Trace, plan: &Plan) -> Result<Probe, Failure> {
     let port = |text: &str| {
-        text.parse::<u16>().map_err(|_| Failure::usage(format!("--probe {kind}: {text} is no port (1 to 65535)")))
+        text.parse::<u16>()
+            .map_err(|_| Failure::usage(format!("--probe {kind}: {text} is no port (1 to 65535)")))
     };
     let kind = match kind.split_once(':') {
         Some(("tcp", text)) => ProbeKind::Tcp(port(text)?),
@@ -109,7 +113,10 @@ fn probe(kind: &str, typed: &args::Trace, plan: &Plan) -> Result<Probe, Failure>
 
 fn refuse_to_overwrite(save: &Path) -> Result<(), Failure> {
     if save.exists() {
-        return Err(Failure::usage(format!("--save {}: it exists already; choose another name", save.display())));
+        return Err(Failure::usage(format!(
+            "--save {}: it exists already; choose another name",
+            save.display()
+        )));
     }
     Ok(())
 }

@@ -6,8 +6,10 @@ use crate::evidence::case::{CapturePoint, Direction, Path, PointId, Role, StageK
 /// The paths over points given in order from source to destination, but those that could not be captured. Where a
 /// point of the full path is missing, the stages on its two sides are one, named after the first.
 pub fn paths(points: &[CapturePoint], encapsulated: bool) -> Vec<Path> {
-    let captured = points.iter().enumerate().filter(|(_, point)| !matches!(point.state, Known::Unreadable(_)));
-    let ids: Vec<PointId> = captured.map(|(index, _)| PointId(u8::try_from(index).unwrap_or(u8::MAX))).collect();
+    let captured =
+        points.iter().enumerate().filter(|(_, point)| !matches!(point.state, Known::Unreadable(_)));
+    let ids: Vec<PointId> =
+        captured.map(|(index, _)| PointId(u8::try_from(index).unwrap_or(u8::MAX))).collect();
     let path = |direction, ids: Vec<PointId>| Path {
         direction,
         stages: ids.windows(2).map(|pair| stage(points, &ids, pair[0], pair[1], encapsulated)).collect(),
