@@ -192,7 +192,10 @@ impl Agent {
             }
         }
         let (round_trip, offset) = best.unwrap_or_default();
-        Ok(ClockFact { node: self.node.clone(), offset, error: round_trip / 2 + 1 })
+        let error = round_trip / 2 + 1;
+        // A difference within its own error is none: nodes that share a clock should not be moved apart.
+        let offset = if offset.abs() <= error { 0 } else { offset };
+        Ok(ClockFact { node: self.node.clone(), offset, error })
     }
 
     /// Tells the agent something. That it cannot be told shows in what comes from it: an end or silence.
