@@ -82,7 +82,7 @@ fn large_frames_and_their_segments_are_one() {
                 Direction::Forward,
                 position,
                 &Load::Tcp { seq, len: 14_000 },
-                time + 10_000 * position as i64,
+                time + 10_000 * i64::try_from(position).expect("small"),
             );
         }
         for segment in 0..10 {
@@ -94,7 +94,7 @@ fn large_frames_and_their_segments_are_one() {
                         Direction::Forward,
                         position,
                         &load,
-                        time + 10_000 * position as i64 + i64::from(segment) * 1_000,
+                        time + 10_000 * i64::try_from(position).expect("small") + i64::from(segment) * 1_000,
                     );
                 }
             }
@@ -133,7 +133,12 @@ fn a_capture_that_lost_packets_itself_is_not_believed() {
         let time = START + i64::from(index) * 1_000_000;
         for position in 0..8 {
             if !(position == 4 && index % 100 == 0) {
-                lab.see(Direction::Forward, position, &loads(0, index), time + 10_000 * position as i64);
+                lab.see(
+                    Direction::Forward,
+                    position,
+                    &loads(0, index),
+                    time + 10_000 * i64::try_from(position).expect("small"),
+                );
             }
         }
     }

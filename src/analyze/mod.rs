@@ -20,7 +20,7 @@ use correlate::answers::Answers;
 use correlate::fingerprint::{Depth, Fingerprint};
 use correlate::nat::Nat;
 use correlate::reassembly::OuterFragments;
-use correlate::sift::{Sift, Sifted};
+use correlate::sift::{About, Sift, Sifted};
 use correlate::tally::Tally;
 use correlate::{Correlator, Settings, Sighting};
 use findings::{ErrorSeen, Findings, Translation};
@@ -213,9 +213,11 @@ fn errors(sift: &Sift) -> Vec<ErrorSeen> {
             Some(ErrorSeen {
                 by: note.by,
                 what: explain::icmp_words(note),
-                about: note
-                    .forward
-                    .map(|forward| if forward { Direction::Forward } else { Direction::Reply }),
+                about: match note.about {
+                    About::Traffic(true) => Some(Direction::Forward),
+                    About::Traffic(false) => Some(Direction::Reply),
+                    About::Tunnel => None,
+                },
                 at: *at,
                 count: *count,
             })

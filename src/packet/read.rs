@@ -356,10 +356,10 @@ impl<'a> Reader<'a> {
             self.packet.payload_len = u32::from(udp.len.max(8)) - 8;
         }
         if VXLAN_PORTS.contains(&udp.dst_port) || self.looks_like_vxlan() {
-            return self.vxlan(ip, &udp);
+            return self.vxlan(ip, udp);
         }
         if udp.dst_port == GENEVE_PORT {
-            return self.geneve(ip, &udp);
+            return self.geneve(ip, udp);
         }
         Ok(())
     }
@@ -415,13 +415,13 @@ impl<'a> Reader<'a> {
         self.network(ether_type)
     }
 
-    fn vxlan(&mut self, ip: &Ip, udp: &Udp) -> Read<()> {
+    fn vxlan(&mut self, ip: &Ip, udp: Udp) -> Read<()> {
         let header = self.take(Layer::Tunnel, 8)?;
         let kind = TunnelKind::Vxlan { vni: be32(header, 4) >> 8, flag_i: header[0] & 0x08 != 0 };
         self.inside(ip, kind, Some((udp.src_port, udp.dst_port)), Self::frame_inside)
     }
 
-    fn geneve(&mut self, ip: &Ip, udp: &Udp) -> Read<()> {
+    fn geneve(&mut self, ip: &Ip, udp: Udp) -> Read<()> {
         let header = self.need(Layer::Tunnel, 8)?;
         let options = usize::from(header[0] & 0x3f) * 4;
         let protocol = be16(header, 2);

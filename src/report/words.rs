@@ -68,7 +68,9 @@ pub(super) fn behind<'c>(case: &'c Case, place: &Place, way: Direction) -> &'c s
 /// Where packets went instead.
 pub(super) fn elsewhere(case: &Case, way: &Elsewhere) -> String {
     match way {
-        Elsewhere::Unencapsulated(at) => format!("seen leaving by {} without encapsulation", point(case, *at)),
+        Elsewhere::Unencapsulated(at) => {
+            format!("seen leaving by {} without encapsulation", point(case, *at))
+        }
         Elsewhere::To(at, address, Some(node)) => {
             format!("encapsulated at {} to {address}, which is {node}", point(case, *at))
         }

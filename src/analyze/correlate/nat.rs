@@ -92,7 +92,7 @@ impl Nat {
         let (before, after, from, to) = if below == 0 {
             (other, known, position, u8::try_from(seen.trailing_zeros()).unwrap_or(position))
         } else {
-            (known, other, u8::try_from(15 - below.leading_zeros()).unwrap_or(position), position)
+            (known, other, u8::try_from(below.ilog2()).unwrap_or(position), position)
         };
         let key = (before, after, direction == Direction::Forward);
         if self.changes.len() < MOST_CHANGES || self.changes.contains_key(&key) {

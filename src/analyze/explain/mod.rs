@@ -7,16 +7,57 @@ mod rules;
 
 use super::Evidence;
 use super::correlate::sift::{ErrorNote, Sift};
-use super::findings::{Findings, Outcome};
+use super::findings::{Cause, Confidence, Findings, Outcome, Proof};
+use crate::evidence::StageKind;
 
 /// Adds the causes to the findings, and what stood in the way of finding more.
 pub(super) fn explain(findings: &mut Findings, evidence: &Evidence<'_>, sift: &Sift) {
     if findings.verdict.place.is_some() {
-        rules::explain(findings, evidence);
+        let looked = rules::explain(findings, evidence);
         findings.causes.sort_by_key(|cause| std::cmp::Reverse(cause.confidence));
+        if findings.causes.is_empty() {
+            findings.causes.push(unknown(findings, looked));
+        }
     }
     if findings.verdict.outcome == Outcome::NoTraffic {
         unanswered_arp(findings, sift);
+    }
+}
+
+/// No evidence points anywhere: says what was looked at, so that nobody looks there again.
+fn unknown(findings: &Findings, looked: Vec<Proof>) -> Cause {
+    let case = &findings.case;
+    let place = findings.verdict.place.as_ref();
+    let node = |point: crate::evidence::PointId| case.points[point.index()].node.clone();
+    let kind = place.map(|place| place.kind);
+    let node = match kind {
+        Some(StageKind::Decapsulate | StageKind::Deliver) => place.and_then(|place| place.to).map(node),
+        _ => place.map(|place| node(place.from)),
+    };
+    let (summary, remedy) = match kind {
+        Some(StageKind::Underlay) => (
+            "nothing on either node counts what is lost between their NICs".to_owned(),
+            format!(
+                "look at what lies between the nodes: security groups, firewalls for UDP port {}, MTU, cabling",
+                case.vxlan_port
+            ),
+        ),
+        _ if looked.is_empty() => {
+            ("there were no rules' counters to look at".to_owned(), String::new())
+        }
+        _ => (
+            "no iptables rule that these packets meet there counted them".to_owned(),
+            "look at this node's routes, neighbours, FDB, sysctls and other nftables tables: `nft list ruleset`"
+                .to_owned(),
+        ),
+    };
+    Cause {
+        kind: "unknown",
+        node: node.unwrap_or_default(),
+        confidence: Confidence::Possible,
+        summary,
+        remedy,
+        evidence: looked,
     }
 }
 

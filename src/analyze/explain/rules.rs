@@ -7,11 +7,11 @@ use std::collections::BTreeSet;
 use crate::analyze::Evidence;
 use crate::analyze::findings::{Cause, Confidence, Findings, Proof};
 use crate::evidence::calico::{self, RuleKind};
-use crate::evidence::netfilter::{Fits, Meets, Moved, Policy, Ruleset, delta, reach};
+use crate::evidence::netfilter::{Fits, Meets, Met, Moved, Policy, Ruleset, delta, reach};
 use crate::evidence::{Case, Direction, Known, Path, PointId, Role, StageKind, Texts, When};
 use crate::packet::Flow;
 
-/// Hooks that a forwarded packet meets (nf_hooks of net/ipv4/ip_input.c, ip_forward.c and ip_output.c).
+/// Hooks that a forwarded packet meets (`nf_hooks` of `net/ipv4/ip_input.c`, `ip_forward.c` and `ip_output.c`).
 const FORWARDED: &[(&str, &str)] = &[
     ("raw", "PREROUTING"),
     ("mangle", "PREROUTING"),
@@ -53,18 +53,25 @@ struct Scene {
     v6: bool,
 }
 
-/// Adds a cause for every rule that fits.
-pub(super) fn explain(findings: &mut Findings, evidence: &Evidence<'_>) {
+/// Adds a cause for every rule that fits; gives what was looked at.
+pub(super) fn explain(findings: &mut Findings, evidence: &Evidence<'_>) -> Vec<Proof> {
     let lost = findings.verdict.lost;
     let mut causes = Vec::new();
     let mut unread = BTreeSet::new();
+    let mut looked = Vec::new();
     for scene in scenes(findings) {
         for backend in ["nft", "legacy"] {
             let family = if scene.v6 { "ip6tables" } else { "iptables" };
             let name = format!("{}{family}-{backend}-save", scene.inside);
             match rulesets(evidence.texts, &scene.node, &name) {
                 Ok(Some((before, after))) => {
-                    judge(&scene, &name, &before, &after, lost, evidence, &mut causes)
+                    let met = reach(&after, &scene.hooks, &scene.meets);
+                    if !met.is_empty() {
+                        let detail =
+                            format!("{name} on {}: {} rules that such a packet meets", scene.node, met.len());
+                        looked.push(Proof { source: "iptables", detail });
+                    }
+                    judge(&scene, &name, (&before, &after), &met, lost, evidence, &mut causes);
                 }
                 Ok(None) => {}
                 Err(why) => {
@@ -75,6 +82,7 @@ pub(super) fn explain(findings: &mut Findings, evidence: &Evidence<'_>) {
     }
     findings.causes.append(&mut causes);
     findings.warnings.extend(unread);
+    looked
 }
 
 /// Both readings; None when nobody asked for them.
@@ -215,13 +223,12 @@ fn outer(case: &Case, way: Direction) -> Meets {
 fn judge(
     scene: &Scene,
     source: &str,
-    before: &Ruleset,
-    after: &Ruleset,
+    (before, after): (&Ruleset, &Ruleset),
+    met: &[Met],
     lost: u64,
     evidence: &Evidence<'_>,
     causes: &mut Vec<Cause>,
 ) {
-    let met = reach(after, &scene.hooks, &scene.meets);
     for moved in delta(before, after) {
         let kills = match (&moved.rule, moved.policy) {
             (Some(rule), _) => rule.target.kills(),

@@ -9,8 +9,8 @@ use crate::evidence::cluster::Policy;
 /// (libcalico-go/lib/backend/k8s/conversion/workload_endpoint_default.go).
 pub fn veth_name(namespace: &str, pod: &str) -> String {
     let digest = Sha1::digest(format!("{namespace}.{pod}"));
-    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("cali{}", &hex[..11])
+    let word = digest.iter().take(6).fold(0_u64, |word, byte| word << 8 | u64::from(*byte));
+    format!("cali{:011x}", word >> 4)
 }
 
 /// A chain's name of at most 28 characters: `id` itself, or its hash (libcalico-go/lib/hash/unique_id.go).
@@ -45,7 +45,7 @@ pub fn policy_of_chain(chain: &str, comments: &[&str], known: &[Policy]) -> Opti
     })
 }
 
-/// The ids that versions up to 3.28, 3.29 to 3.31, and from 3.32 on hash into a chain's name (felix/types/policy_id.go).
+/// The ids that versions up to 3.28, 3.29 to 3.31, and from 3.32 on hash into a chain's name (`felix/types/policy_id.go`).
 fn ids(policy: &Policy) -> [String; 3] {
     let scope = policy.namespace.as_ref().map(|namespace| format!("{namespace}/")).unwrap_or_default();
     let name = &policy.name;
