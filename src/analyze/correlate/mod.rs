@@ -247,6 +247,7 @@ impl Correlator {
         if trail.flow != sighting.flow && sighting.astray.is_none() {
             let seen_before = trail.seen;
             self.nat.changed(trail.flow, sighting.flow, sighting.direction, seen_before, sighting.position);
+            trail.flow = sighting.flow;
         }
         trail.note(sighting);
         if trail.seen == self.tally.full(trail.direction)
