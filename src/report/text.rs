@@ -87,7 +87,11 @@ fn verdict(findings: &Findings, style: &Style<'_>, out: &mut dyn io::Write) -> i
             writeln!(out, "all of {}", counts.join(" and "))?;
         }
         (None, Outcome::NoTraffic) => {
-            writeln!(out, "not one packet between {from} and {to} was seen at any of the points")?;
+            writeln!(
+                out,
+                "not one packet{} between {from} and {to} was seen at any of the points",
+                only(case)
+            )?;
         }
         (None, _) => writeln!(out, "the captures cannot tell whether packets from {from} to {to} arrived")?,
     }
@@ -95,6 +99,18 @@ fn verdict(findings: &Findings, style: &Style<'_>, out: &mut dyn io::Write) -> i
         writeln!(out, "  but: {doubt}")?;
     }
     Ok(())
+}
+
+/// The traffic that was asked for, if not all.
+fn only(case: &crate::evidence::Case) -> String {
+    let protocol = case.only.protocol.map(|number| match number {
+        1 => " of ICMP".to_owned(),
+        6 => " of TCP".to_owned(),
+        17 => " of UDP".to_owned(),
+        other => format!(" of protocol {other}"),
+    });
+    let port = case.only.port.map(|port| format!(" with port {port}"));
+    [protocol, port].into_iter().flatten().collect()
 }
 
 fn heading(findings: &Findings, out: &mut dyn io::Write) -> io::Result<()> {
@@ -200,7 +216,7 @@ fn row(
 fn details(findings: &Findings, stage: &StageCount, out: &mut dyn io::Write) -> io::Result<()> {
     let (from, to) = (words::point(&findings.case, stage.from), words::point(&findings.case, stage.to));
     for (way, count) in &stage.astray {
-        writeln!(out, "  {count} of those missing at {to} were {}", words::elsewhere(&findings.case, way))?;
+        writeln!(out, "  {count} of those missing at {to} were {}", way.words(&findings.case))?;
     }
     if let Some((shortest, longest)) = stage.lost_len.filter(|_| stage.lost < stage.entered) {
         let range =

@@ -166,7 +166,7 @@ impl Sift {
     }
 
     /// Which way a flow goes between the two ends, under any of their addresses.
-    fn direction(&self, flow: &Flow) -> Option<Direction> {
+    pub fn direction(&self, flow: &Flow) -> Option<Direction> {
         let (from, to) = (&self.from, &self.to);
         let forward =
             (flow.src == from.address && to.is(flow.dst)) || (flow.dst == to.address && from.is(flow.src));

@@ -60,9 +60,9 @@ pub(super) fn explain(findings: &mut Findings, evidence: &Evidence<'_>) -> Vec<P
     let mut unread = BTreeSet::new();
     let mut looked = Vec::new();
     for scene in scenes(findings) {
-        for backend in ["nft", "legacy"] {
+        for backend in ["-nft", "-legacy", ""] {
             let family = if scene.v6 { "ip6tables" } else { "iptables" };
-            let name = format!("{}{family}-{backend}-save", scene.inside);
+            let name = format!("{}{family}{backend}-save", scene.inside);
             match rulesets(evidence.texts, &scene.node, &name) {
                 Ok(Some((before, after))) => {
                     let met = reach(&after, &scene.hooks, &scene.meets);
@@ -312,29 +312,28 @@ fn policy_behind(after: &Ruleset, moved: &Moved, evidence: &Evidence<'_>) -> Opt
 }
 
 fn summary(kind: &RuleKind, policy: Option<&str>, place: &str, packets: u64, lost: u64) -> String {
-    let counted = format!("{packets} packets ({lost} were lost)");
-    match (kind, policy) {
-        (RuleKind::EndOfTier, _) => {
-            format!("no policy of the pod accepted {counted}: end of tier in {place}")
-        }
-        (RuleKind::PolicyDeny, Some(policy)) => format!("{policy} denied {counted} in {place}"),
-        (RuleKind::PolicyDeny, None) => format!("a policy's deny rule dropped {counted} in {place}"),
+    let what = match (kind, policy) {
+        (RuleKind::EndOfTier, _) => "no policy of the pod accepted".to_owned(),
+        (RuleKind::PolicyDeny, Some(policy)) => format!("{policy} denied"),
+        (RuleKind::PolicyDeny, None) => "a policy's deny rule dropped".to_owned(),
         (RuleKind::NoProfile, _) => {
-            format!("no profile accepted {counted} in {place}: Felix does not know the namespace")
+            "Felix does not know the namespace, so that no profile accepted".to_owned()
         }
         (RuleKind::UnknownInterface, _) => {
-            format!("Felix knows no endpoint behind the interface: {counted} dropped in {place}")
+            "Felix knows no endpoint behind the interface and dropped".to_owned()
         }
-        (RuleKind::ConntrackInvalid, _) => format!("connection tracking called {counted} invalid in {place}"),
+        (RuleKind::ConntrackInvalid, _) => "connection tracking called invalid".to_owned(),
         (RuleKind::ReversePath, _) => {
-            format!("the route back to the pod does not lead to its interface: {counted} dropped in {place}")
+            "the route back to the pod leads elsewhere, so that Calico dropped".to_owned()
         }
         (RuleKind::VxlanFromUnknownHost, _) => {
-            format!("the sender's node is not among the allowed tunnel hosts: {counted} dropped in {place}")
+            "the sender's node is not among the allowed tunnel hosts, so that Calico dropped".to_owned()
         }
-        (RuleKind::Foreign, _) => format!("a rule that Calico did not write dropped {counted} in {place}"),
-        _ => format!("a rule of Calico's dropped {counted} in {place}"),
-    }
+        (RuleKind::Foreign, _) => "a rule that Calico did not write dropped".to_owned(),
+        _ => "a rule of Calico's dropped".to_owned(),
+    };
+    let as_many = if packets == lost { "as many as were lost".to_owned() } else { format!("of {lost} lost") };
+    format!("{what} {packets} packets, {as_many}, in {place}")
 }
 
 fn remedy(kind: &RuleKind, policy: Option<&str>, node: &str) -> String {
