@@ -244,3 +244,21 @@ proptest! {
         prop_assert_eq!(answer(&findings), (Outcome::Dropped, Direction::Forward, Some(STAGES[stage])));
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn foreign_traffic_changes_nothing(kind in 0_u8..3, stage in 0_usize..7, seed in any::<u8>()) {
+        let mut lab = talk(kind, stage, 0, 262_144);
+        let mut stranger = talk(kind, usize::from(seed % 7), 0, 262_144);
+        // The same packets between two other pods, lost elsewhere.
+        for taken in &mut stranger.taken {
+            support::rename(&mut taken.bytes, seed);
+        }
+        lab.taken.append(&mut stranger.taken);
+        let findings = lab.analyse();
+        prop_assert_eq!(answer(&findings), (Outcome::Dropped, Direction::Forward, Some(STAGES[stage])));
+        prop_assert_eq!(findings.verdict.lost, 20);
+    }
+}

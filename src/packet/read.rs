@@ -285,9 +285,9 @@ impl<'a> Reader<'a> {
     }
 
     fn transport(&mut self, ip: &Ip) -> Read<()> {
-        self.payload();
         if ip.fragment.is_some_and(|fragment| fragment.offset > 0) {
             self.packet.transport = Transport::LaterFragment;
+            self.payload();
             return Ok(());
         }
         match ip.protocol {
@@ -311,6 +311,7 @@ impl<'a> Reader<'a> {
             47 => self.gre(ip),
             _ => {
                 self.packet.transport = Transport::Opaque;
+                self.payload();
                 Ok(())
             }
         }
@@ -439,6 +440,7 @@ impl<'a> Reader<'a> {
         if flags & 0x0007 != 0 {
             // Version 1 is PPTP's: opaque.
             self.packet.transport = Transport::Opaque;
+            self.payload();
             return Ok(());
         }
         let field = |bit: u16| if flags & bit != 0 { 4 } else { 0 };
