@@ -82,7 +82,7 @@ fn large_frames_and_their_segments_are_one() {
                 Direction::Forward,
                 position,
                 &Load::Tcp { seq, len: 14_000 },
-                time + 10_000 * position as i64,
+                time + 10_000 * i64::try_from(position).expect("small"),
             );
         }
         for segment in 0..10 {
@@ -94,7 +94,7 @@ fn large_frames_and_their_segments_are_one() {
                         Direction::Forward,
                         position,
                         &load,
-                        time + 10_000 * position as i64 + i64::from(segment) * 1_000,
+                        time + 10_000 * i64::try_from(position).expect("small") + i64::from(segment) * 1_000,
                     );
                 }
             }
@@ -133,7 +133,12 @@ fn a_capture_that_lost_packets_itself_is_not_believed() {
         let time = START + i64::from(index) * 1_000_000;
         for position in 0..8 {
             if !(position == 4 && index % 100 == 0) {
-                lab.see(Direction::Forward, position, &loads(0, index), time + 10_000 * position as i64);
+                lab.see(
+                    Direction::Forward,
+                    position,
+                    &loads(0, index),
+                    time + 10_000 * i64::try_from(position).expect("small"),
+                );
             }
         }
     }
@@ -237,5 +242,23 @@ proptest! {
         let shuffled: Vec<_> = keyed.into_iter().map(|(_, frame)| frame).collect();
         let findings = analyse(&lab.case, &shuffled);
         prop_assert_eq!(answer(&findings), (Outcome::Dropped, Direction::Forward, Some(STAGES[stage])));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn foreign_traffic_changes_nothing(kind in 0_u8..3, stage in 0_usize..7, seed in any::<u8>()) {
+        let mut lab = talk(kind, stage, 0, 262_144);
+        let mut stranger = talk(kind, usize::from(seed % 7), 0, 262_144);
+        // The same packets between two other pods, lost elsewhere.
+        for taken in &mut stranger.taken {
+            support::rename(&mut taken.bytes, seed);
+        }
+        lab.taken.append(&mut stranger.taken);
+        let findings = lab.analyse();
+        prop_assert_eq!(answer(&findings), (Outcome::Dropped, Direction::Forward, Some(STAGES[stage])));
+        prop_assert_eq!(findings.verdict.lost, 20);
     }
 }

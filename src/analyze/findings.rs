@@ -88,6 +88,22 @@ pub enum Elsewhere {
     To(PointId, IpAddr, Option<String>),
 }
 
+impl Elsewhere {
+    /// For a sentence about packets: they were …
+    pub fn words(&self, case: &Case) -> String {
+        let at = |point: &PointId| &case.points[point.index()].id;
+        match self {
+            Self::Unencapsulated(point) => format!("seen leaving by {} without encapsulation", at(point)),
+            Self::To(point, address, Some(node)) => {
+                format!("encapsulated at {} to {address}, which is {node}", at(point))
+            }
+            Self::To(point, address, None) => {
+                format!("encapsulated at {} to {address}, which is no node of the cluster", at(point))
+            }
+        }
+    }
+}
+
 /// A packet that vanished.
 #[derive(Debug, Clone)]
 pub struct LostPacket {

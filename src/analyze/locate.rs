@@ -159,7 +159,8 @@ fn merged<T: Ord + Copy>(ranges: impl Iterator<Item = (T, T)>) -> Option<(T, T)>
     ranges.reduce(|(low, high), (least, most)| (low.min(least), high.max(most)))
 }
 
-fn elsewhere(case: &Case, way: &Astray) -> Elsewhere {
+/// Where a way that was not expected leads.
+pub fn elsewhere(case: &Case, way: &Astray) -> Elsewhere {
     match way {
         Astray::Unencapsulated { point, .. } => Elsewhere::Unencapsulated(*point),
         Astray::To { point, address, .. } => {

@@ -20,7 +20,7 @@ use correlate::answers::Answers;
 use correlate::fingerprint::{Depth, Fingerprint};
 use correlate::nat::Nat;
 use correlate::reassembly::OuterFragments;
-use correlate::sift::{Sift, Sifted};
+use correlate::sift::{About, Sift, Sifted};
 use correlate::tally::Tally;
 use correlate::{Correlator, Settings, Sighting};
 use findings::{ErrorSeen, Findings, Translation};
@@ -76,16 +76,21 @@ impl Pass {
     fn new(case: &Case, survey: &Survey) -> Self {
         let tally =
             Tally::new(survey.listening(case, Direction::Forward), survey.listening(case, Direction::Reply));
+        let sift = Sift::new(case);
+        let mut nat = Nat::default();
+        for entry in &case.conntrack {
+            nat.read_conntrack(&entry.text, |flow| sift.direction(flow));
+        }
         let length = |direction| {
             let path = case.paths.iter().find(|path| path.direction == direction);
             path.map_or(0, |path| u8::try_from(path.points.len().saturating_sub(1)).unwrap_or(u8::MAX))
         };
         Self {
-            sift: Sift::new(case),
+            sift,
             depth: survey.depth,
             shift: survey.shifts(case),
-            correlator: Correlator::new(Settings::default(), Nat::default(), tally),
-            fragments: OuterFragments::default(),
+            correlator: Correlator::new(Settings::default(), nat, tally),
+            fragments: OuterFragments::new(captured_by_us(case)),
             answers: Answers::default(),
             frames: vec![0; case.points.len()],
             cut: vec![0; case.points.len()],
@@ -176,9 +181,15 @@ impl Pass {
             routes,
         };
         warn(&mut findings, &self.cut, &self.fragments, survey);
+        warn_of_ways(&mut findings, &tally, &self.sift);
         explain::explain(&mut findings, evidence, &self.sift);
         findings
     }
+}
+
+/// Whether the captures were made by this program, and so with one filter: only then their beginning is known.
+fn captured_by_us(case: &Case) -> bool {
+    case.points.iter().filter_map(|point| point.state.read()).all(|coverage| coverage.started.is_some())
 }
 
 fn translations(case: &Case, nat: &Nat) -> Vec<Translation> {
@@ -208,9 +219,11 @@ fn errors(sift: &Sift) -> Vec<ErrorSeen> {
             Some(ErrorSeen {
                 by: note.by,
                 what: explain::icmp_words(note),
-                about: note
-                    .forward
-                    .map(|forward| if forward { Direction::Forward } else { Direction::Reply }),
+                about: match note.about {
+                    About::Traffic(true) => Some(Direction::Forward),
+                    About::Traffic(false) => Some(Direction::Reply),
+                    About::Tunnel => None,
+                },
                 at: *at,
                 count: *count,
             })
@@ -220,6 +233,25 @@ fn errors(sift: &Sift) -> Vec<ErrorSeen> {
     all
 }
 
+/// What packets did on their way although none of it was a loss.
+fn warn_of_ways(findings: &mut Findings, tally: &Tally, sift: &Sift) {
+    for way in &tally.ways {
+        for (index, packets) in &way.detours {
+            if let Some(astray) = sift.astray.get(usize::from(*index)) {
+                let where_ = locate::elsewhere(&findings.case, astray).words(&findings.case);
+                findings.warnings.push(format!("{packets} packets arrived, but by another way: {where_}"));
+            }
+        }
+        if way.segmented > 0 {
+            findings.warnings.push(format!(
+                "{} large UDP frames were cut into packets by the card (UDP segmentation offload) and not followed \
+                 beyond it",
+                way.segmented
+            ));
+        }
+    }
+}
+
 /// What the captures themselves fell short of.
 fn warn(findings: &mut Findings, cut: &[u64], fragments: &OuterFragments, survey: &Survey) {
     for (point, cut) in findings.case.points.iter().zip(cut).filter(|(_, cut)| **cut > 0) {
@@ -227,6 +259,18 @@ fn warn(findings: &mut Findings, cut: &[u64], fragments: &OuterFragments, survey
             "{}: {cut} frames were cut too short to recognise them; capture with a larger --snaplen",
             point.id
         ));
+    }
+    for point in &findings.case.points {
+        let lost = point.state.read().map_or(0, |coverage| coverage.dropped + coverage.dropped_interface);
+        if lost > 0 {
+            findings.warnings.push(format!(
+                "{}: the capture itself lost {lost} frames; a larger --buffer or a smaller --snaplen loses fewer",
+                point.id
+            ));
+        }
+        if let Some(why) = point.state.read().and_then(|coverage| coverage.failed.as_ref()) {
+            findings.warnings.push(format!("{}: the capture ended early: {why}", point.id));
+        }
     }
     for point in &fragments.first_only {
         findings.warnings.push(format!(

@@ -49,8 +49,13 @@ pub(super) struct Trace {
     /// Where the traffic starts: pod, namespace/pod, an IP address, or node/NAME
     #[arg(long, value_name = "ENDPOINT", required = true)]
     pub(super) from: Option<String>,
-    /// Where it goes: the same, or svc/[namespace/]name[:port]
-    #[arg(long, value_name = "ENDPOINT", required = true)]
+    /// Where it goes
+    #[arg(
+        long,
+        value_name = "ENDPOINT",
+        required = true,
+        help = "Where it goes: the same, or svc/[namespace/]name[:port]"
+    )]
     pub(super) to: Option<String>,
     /// Namespace of bare pod names
     #[arg(short, long, value_name = "NS", default_value = "default")]
@@ -190,12 +195,11 @@ pub(super) enum When {
 
 /// `10s`, `2m`, `1m30s`, `500ms`, or seconds.
 fn duration(typed: &str) -> Result<Duration, String> {
-    let duration = match typed.parse::<f64>() {
-        Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?,
-        Err(_) => {
-            let span: jiff::SignedDuration = typed.parse().map_err(|error: jiff::Error| error.to_string())?;
-            Duration::try_from(span).map_err(|error| error.to_string())?
-        }
+    let duration = if let Ok(seconds) = typed.parse::<f64>() {
+        Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?
+    } else {
+        let span: jiff::SignedDuration = typed.parse().map_err(|error: jiff::Error| error.to_string())?;
+        Duration::try_from(span).map_err(|error| error.to_string())?
     };
     if duration.is_zero() { Err("must be longer than nothing".to_owned()) } else { Ok(duration) }
 }

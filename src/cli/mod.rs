@@ -57,7 +57,7 @@ impl Failure {
         let mut text = error.to_string();
         let mut source = error.source();
         while let Some(cause) = source {
-            text.push_str(&format!("\n  because {cause}"));
+            text = format!("{text}\n  because {cause}");
             source = cause.source();
         }
         Self { text, code: 4 }

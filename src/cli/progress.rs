@@ -40,7 +40,7 @@ impl Progress {
                 }
             }
             Event::Probed(probe) => {
-                self.say(&format!("probe {}: {} sent, {} answered", probe.kind, probe.sent, probe.answered))
+                self.say(&format!("probe {}: {} sent, {} answered", probe.kind, probe.sent, probe.answered));
             }
             Event::Stopping(why) => self.say(match why {
                 Ending::Duration | Ending::Count | Ending::Probe => "stopping",

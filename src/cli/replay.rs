@@ -1,6 +1,6 @@
 //! `trace-drop replay`: a saved case, or captures taken by hand, through the same analysis as a live run.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use super::args;
@@ -26,12 +26,12 @@ pub(super) fn report(
     saved: Option<&Path>,
     output: &args::Output,
 ) -> Result<ExitCode, Failure> {
-    report_narrowed(bundle, bundle.case().clone(), saved, output)
+    report_narrowed(bundle, bundle.case(), saved, output)
 }
 
 fn report_narrowed(
     bundle: &Bundle,
-    case: Case,
+    case: &Case,
     saved: Option<&Path>,
     output: &args::Output,
 ) -> Result<ExitCode, Failure> {
@@ -39,7 +39,7 @@ fn report_narrowed(
     let cluster = bundle.cluster_text().map_err(Failure::work)?;
     let cluster = cluster.and_then(|text| Cluster::from_json(&text).ok());
     let frames = || -> Result<Box<dyn FrameSource + '_>, CaptureError> { Ok(Box::new(bundle.frames()?)) };
-    let evidence = Evidence { case: &case, texts: &texts, cluster: cluster.as_ref(), frames: &frames };
+    let evidence = Evidence { case, texts: &texts, cluster: cluster.as_ref(), frames: &frames };
     let findings = analyze::run(&evidence).map_err(Failure::work)?;
     show(&findings, saved, output)
 }
@@ -48,7 +48,7 @@ fn replay_saved(saved: &Path, typed: &args::Replay) -> Result<ExitCode, Failure>
     let bundle = Bundle::open(saved).map_err(Failure::work)?;
     let mut case = bundle.case().clone();
     narrow(&mut case, &typed.only);
-    report_narrowed(&bundle, case, None, &typed.output)
+    report_narrowed(&bundle, &case, None, &typed.output)
 }
 
 fn narrow(case: &mut Case, only: &args::Only) {
@@ -71,7 +71,7 @@ fn replay_files(typed: &args::Replay) -> Result<ExitCode, Failure> {
     show(&findings, None, &typed.output)
 }
 
-fn open_as(file: &PathBuf, point: PointId) -> Result<Box<dyn FrameSource>, CaptureError> {
+fn open_as(file: &Path, point: PointId) -> Result<Box<dyn FrameSource>, CaptureError> {
     Ok(Box::new(FileSource::all_at(Reader::open(file)?, point)))
 }
 
@@ -119,6 +119,7 @@ fn case_of_files(typed: &args::Replay) -> Result<Case, Failure> {
         nodes: Vec::new(),
         paths: plan::paths(&points, encapsulated),
         points,
+        vxlan_port: 4789,
         window: None,
         clocks: Vec::new(),
         only: crate::evidence::case::Only::default(),
@@ -143,7 +144,7 @@ fn role(interface: &str) -> Role {
 }
 
 /// The two addresses between which most packets went in the first capture.
-fn guess(file: &PathBuf, typed: &args::Replay) -> Result<(std::net::IpAddr, std::net::IpAddr), Failure> {
+fn guess(file: &Path, typed: &args::Replay) -> Result<(std::net::IpAddr, std::net::IpAddr), Failure> {
     let mut counts: std::collections::BTreeMap<(std::net::IpAddr, std::net::IpAddr), u64> =
         std::collections::BTreeMap::new();
     let mut reader = Reader::open(file).map_err(Failure::work)?;

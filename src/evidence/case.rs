@@ -25,6 +25,9 @@ pub struct Case {
     pub points: Vec<CapturePoint>,
     /// The expected ways.
     pub paths: Vec<Path>,
+    /// UDP port of VXLAN in this cluster.
+    #[serde(default = "vxlan_port")]
+    pub vxlan_port: u16,
     /// When capturing had begun on all points, RFC 3339, and how long it lasted.
     #[serde(default)]
     pub window: Option<Window>,
@@ -43,6 +46,11 @@ pub struct Case {
     /// What could not be read or went wrong, in words.
     #[serde(default)]
     pub warnings: Vec<String>,
+}
+
+/// RFC 7348's.
+fn vxlan_port() -> u16 {
+    4789
 }
 
 /// One end of the trace.

@@ -8,7 +8,11 @@ pub mod case;
 
 pub mod texts;
 
+pub mod netfilter;
+
 pub mod cluster;
+
+pub mod calico;
 
 pub mod plan;
 

@@ -355,3 +355,6 @@ pub enum StopReason {
     /// A link type or nesting depth that is not read.
     Unsupported,
 }
+
+#[cfg(test)]
+mod tests;

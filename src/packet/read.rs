@@ -285,9 +285,9 @@ impl<'a> Reader<'a> {
     }
 
     fn transport(&mut self, ip: &Ip) -> Read<()> {
-        self.payload();
         if ip.fragment.is_some_and(|fragment| fragment.offset > 0) {
             self.packet.transport = Transport::LaterFragment;
+            self.payload();
             return Ok(());
         }
         match ip.protocol {
@@ -311,6 +311,7 @@ impl<'a> Reader<'a> {
             47 => self.gre(ip),
             _ => {
                 self.packet.transport = Transport::Opaque;
+                self.payload();
                 Ok(())
             }
         }
@@ -356,10 +357,10 @@ impl<'a> Reader<'a> {
             self.packet.payload_len = u32::from(udp.len.max(8)) - 8;
         }
         if VXLAN_PORTS.contains(&udp.dst_port) || self.looks_like_vxlan() {
-            return self.vxlan(ip, &udp);
+            return self.vxlan(ip, udp);
         }
         if udp.dst_port == GENEVE_PORT {
-            return self.geneve(ip, &udp);
+            return self.geneve(ip, udp);
         }
         Ok(())
     }
@@ -415,13 +416,13 @@ impl<'a> Reader<'a> {
         self.network(ether_type)
     }
 
-    fn vxlan(&mut self, ip: &Ip, udp: &Udp) -> Read<()> {
+    fn vxlan(&mut self, ip: &Ip, udp: Udp) -> Read<()> {
         let header = self.take(Layer::Tunnel, 8)?;
         let kind = TunnelKind::Vxlan { vni: be32(header, 4) >> 8, flag_i: header[0] & 0x08 != 0 };
         self.inside(ip, kind, Some((udp.src_port, udp.dst_port)), Self::frame_inside)
     }
 
-    fn geneve(&mut self, ip: &Ip, udp: &Udp) -> Read<()> {
+    fn geneve(&mut self, ip: &Ip, udp: Udp) -> Read<()> {
         let header = self.need(Layer::Tunnel, 8)?;
         let options = usize::from(header[0] & 0x3f) * 4;
         let protocol = be16(header, 2);
@@ -439,6 +440,7 @@ impl<'a> Reader<'a> {
         if flags & 0x0007 != 0 {
             // Version 1 is PPTP's: opaque.
             self.packet.transport = Transport::Opaque;
+            self.payload();
             return Ok(());
         }
         let field = |bit: u16| if flags & bit != 0 { 4 } else { 0 };

@@ -274,10 +274,8 @@ impl<'f> Way<'f> {
 
 impl<'f> Stage<'f> {
     fn of(case: &'f Case, stage: &StageCount) -> Self {
-        let elsewhere = stage
-            .astray
-            .iter()
-            .map(|(way, packets)| Elsewhere { what: words::elsewhere(case, way), packets: *packets });
+        let elsewhere =
+            stage.astray.iter().map(|(way, packets)| Elsewhere { what: way.words(case), packets: *packets });
         Self {
             from: words::point(case, stage.from),
             to: words::point(case, stage.to),

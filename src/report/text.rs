@@ -59,7 +59,7 @@ fn verdict(findings: &Findings, style: &Style<'_>, out: &mut dyn io::Write) -> i
     match (&verdict.place, verdict.outcome) {
         (Some(place), outcome) => {
             let what = match (place.to, outcome) {
-                (None, _) => "got no answer",
+                (None, _) => "were refused or not answered",
                 (_, Outcome::Diverted) => "went another way",
                 _ => "were lost",
             };
@@ -87,7 +87,11 @@ fn verdict(findings: &Findings, style: &Style<'_>, out: &mut dyn io::Write) -> i
             writeln!(out, "all of {}", counts.join(" and "))?;
         }
         (None, Outcome::NoTraffic) => {
-            writeln!(out, "not one packet between {from} and {to} was seen at any of the points")?;
+            writeln!(
+                out,
+                "not one packet{} between {from} and {to} was seen at any of the points",
+                only(case)
+            )?;
         }
         (None, _) => writeln!(out, "the captures cannot tell whether packets from {from} to {to} arrived")?,
     }
@@ -95,6 +99,18 @@ fn verdict(findings: &Findings, style: &Style<'_>, out: &mut dyn io::Write) -> i
         writeln!(out, "  but: {doubt}")?;
     }
     Ok(())
+}
+
+/// The traffic that was asked for, if not all.
+fn only(case: &crate::evidence::Case) -> String {
+    let protocol = case.only.protocol.map(|number| match number {
+        1 => " of ICMP".to_owned(),
+        6 => " of TCP".to_owned(),
+        17 => " of UDP".to_owned(),
+        other => format!(" of protocol {other}"),
+    });
+    let port = case.only.port.map(|port| format!(" with port {port}"));
+    [protocol, port].into_iter().flatten().collect()
 }
 
 fn heading(findings: &Findings, out: &mut dyn io::Write) -> io::Result<()> {
@@ -176,7 +192,8 @@ fn row(
 ) -> io::Result<()> {
     let point = &findings.case.points[id.index()];
     let lost = before.map_or(0, |stage| stage.lost);
-    let (p50, p99) = before.and_then(|stage| stage.latency).unzip();
+    let (p50, p99) =
+        before.filter(|stage| stage.lost < stage.entered).and_then(|stage| stage.latency).unzip();
     let (paint, plain) = if style.color && lost > 0 { ("\x1b[31m", "\x1b[0m") } else { ("", "") };
     let lost_words = match before {
         None => String::new(),
@@ -199,10 +216,12 @@ fn row(
 fn details(findings: &Findings, stage: &StageCount, out: &mut dyn io::Write) -> io::Result<()> {
     let (from, to) = (words::point(&findings.case, stage.from), words::point(&findings.case, stage.to));
     for (way, count) in &stage.astray {
-        writeln!(out, "  {count} of those missing at {to} {}", words::elsewhere(&findings.case, way))?;
+        writeln!(out, "  {count} of those missing at {to} were {}", way.words(&findings.case))?;
     }
     if let Some((shortest, longest)) = stage.lost_len.filter(|_| stage.lost < stage.entered) {
-        writeln!(out, "  lost after {from}: packets of {shortest} to {longest} bytes")?;
+        let range =
+            if shortest == longest { shortest.to_string() } else { format!("{shortest} to {longest}") };
+        writeln!(out, "  lost after {from}: packets of {range} bytes")?;
     }
     Ok(())
 }
@@ -214,16 +233,8 @@ fn notes(findings: &Findings, style: &Style<'_>, out: &mut dyn io::Write) -> io:
     if !findings.translations.is_empty() || !findings.errors.is_empty() {
         writeln!(out)?;
     }
-    for change in findings.translations.iter().take(few) {
-        writeln!(
-            out,
-            "Addresses change between {} and {}: {} becomes {} ({} packets)",
-            words::point(case, change.from),
-            words::point(case, change.to),
-            change.before,
-            change.after,
-            change.packets
-        )?;
+    for (words, (flows, packets)) in translations(findings).into_iter().take(few) {
+        writeln!(out, "{words} ({flows} flows, {packets} packets)")?;
     }
     for error in findings.errors.iter().take(few) {
         writeln!(
@@ -257,6 +268,38 @@ fn notes(findings: &Findings, style: &Style<'_>, out: &mut dyn io::Write) -> io:
         }
     }
     Ok(())
+}
+
+/// Address changes in words, those of flows that differ in the client's port alone taken together.
+fn translations(findings: &Findings) -> Vec<(String, (u64, u64))> {
+    let mut all: Vec<(String, (u64, u64))> = Vec::new();
+    for change in &findings.translations {
+        let end = |address: std::net::IpAddr, port: u16| std::net::SocketAddr::new(address, port).to_string();
+        let (before, after) = (&change.before, &change.after);
+        let mut parts = Vec::new();
+        for (which, was, is) in [
+            ("source", end(before.src, before.src_port), end(after.src, after.src_port)),
+            ("destination", end(before.dst, before.dst_port), end(after.dst, after.dst_port)),
+        ] {
+            if was != is {
+                parts.push(format!("{which} {was} becomes {is}"));
+            }
+        }
+        let words = format!(
+            "Addresses change between {} and {}: {}",
+            words::point(&findings.case, change.from),
+            words::point(&findings.case, change.to),
+            parts.join(", ")
+        );
+        match all.iter_mut().find(|(known, _)| *known == words) {
+            Some((_, (flows, packets))) => {
+                *flows += 1;
+                *packets += change.packets;
+            }
+            None => all.push((words, (1, change.packets))),
+        }
+    }
+    all
 }
 
 fn why(findings: &Findings, out: &mut dyn io::Write) -> io::Result<()> {

@@ -1,6 +1,6 @@
 //! The words that text and JSON share: names of outcomes, stages, directions and points.
 
-use crate::analyze::findings::{Confidence, Elsewhere, Findings, Outcome, Place};
+use crate::analyze::findings::{Confidence, Findings, Outcome, Place};
 use crate::evidence::{Case, Direction, PointId, Role, StageKind};
 use crate::packet::Timestamp;
 
@@ -62,19 +62,6 @@ pub(super) fn behind<'c>(case: &'c Case, place: &Place, way: Direction) -> &'c s
         (Some(to), _) => point(case, to),
         (None, Direction::Forward) => &case.to.name,
         (None, Direction::Reply) => &case.from.name,
-    }
-}
-
-/// Where packets went instead.
-pub(super) fn elsewhere(case: &Case, way: &Elsewhere) -> String {
-    match way {
-        Elsewhere::Unencapsulated(at) => format!("left by {} without encapsulation", point(case, *at)),
-        Elsewhere::To(at, address, Some(node)) => {
-            format!("encapsulated at {} to {address}, which is {node}", point(case, *at))
-        }
-        Elsewhere::To(at, address, None) => {
-            format!("encapsulated at {} to {address}, which is no node of the cluster", point(case, *at))
-        }
     }
 }
 

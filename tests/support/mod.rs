@@ -2,7 +2,7 @@
 //! frames. Real kernels are in the root tests; here the laws are tried on many more cases than a kernel has time for.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use etherparse::PacketBuilder;
 use trace_drop::analyze::findings::Findings;
@@ -112,6 +112,7 @@ impl Lab {
             nodes: vec![node(0), node(1)],
             points: points.into(),
             paths: vec![path(Direction::Forward, false), path(Direction::Reply, true)],
+            vxlan_port: 4789,
             window: None,
             clocks: Vec::new(),
             only: Only::default(),
@@ -254,7 +255,13 @@ fn vxlan(from: [u8; 4], to: [u8; 4], inner: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// An address for foreign traffic.
-pub(crate) fn stranger() -> Ipv4Addr {
-    Ipv4Addr::new(10, 244, 3, 9)
+/// Gives the ends of a packet other addresses, inside a tunnel too.
+pub(crate) fn rename(bytes: &mut [u8], last: u8) {
+    for address in [CLIENT, SERVER] {
+        let found: Vec<usize> =
+            bytes.windows(4).enumerate().filter(|(_, four)| *four == address).map(|(at, _)| at).collect();
+        for at in found {
+            bytes[at + 3] = 100 + last % 100;
+        }
+    }
 }

@@ -45,9 +45,8 @@ impl Ledger {
     pub(super) fn enter(&mut self, trail: Trail) {
         let forward = trail.direction == Direction::Forward;
         let stream = match trail.print.span {
-            Span::Whole => Stream::Equal(trail.print.key),
             Span::Tcp { .. } => Stream::Tcp(trail.flow, forward),
-            Span::Datagram { id: 0, fragment: false, .. } => Stream::Equal(trail.print.key),
+            Span::Whole | Span::Datagram { id: 0, fragment: false, .. } => Stream::Equal(trail.print.key),
             Span::Datagram { id, protocol, .. } => Stream::Datagram { id, protocol, forward },
         };
         self.oldest = Some(self.oldest.map_or(trail.first, |oldest| oldest.min(trail.first)));

@@ -247,6 +247,7 @@ impl Correlator {
         if trail.flow != sighting.flow && sighting.astray.is_none() {
             let seen_before = trail.seen;
             self.nat.changed(trail.flow, sighting.flow, sighting.direction, seen_before, sighting.position);
+            trail.flow = sighting.flow;
         }
         trail.note(sighting);
         if trail.seen == self.tally.full(trail.direction)
@@ -322,7 +323,9 @@ impl Correlator {
     /// Ends a trail that some point did not see, unless it ended already: the ledger has the last word.
     fn close(&mut self, slot: u32, generation: u32) {
         if self.trails[slot as usize].generation == generation {
-            self.ledger.enter(self.trails[slot as usize]);
+            let trail = self.trails[slot as usize];
+            self.tally.timed(&trail);
+            self.ledger.enter(trail);
             self.drop_trail(slot);
         }
     }

@@ -3,6 +3,7 @@
 //! places where addresses changed. Never says who translated.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 
 use rustc_hash::FxHashMap;
 
@@ -67,6 +68,25 @@ impl Nat {
         }
     }
 
+    /// Joins what connection tracking calls one flow: `conntrack -L` and `/proc/net/nf_conntrack` print the flow as it
+    /// came and the flow of its answers. `direction` tells which way a flow goes, if it is of the traced ends.
+    pub fn read_conntrack(&mut self, text: &str, direction: impl Fn(&Flow) -> Option<Direction>) {
+        for line in text.lines() {
+            let Some((original, reply)) = entry(line) else { continue };
+            let forward = |flow: Flow| match direction(&flow) {
+                Some(Direction::Forward) => Some(flow),
+                Some(Direction::Reply) => Some(flow.reversed()),
+                None => None,
+            };
+            if let (Some(a), Some(b)) = (forward(original), forward(reply.reversed()))
+                && a != b
+            {
+                let (a, b) = (self.id(a), self.id(b));
+                self.join(a, b);
+            }
+        }
+    }
+
     /// One name for all flows that are one.
     pub fn name(&mut self, mut id: FlowId) -> FlowId {
         while self.stands_for[id.0 as usize] != id {
@@ -92,7 +112,7 @@ impl Nat {
         let (before, after, from, to) = if below == 0 {
             (other, known, position, u8::try_from(seen.trailing_zeros()).unwrap_or(position))
         } else {
-            (known, other, u8::try_from(15 - below.leading_zeros()).unwrap_or(position), position)
+            (known, other, u8::try_from(below.ilog2()).unwrap_or(position), position)
         };
         let key = (before, after, direction == Direction::Forward);
         if self.changes.len() < MOST_CHANGES || self.changes.contains_key(&key) {
@@ -122,5 +142,69 @@ impl Nat {
             .collect();
         all.sort_by_key(|change| std::cmp::Reverse(change.packets));
         all
+    }
+}
+
+/// The two flows of a line of connection tracking.
+fn entry(line: &str) -> Option<(Flow, Flow)> {
+    let known = |word: &str| match word {
+        "icmp" => Some(1),
+        "tcp" => Some(6),
+        "udp" => Some(17),
+        "icmpv6" => Some(58),
+        "sctp" => Some(132),
+        _ => None,
+    };
+    let protocol = line.split_whitespace().take(4).find_map(known)?;
+    let mut flows = [Flow {
+        src: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        dst: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        protocol,
+        src_port: 0,
+        dst_port: 0,
+    }; 2];
+    let mut which = 0;
+    let mut begun = false;
+    for (key, value) in line.split_whitespace().filter_map(|word| word.split_once('=')) {
+        match key {
+            // The second source begins the flow of the answers.
+            "src" => {
+                which = usize::from(begun);
+                begun = true;
+                flows[which].src = value.parse().ok()?;
+            }
+            "dst" => flows[which].dst = value.parse().ok()?,
+            "sport" => flows[which].src_port = value.parse().ok()?,
+            "dport" => flows[which].dst_port = value.parse().ok()?,
+            "id" if protocol == 1 || protocol == 58 => {
+                let id = value.parse().ok()?;
+                (flows[which].src_port, flows[which].dst_port) = (id, id);
+            }
+            _ => {}
+        }
+    }
+    (which == 1).then_some((flows[0], flows[1]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connection_tracking_joins_a_translated_flow() {
+        let text = "tcp      6 86397 ESTABLISHED src=10.244.1.2 dst=10.96.0.10 sport=41170 dport=80 src=10.244.2.2 \
+                    dst=10.244.1.2 sport=8080 dport=41170 [ASSURED] mark=0 use=1\nnonsense src=x\n";
+        let mut nat = Nat::default();
+        nat.read_conntrack(text, |flow| (flow.src_port == 41170).then_some(Direction::Forward));
+        let flow = |dst: &str, dst_port| Flow {
+            src: "10.244.1.2".parse().unwrap(),
+            dst: dst.parse().unwrap(),
+            protocol: 6,
+            src_port: 41170,
+            dst_port,
+        };
+        let (service, pod) = (nat.id(flow("10.96.0.10", 80)), nat.id(flow("10.244.2.2", 8080)));
+        assert_ne!(service, pod);
+        assert_eq!(nat.name(service), nat.name(pod));
     }
 }

@@ -18,6 +18,8 @@ pub struct OuterFragments {
     pending: FxHashMap<(PointId, IpAddr, IpAddr, u32), Pending>,
     /// Points whose capture shows later fragments at all.
     shows_later: FxHashSet<PointId>,
+    /// All captures were made with one filter: what one shows, all would show.
+    alike: bool,
     oldest: Option<Timestamp>,
     /// Packets of which a fragment was missing.
     pub incomplete: u64,
@@ -37,6 +39,11 @@ struct Pending {
 const WAIT: Nanos = Nanos::from_millis(200);
 
 impl OuterFragments {
+    /// For captures that were all made with one filter (`alike`), or by hand.
+    pub fn new(alike: bool) -> Self {
+        Self { alike, ..Self::default() }
+    }
+
     /// A fragment of an outer packet at `point`; the first one brings the sighting of the packet inside. Gives a
     /// sighting when it completes one.
     pub fn take(
@@ -77,7 +84,7 @@ impl OuterFragments {
         for (_, key) in overdue {
             let sighting = self.pending.remove(&key).and_then(|pending| pending.sighting);
             match sighting {
-                Some(sighting) if !self.shows_later.contains(&key.0) => {
+                Some(sighting) if !self.would_show_later(key.0) => {
                     self.first_only.insert(key.0);
                     take(sighting);
                 }
@@ -86,5 +93,9 @@ impl OuterFragments {
             }
         }
         self.oldest = self.pending.values().map(|pending| pending.time).min();
+    }
+
+    fn would_show_later(&self, point: PointId) -> bool {
+        self.shows_later.contains(&point) || (self.alike && !self.shows_later.is_empty())
     }
 }

@@ -69,8 +69,17 @@ pub struct ErrorNote {
     pub v6: bool,
     /// The next hop's MTU, if it says one.
     pub mtu: Option<u32>,
-    /// Whether it is about packets from `from` to `to`; None when it quotes the outer packet of a tunnel.
-    pub forward: Option<bool>,
+    /// What it quotes.
+    pub about: About,
+}
+
+/// Which packet an ICMP error quotes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum About {
+    /// One between the two ends; true from `from` to `to`.
+    Traffic(bool),
+    /// The outer packet of the tunnel between their nodes.
+    Tunnel,
 }
 
 /// ARP about one address at one point.
@@ -157,7 +166,7 @@ impl Sift {
     }
 
     /// Which way a flow goes between the two ends, under any of their addresses.
-    fn direction(&self, flow: &Flow) -> Option<Direction> {
+    pub fn direction(&self, flow: &Flow) -> Option<Direction> {
         let (from, to) = (&self.from, &self.to);
         let forward =
             (flow.src == from.address && to.is(flow.dst)) || (flow.dst == to.address && from.is(flow.src));
@@ -213,30 +222,30 @@ impl Sift {
             }
         }
         let (Some(ip), Transport::IcmpError(error)) = (packet.ip(), &packet.transport) else { return };
-        let Some(forward) = error.quoted.as_ref().and_then(|quoted| self.about(&quoted.ip)) else { return };
+        let Some(about) = error.quoted.as_ref().and_then(|quoted| self.about(&quoted.ip)) else { return };
         let note = ErrorNote {
             by: ip.src,
             kind: (error.kind, error.code),
             v6: ip.src.is_ipv6(),
             mtu: error.mtu,
-            forward,
+            about,
         };
         if self.errors.len() < MOST_NOTES || self.errors.contains_key(&note) {
             *self.errors.entry(note).or_default().entry(point).or_default() += 1;
         }
     }
 
-    /// Which way a quoted packet went: between the ends, or (None inside) between their nodes.
-    fn about(&self, quoted: &Ip) -> Option<Option<bool>> {
+    /// Whose packet is quoted, if it has to do with the trace.
+    fn about(&self, quoted: &Ip) -> Option<About> {
         let flow =
             Flow { src: quoted.src, dst: quoted.dst, protocol: quoted.protocol, src_port: 0, dst_port: 0 };
         if let Some(direction) = self.direction(&flow) {
-            return Some(Some(direction == Direction::Forward));
+            return Some(About::Traffic(direction == Direction::Forward));
         }
         let (from, to) = (&self.from.node, &self.to.node);
         let between = (from.contains(&quoted.src) && to.contains(&quoted.dst))
             || (to.contains(&quoted.src) && from.contains(&quoted.dst));
-        between.then_some(None)
+        between.then_some(About::Tunnel)
     }
 }
 

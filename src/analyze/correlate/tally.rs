@@ -38,9 +38,15 @@ pub struct Way {
     pub looped: u64,
     /// Packets whose fragments were counted as one.
     pub fragmented: u64,
+    /// Packets that arrived, but were seen on another way meanwhile: index into the list of ways, and count.
+    pub detours: Vec<(u8, u64)>,
+    /// UDP frames that the card cut into several packets further along (UDP segmentation offload): not followed.
+    pub segmented: u64,
     /// The longest packet that passed the whole path.
     pub longest_delivered: u32,
     largest_segment: [u32; MAX_POSITIONS],
+    /// The longest IP packet at each position.
+    largest_packet: [u32; MAX_POSITIONS],
 }
 
 /// One stage of a path.
@@ -117,6 +123,8 @@ impl Lot {
 
 /// A packet must have had this long to arrive before a capture's end, else it is not judged.
 const EDGE: Nanos = Nanos::from_millis(250);
+/// A longer packet that is no fragment is a frame of segmentation offload, but for jumbo frames.
+const LONGEST_ON_WIRE: u32 = 1_500;
 /// Examples kept a stage.
 const MOST_EXAMPLES: usize = 16;
 
@@ -147,6 +155,8 @@ impl Tally {
         if sighting.astray.is_none() {
             way.frames[position] += 1;
         }
+        let largest = &mut way.largest_packet[position];
+        *largest = (*largest).max(sighting.ip_len);
         if let Span::Tcp { len, .. } = sighting.print.span {
             let largest = &mut way.largest_segment[position];
             *largest = (*largest).max(len);
@@ -175,7 +185,12 @@ impl Tally {
             *entered += units;
         }
         way.longest_delivered = way.longest_delivered.max(trail.ip_len);
-        for (position, stage) in way.stages.iter_mut().enumerate() {
+        self.timed(trail);
+    }
+
+    /// Notes how long a packet took between the points that saw it.
+    pub(super) fn timed(&mut self, trail: &Trail) {
+        for (position, stage) in self.way_mut(trail.direction).stages.iter_mut().enumerate() {
             if let Some(took) = trail.took(position, position + 1) {
                 stage.record(took);
             }
@@ -198,6 +213,10 @@ impl Tally {
         for reach in &mut reach {
             *reach = (*reach).min(sent);
         }
+        if way.was_segmented(&reach[..n], lot) {
+            way.segmented += lot.units;
+            return;
+        }
         way.leave_unjudged(&mut reach[..n], lot);
         if reach[0] == 0 {
             return;
@@ -209,6 +228,9 @@ impl Tally {
         }
         if reach[n - 1] > 0 {
             way.longest_delivered = way.longest_delivered.max(lot.ip_len);
+            if let Some(astray) = lot.astray {
+                add(&mut way.detours, astray, u64::from(reach[n - 1]) * lot.units);
+            }
         }
         for position in 0..n - 1 {
             let lost = u64::from(reach[position] - reach[position + 1]) * lot.units;
@@ -231,8 +253,11 @@ impl Way {
             extra: 0,
             looped: 0,
             fragmented: 0,
+            detours: Vec::new(),
+            segmented: 0,
             longest_delivered: 0,
             largest_segment: [0; MAX_POSITIONS],
+            largest_packet: [0; MAX_POSITIONS],
             listening,
         }
     }
@@ -247,6 +272,19 @@ impl Way {
         self.listening.first().is_some_and(|first| first.start + EDGE <= time && time <= first.stop)
     }
 
+    /// Whether these are UDP frames that were too long for the wire and went on as several packets: the point behind
+    /// them saw packets, but none so long.
+    fn was_segmented(&self, reach: &[u32], lot: &Lot) -> bool {
+        let whole = matches!(lot.span, Span::Datagram { protocol: 17, fragment: false, .. });
+        let last = reach.iter().rposition(|reach| *reach > 0);
+        let beyond =
+            last.and_then(|last| self.largest_packet.get(last + 1).filter(|_| last + 1 < reach.len()));
+        whole
+            && !lot.fragments
+            && lot.ip_len > LONGEST_ON_WIRE
+            && beyond.is_some_and(|beyond| (1..lot.ip_len).contains(beyond))
+    }
+
     /// Takes out the packets that vanished where no later capture was surely listening.
     fn leave_unjudged(&mut self, reach: &mut [u32], lot: &Lot) {
         for position in 0..reach.len().saturating_sub(1) {
@@ -259,6 +297,14 @@ impl Way {
                 }
             }
         }
+    }
+}
+
+/// Adds to the count of a way.
+fn add(ways: &mut Vec<(u8, u64)>, way: u8, packets: u64) {
+    match ways.iter_mut().find(|(index, _)| *index == way) {
+        Some((_, count)) => *count += packets,
+        None => ways.push((way, packets)),
     }
 }
 
@@ -293,10 +339,7 @@ impl Stage {
     fn lose(&mut self, lost: u64, lot: &Lot) {
         self.lost += lost;
         if let Some(astray) = lot.astray {
-            match self.astray.iter_mut().find(|(index, _)| *index == astray) {
-                Some((_, count)) => *count += lost,
-                None => self.astray.push((astray, lost)),
-            }
+            add(&mut self.astray, astray, lost);
         }
         let (shortest, longest) = self.lost_len.unwrap_or((lot.ip_len, lot.ip_len));
         self.lost_len = Some((shortest.min(lot.ip_len), longest.max(lot.ip_len)));

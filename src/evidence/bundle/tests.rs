@@ -39,6 +39,7 @@ fn some_case() -> Case {
             stages: vec![StageKind::Underlay],
             encapsulated: false,
         }],
+        vxlan_port: 4789,
         window: Some(Window { start: 1_700_000_000_000_000_000, seconds: 1.5 }),
         clocks: Vec::new(),
         only: Only::default(),

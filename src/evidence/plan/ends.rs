@@ -2,9 +2,8 @@
 
 use std::net::IpAddr;
 
-use sha1::{Digest, Sha1};
-
 use super::PlanOptions;
+use crate::evidence::calico::veth_name;
 use crate::evidence::cluster::{Cluster, Node, Pod};
 
 /// One end, before an address family was chosen.
@@ -128,8 +127,11 @@ impl End {
             return Err(PlanError::NoAddress { pod: name, phase });
         }
         let node = pod.node.clone().ok_or_else(|| PlanError::NotScheduled(name.clone()))?;
-        let kind =
-            if pod.host_network { Kind::Host } else { Kind::Pod { veth: veth(&pod.namespace, &pod.name) } };
+        let kind = if pod.host_network {
+            Kind::Host
+        } else {
+            Kind::Pod { veth: veth_name(&pod.namespace, &pod.name) }
+        };
         Ok(Self { name, addresses: pod.addresses.clone(), node: Some(node), kind, service: Vec::new() })
     }
 
@@ -192,14 +194,6 @@ impl End {
             ..end
         })
     }
-}
-
-/// The host's side of a pod's veth: `cali` and the first 11 digits of SHA-1 of `namespace.pod`
-/// (libcalico-go/lib/backend/k8s/conversion/workload_endpoint_default.go).
-fn veth(namespace: &str, pod: &str) -> String {
-    let digest = Sha1::digest(format!("{namespace}.{pod}"));
-    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("cali{}", &hex[..11])
 }
 
 /// Up to three names that differ least from the one typed.

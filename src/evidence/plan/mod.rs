@@ -150,6 +150,7 @@ impl Plan {
             nodes: self.nodes,
             paths: paths(&points, self.encapsulated),
             points,
+            vxlan_port: self.vxlan_port,
             window: None,
             clocks: Vec::new(),
             only: self.only,
@@ -172,7 +173,7 @@ impl Find {
 }
 
 /// The tunnel device between two nodes for this pair of addresses, if their pool is encapsulated there
-/// (felix/calc/l3_route_resolver.go decides by the pool of the destination).
+/// (`felix/calc/l3_route_resolver.go` decides by the pool of the destination).
 fn tunnel(cluster: &Cluster, from: (&Node, IpAddr), to: (&Node, IpAddr)) -> Option<&'static str> {
     let (vxlan, ipip) = if to.1.is_ipv4() { ("vxlan.calico", "tunl0") } else { ("vxlan-v6.calico", "tunl0") };
     let applies = |mode| match mode {

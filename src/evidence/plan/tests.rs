@@ -1,5 +1,5 @@
 use super::*;
-use crate::evidence::case::{Direction, StageKind};
+use crate::evidence::case::{Direction, StageKind as S};
 
 const CLUSTER: &str = include_str!("../../../tests/data/cluster.yaml");
 
@@ -29,7 +29,6 @@ fn two_nodes_have_eight_points() {
     assert_eq!(plan.aliases.to, ["10.96.0.10".parse::<IpAddr>().unwrap()]);
     let resolved: Vec<_> = (0..8).map(|n| Known::Read(format!("if{n}"))).collect();
     let case = plan.into_case(&resolved);
-    use StageKind as S;
     let expected =
         [S::LeavePod, S::Forward, S::Encapsulate, S::Underlay, S::Decapsulate, S::Deliver, S::EnterPod];
     for path in &case.paths {
@@ -47,7 +46,6 @@ fn missing_points_join_their_stages() {
         resolved[index] = gone();
     }
     let case = plan.into_case(&resolved);
-    use StageKind as S;
     assert_eq!(case.paths[0].stages, [S::Forward, S::Underlay, S::Decapsulate]);
     assert_eq!(case.paths[1].direction, Direction::Reply);
     assert_eq!(case.paths[1].stages, [S::Forward, S::Underlay, S::Decapsulate]);
@@ -63,7 +61,6 @@ fn one_node_goes_from_veth_to_veth() {
     );
     let resolved: Vec<_> = (0..4).map(|n| Known::Read(format!("if{n}"))).collect();
     let case = plan.into_case(&resolved);
-    use StageKind as S;
     for path in &case.paths {
         assert_eq!(path.stages, [S::LeavePod, S::Forward, S::EnterPod]);
     }

@@ -1,0 +1,131 @@
+//! The command line as its users meet it: help, errors and their exit codes, exactly.
+
+#![expect(clippy::disallowed_methods, reason = "the program is run as its users run it")]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn trace_drop(words: &[&str]) -> Output {
+    let program = env!("CARGO_BIN_EXE_trace-drop");
+    Command::new(program)
+        .args(words)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("the program runs")
+}
+
+/// Exit code, stdout and stderr as one text.
+fn all(words: &[&str]) -> String {
+    let done = trace_drop(words);
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
+    format!(
+        "$ trace-drop {}\nexit {}\n--- stdout\n{}--- stderr\n{}",
+        words.join(" "),
+        done.status.code().expect("an exit code"),
+        text(&done.stdout),
+        text(&done.stderr)
+    )
+}
+
+#[test]
+fn help() {
+    insta::assert_snapshot!("help", all(&["-h"]));
+    insta::assert_snapshot!("help_replay", all(&["replay", "-h"]));
+}
+
+const CLUSTER: &str = "tests/data/cluster.yaml";
+
+#[test]
+fn errors_say_what_to_do() {
+    let cases: &[(&str, &[&str])] = &[
+        ("no_words", &[]),
+        ("no_cluster", &["--from", "a", "--to", "b"]),
+        ("cluster_missing", &["--cluster", "nowhere.yaml", "--from", "a", "--to", "b"]),
+        ("cluster_nonsense", &["--cluster", "Cargo.toml", "--from", "a", "--to", "b"]),
+        ("pod_misspelt", &["--cluster", CLUSTER, "--from", "client", "--to", "servr"]),
+        ("node_misspelt", &["--cluster", CLUSTER, "--from", "client", "--to", "node/worker-9"]),
+        (
+            "probe_nonsense",
+            &["--cluster", CLUSTER, "--from", "client", "--to", "server", "--probe", "tcp:http"],
+        ),
+        ("duration_zero", &["--cluster", CLUSTER, "--from", "client", "--to", "server", "--duration", "0s"]),
+        ("save_exists", &["--cluster", CLUSTER, "--from", "client", "--to", "server", "--save", "captures"]),
+        ("replay_nothing", &["replay"]),
+        ("replay_missing", &["replay", "nowhere.tgz"]),
+        ("replay_no_case", &["replay", "Cargo.toml"]),
+        ("replay_one_file", &["replay", "--at", "worker-1/eth0=nowhere.pcap"]),
+        ("replay_bad_point", &["replay", "--at", "eth0=nowhere.pcap"]),
+    ];
+    for (name, words) in cases {
+        insta::assert_snapshot!(format!("error_{name}"), all(words));
+    }
+}
+
+#[test]
+fn every_error_has_its_exit_code() {
+    assert_eq!(trace_drop(&["--cluster", CLUSTER]).status.code(), Some(2));
+    assert_eq!(trace_drop(&["replay", "nowhere.tgz"]).status.code(), Some(4));
+    assert_eq!(trace_drop(&["replay", "captures/healthy.tgz"]).status.code(), Some(0));
+    assert_eq!(trace_drop(&["replay", "captures/deliver.tgz"]).status.code(), Some(1));
+}
+
+#[test]
+fn completions_and_manual_are_made() {
+    for shell in ["bash", "zsh", "fish"] {
+        let done = trace_drop(&["completions", shell]);
+        assert!(String::from_utf8_lossy(&done.stdout).contains("cluster"), "{shell}");
+    }
+    assert!(String::from_utf8_lossy(&trace_drop(&["man"]).stdout).contains(".TH trace-drop"));
+}
+
+/// A reader that goes away (`| head`) is no error.
+#[test]
+fn a_closed_pipe_ends_quietly() {
+    let script = format!("{} man | head -n 1; exit ${{PIPESTATUS[0]}}", env!("CARGO_BIN_EXE_trace-drop"));
+    let done = Command::new("bash").args(["-c", &script]).output().expect("bash");
+    assert_eq!((done.status.code(), done.stderr.len()), (Some(0), 0));
+}
+
+/// The same frames as plain files, taken apart with editcap: the same place is named.
+#[test]
+fn plain_files_give_the_same_place() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let run = |words: &[&str]| {
+        let done = Command::new(words[0])
+            .args(&words[1..])
+            .output()
+            .expect("a tool that scripts/setup test installs");
+        assert!(done.status.success(), "{words:?}: {}", String::from_utf8_lossy(&done.stderr));
+    };
+    let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("captures/deliver.tgz").display().to_string();
+    run(&["tar", "xzf", &case, "-C", &path(".")]);
+    let points = [
+        ("worker-1/calia7a3e029a7b", "veth1.pcap"),
+        ("worker-1/eth0", "nic1.pcap"),
+        ("worker-2/eth0", "nic2.pcap"),
+        ("worker-2/vxlan.calico", "tunnel2.pcap"),
+        ("worker-2/cali7715d358f22", "veth2.pcap"),
+    ];
+    let mut words = vec!["replay".to_owned()];
+    for (point, file) in points {
+        let filter = format!("frame.interface_name == \"{point}\"");
+        run(&[
+            "tshark",
+            "-r",
+            &path("deliver/capture.pcapng"),
+            "-Y",
+            &filter,
+            "-F",
+            "nsecpcap",
+            "-w",
+            &path(file),
+        ]);
+        words.extend(["--at".to_owned(), format!("{point}={}", path(file))]);
+    }
+    words.extend(["-o", "json"].map(str::to_owned));
+    let done = trace_drop(&words.iter().map(String::as_str).collect::<Vec<_>>());
+    let json: serde_json::Value = serde_json::from_slice(&done.stdout).expect("a JSON report");
+    assert_eq!(json["verdict"]["stage"]["kind"], "deliver", "{json}");
+    assert_eq!(json["verdict"]["lost"], 30);
+}
