@@ -6,12 +6,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
@@ -247,7 +249,7 @@ fn connect(probe: &Probe, target: SocketAddr, stop: &AtomicBool, tally: &Tally) 
             tally.sent();
             open.fetch_add(1, Ordering::Relaxed);
             scope.spawn(|| {
-                match connect_once(target, probe.size) {
+                match connect_once(target, probe.size, stop) {
                     Ok(()) => tally.answered(),
                     Err(error) => tally.error(&error),
                 }
@@ -258,11 +260,31 @@ fn connect(probe: &Probe, target: SocketAddr, stop: &AtomicBool, tally: &Tally) 
     });
 }
 
-fn connect_once(target: SocketAddr, size: u32) -> io::Result<()> {
-    let mut stream = std::net::TcpStream::connect_timeout(&target, CONNECTING)?;
+/// One connection; gives up at once when `stop` is set.
+fn connect_once(target: SocketAddr, size: u32, stop: &AtomicBool) -> io::Result<()> {
+    let socket = Socket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    match socket.connect(&SockAddr::from(target)) {
+        Err(error) if error.raw_os_error() != Some(Errno::EINPROGRESS as i32) => return Err(error),
+        _ => {}
+    }
+    let end = instant() + CONNECTING;
+    loop {
+        let mut writable = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
+        if poll(&mut writable, PollTimeout::from(50u8)).map_err(io::Error::from)? > 0 {
+            break;
+        }
+        if instant() >= end || stop.load(Ordering::Relaxed) {
+            return Err(Errno::ETIMEDOUT.into());
+        }
+    }
+    if let Some(error) = socket.take_error()? {
+        return Err(error);
+    }
     if size > 0 {
-        stream.set_write_timeout(Some(LAST_ANSWER))?;
-        stream.write_all(&vec![b'.'; size as usize])?;
+        socket.set_nonblocking(false)?;
+        socket.set_write_timeout(Some(LAST_ANSWER))?;
+        (&socket).write_all(&vec![b'.'; size as usize])?;
     }
     Ok(())
 }
