@@ -57,7 +57,7 @@ pub fn verdict(case: &Case, routes: &[Route]) -> Verdict {
     // The first of the greatest: forward before reply, and in path order.
     let greatest = found.iter().map(|(_, lost)| *lost).max();
     let worst = found.into_iter().find(|(_, lost)| Some(*lost) == greatest).map(|(verdict, _)| verdict);
-    worst.unwrap_or_else(|| nothing_lost(routes))
+    worst.unwrap_or_else(|| nothing_lost(case, routes))
 }
 
 /// A stage between two positions that both can be relied on.
@@ -205,7 +205,7 @@ fn lost_at(case: &Case, route: &Route, stage: &StageCount) -> Verdict {
         let at = &case.points[point.index()];
         match at.state.read() {
             None => doubts.push(format!("how long the capture at {} lasted is not known", at.id)),
-            Some(coverage) if coverage.started.is_none() => {
+            Some(coverage) if coverage.guessed => {
                 doubts.push(format!(
                     "when the capture at {} began and ended is only guessed from its packets",
                     at.id
@@ -242,13 +242,20 @@ fn lost_behind(route: &Route, unanswered: &Unanswered) -> Verdict {
     }
 }
 
-fn nothing_lost(routes: &[Route]) -> Verdict {
+fn nothing_lost(case: &Case, routes: &[Route]) -> Verdict {
     let total = |count: fn(&Route) -> u64| routes.iter().map(count).sum::<u64>();
+    let guessed = case.points.iter().filter_map(|point| point.state.read()).any(|coverage| coverage.guessed);
     let (sent, doubtful, unjudged) =
         (total(|route| route.sent), total(|route| route.doubtful), total(|route| route.unjudged));
     let mut doubts = Vec::new();
     let outcome = if doubtful > 0 {
         doubts.push(format!("{doubtful} packets are missing, and the captures lost as many themselves"));
+        Outcome::Inconclusive
+    } else if guessed && unjudged * 20 > sent {
+        doubts.push(format!(
+            "{unjudged} packets vanished before the first or after the last packet of a later node's captures: they were \
+             lost, or those captures began late or ended early"
+        ));
         Outcome::Inconclusive
     } else if sent > 0 {
         Outcome::Delivered

@@ -189,7 +189,7 @@ impl Pass {
 
 /// Whether the captures were made by this program, and so with one filter: only then their beginning is known.
 fn captured_by_us(case: &Case) -> bool {
-    case.points.iter().filter_map(|point| point.state.read()).all(|coverage| coverage.started.is_some())
+    case.points.iter().filter_map(|point| point.state.read()).all(|coverage| !coverage.guessed)
 }
 
 fn translations(case: &Case, nat: &Nat) -> Vec<Translation> {

@@ -89,19 +89,7 @@ fn case_of_files(typed: &args::Replay) -> Result<Case, Failure> {
             analyze::correlate::MAX_POSITIONS
         )));
     }
-    let mut points = Vec::new();
-    for (id, file) in &typed.at {
-        let reader = Reader::open(file).map_err(Failure::work)?;
-        let snaplen = reader.interfaces().first().map_or(0, |interface| interface.snaplen);
-        let (node, interface) = id.split_once('/').expect("checked when it was typed");
-        points.push(CapturePoint {
-            id: id.clone(),
-            node: node.to_owned(),
-            interface: interface.to_owned(),
-            role: role(interface),
-            state: Known::Read(Coverage { snaplen, ..Coverage::default() }),
-        });
-    }
+    let points = points_of_files(&typed.at)?;
     let flow = match (typed.from, typed.to) {
         (Some(from), Some(to)) => (from, to),
         _ => guess(&typed.at[0].1, typed)?,
@@ -129,6 +117,53 @@ fn case_of_files(typed: &args::Replay) -> Result<Case, Failure> {
     };
     narrow(&mut case, &typed.only);
     Ok(case)
+}
+
+/// The points, and from when to when they were captured: all files of a node together tell that.
+fn points_of_files(files: &[(String, std::path::PathBuf)]) -> Result<Vec<CapturePoint>, Failure> {
+    let mut points: Vec<CapturePoint> = Vec::new();
+    for (id, file) in files {
+        let mut reader = Reader::open(file).map_err(Failure::work)?;
+        let mut coverage = Coverage { guessed: true, ..Coverage::default() };
+        while let Some(record) = reader.next_record().map_err(Failure::work)? {
+            let time = record.frame.time.0;
+            coverage.started = Some(coverage.started.map_or(time, |started| started.min(time)));
+            coverage.stopped = coverage.stopped.max(Some(time));
+            coverage.received += 1;
+        }
+        coverage.snaplen = reader.interfaces().first().map_or(0, |interface| interface.snaplen);
+        if let Some(why) = reader.truncated() {
+            super::complain(&format!("warning: {}: {why}", file.display()));
+        }
+        let (node, interface) = id.split_once('/').expect("checked when it was typed");
+        points.push(CapturePoint {
+            id: id.clone(),
+            node: node.to_owned(),
+            interface: interface.to_owned(),
+            role: role(interface),
+            state: Known::Read(coverage),
+        });
+    }
+    share_times(&mut points);
+    Ok(points)
+}
+
+/// Captures of one node are taken to have begun and ended together.
+fn share_times(points: &mut [CapturePoint]) {
+    let of = |points: &[CapturePoint], node: &str| {
+        let own = points.iter().filter(|point| point.node == node).filter_map(|point| point.state.read());
+        own.fold((None, None), |(first, last): (Option<i64>, Option<i64>), coverage| {
+            let first = first.into_iter().chain(coverage.started).min();
+            (first, last.max(coverage.stopped))
+        })
+    };
+    for index in 0..points.len() {
+        let (started, stopped) = of(points, &points[index].node);
+        if let Known::Read(coverage) = &mut points[index].state {
+            coverage.started = started;
+            coverage.stopped = stopped;
+        }
+    }
 }
 
 /// What an interface of this name usually is.

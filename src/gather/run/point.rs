@@ -39,6 +39,7 @@ impl Point {
         match self.state {
             State::Capturing { since } => {
                 self.state = State::Ended(Coverage {
+                    guessed: false,
                     started: Some(since),
                     stopped: Some(self.counts.complete_until.max(since)),
                     snaplen,
