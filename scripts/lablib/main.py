@@ -46,7 +46,7 @@ class State:
 def up(words):
     state = State(words.name)
     topology = t.Topology(words.name, words.nodes, words.pods)
-    data = {"nodes": words.nodes, "pods": words.pods, "backend": words.backend, "layout": words.layout, "servers": {}, "fault": None}
+    data = {"nodes": words.nodes, "pods": words.pods, "backend": words.backend, "layout": words.layout, "fault": None}
     if state.read():
         raise SystemExit(f"lab: {words.name} is up already; `lab --name {words.name} down` ends it")
     state.write(data)
@@ -57,8 +57,6 @@ def up(words):
             text = rules.Felix(topology, node, v6, words.layout).tables()
             build.inside(node.name, f"{tool}-{words.backend}-restore", "--noflush", text=text)
     started = [(pod, start_server(pod)) for pod in topology.pods]
-    data["servers"] = {pod.key: process.pid for pod, process in started}
-    state.write(data)
     for pod, process in started:
         if not process.stdout.readline().startswith(b"ready"):
             raise SystemExit(f"lab: the server of {pod.key} did not start")
@@ -73,16 +71,18 @@ def start_server(pod):
 
 def down(words):
     state = State(words.name)
-    data = state.read() or {"nodes": 9, "pods": 4, "servers": {}}
-    for pid in data["servers"].values():
-        end(pid)
+    data = state.read() or {"nodes": 9, "pods": 4}
     topology = t.Topology(words.name, max(data["nodes"], 9), max(data["pods"], 4))
+    # Also those of an `up` that did not come to its end: what runs in the lab's own namespaces and is ours.
+    for netns in build.existing() & set(topology.namespaces):
+        for pid in build.run("ip", "netns", "pids", netns, check=False).stdout.split():
+            end(int(pid))
     build.down(topology)
     state.remove()
 
 
 def end(pid):
-    """Ends a server of ours: the pid may be somebody else's by now."""
+    """Ends a server of ours, and nothing else."""
     try:
         if b"servers.py" in Path(f"/proc/{pid}/cmdline").read_bytes():
             os.kill(pid, signal.SIGKILL)

@@ -20,11 +20,7 @@ pub(super) fn run(typed: &args::Trace) -> Result<ExitCode, Failure> {
     if let Some(save) = &typed.save {
         refuse_to_overwrite(save)?;
     }
-    let folder = tempfile::Builder::new().prefix("trace-drop-").tempdir().map_err(|error| {
-        Failure::work_text(format!(
-            "cannot make a temporary folder for the captures: {error}; set TMPDIR to a disk with room"
-        ))
-    })?;
+    let folder = scratch()?;
     let request = request(typed, plan, folder.path())?;
     let mut progress = Progress::new(typed.output.quiet);
     let gathered = gather::run::run(&request, &mut |event| progress.show(&event));
@@ -40,6 +36,31 @@ pub(super) fn run(typed: &args::Trace) -> Result<ExitCode, Failure> {
     saved?;
     Ok(code)
 }
+
+/// A private folder for the captures. It goes with this process; what a killed one left goes now.
+fn scratch() -> Result<tempfile::TempDir, Failure> {
+    let above = std::env::temp_dir();
+    let left = std::fs::read_dir(&above).into_iter().flatten().flatten().filter(|entry| {
+        let name = entry.file_name();
+        let pid =
+            name.to_str().and_then(|name| name.strip_prefix(SCRATCH)?.split('-').next()?.parse::<u32>().ok());
+        pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists())
+    });
+    for entry in left {
+        // Somebody else's cannot be removed, and need not be.
+        let _kept = std::fs::remove_dir_all(entry.path());
+    }
+    let prefix = format!("{SCRATCH}{}-", std::process::id());
+    tempfile::Builder::new().prefix(&prefix).tempdir().map_err(|error| {
+        Failure::work_text(format!(
+            "cannot make a folder for the captures in {}: {error}; set TMPDIR to a disk with room",
+            above.display()
+        ))
+    })
+}
+
+/// How such folders are called, before the process's number.
+const SCRATCH: &str = "trace-drop-";
 
 fn request(typed: &args::Trace, plan: Plan, folder: &Path) -> Result<gather::run::Request, Failure> {
     let agent = gather::run::agent_command(typed.agent_path.as_deref()).map_err(|error| {

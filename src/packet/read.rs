@@ -34,27 +34,26 @@ struct Reader<'a> {
 
 pub(super) fn read<'a>(frame: &Frame<'a>) -> Packet<'a> {
     let wire_end = (frame.wire_len as usize).max(frame.bytes.len());
-    let mut reader = Reader {
-        whole: frame.bytes,
-        at: 0,
-        end: wire_end,
-        wire_end,
-        packet: Packet {
-            macs: None,
-            cooked: None,
-            vlans: [None; 2],
-            tunnels: Vec::new(),
-            network: Network::Other(0),
-            transport: Transport::None,
-            payload: &[],
-            payload_len: 0,
-            stopped: None,
-        },
-    };
+    let mut reader = Reader { whole: frame.bytes, at: 0, end: wire_end, wire_end, packet: nothing_read() };
     if let Err(stop) = reader.link(frame.link) {
         reader.packet.stopped = Some(stop);
     }
     reader.packet
+}
+
+/// A packet before its first header.
+fn nothing_read<'a>() -> Packet<'a> {
+    Packet {
+        macs: None,
+        cooked: None,
+        vlans: [None; 2],
+        tunnels: Vec::new(),
+        network: Network::Other(0),
+        transport: Transport::None,
+        payload: &[],
+        payload_len: 0,
+        stopped: None,
+    }
 }
 
 type Read<T> = Result<T, Stop>;
@@ -480,17 +479,7 @@ impl<'a> Reader<'a> {
 /// The packet that an ICMP error quotes. Its lengths are those it had when it was whole.
 fn quoted(bytes: &[u8]) -> Option<Quoted> {
     let wire_end = usize::MAX / 2;
-    let packet = Packet {
-        macs: None,
-        cooked: None,
-        vlans: [None; 2],
-        tunnels: Vec::new(),
-        network: Network::Other(0),
-        transport: Transport::None,
-        payload: &[],
-        payload_len: 0,
-        stopped: None,
-    };
+    let packet = nothing_read();
     let mut reader = Reader { whole: bytes, at: 0, end: wire_end, wire_end, packet };
     let ip = match bytes.first()? >> 4 {
         4 => reader.ipv4_header().ok()?,

@@ -236,6 +236,8 @@ struct Run {
     /// Frames that begin here, at each position.
     begun: Counts,
     lead: Trail,
+    /// The shortest packet among them: a large frame is not what was lost.
+    ip_len: u32,
     astray: Option<u8>,
 }
 
@@ -247,6 +249,7 @@ impl Run {
             end: interval.start,
             counts,
             begun: [0; MAX_POSITIONS],
+            ip_len: lead.ip_len,
             lead,
             astray: None,
         };
@@ -260,6 +263,7 @@ impl Run {
             if offset(trail, base) == interval.start {
                 add(&mut self.begun, trail);
             }
+            self.ip_len = self.ip_len.min(trail.ip_len);
             self.astray = self.astray.or(trail.astray);
         }
     }
@@ -277,6 +281,7 @@ impl Run {
             counts: self.counts,
             units: frames.max(segments).max(1),
             astray: self.astray,
+            ip_len: self.ip_len,
             ..Lot::of(&self.lead)
         };
         tally.lot(&lot);
