@@ -14,7 +14,6 @@ pub mod analyze;
 
 pub mod report;
 
-#[allow(dead_code, reason = "the command line does not call all of it yet")]
 mod gather;
 
 mod cli;

@@ -61,6 +61,15 @@ impl Rig {
         rig
     }
 
+    /// Another pod beside the first one, 10.244.1.3 behind cali3.
+    pub(crate) fn second_pod_on_first_node(&self) {
+        let (node, pod) = (self.ns("n1"), self.ns("p3"));
+        Self::host(&format!("ip netns add {pod}"));
+        Self::host(&format!("ip link add name eth0 netns {pod} type veth peer name cali3 netns {node}"));
+        self.run("n1", "ip link set cali3 up");
+        self.run("p3", "ip link set eth0 up; ip addr add 10.244.1.3/32 dev eth0");
+    }
+
     /// The full name of a namespace.
     pub(crate) fn ns(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
@@ -138,7 +147,7 @@ impl Rig {
 impl Drop for Rig {
     #[expect(clippy::disallowed_methods, reason = "tests build their own networks")]
     fn drop(&mut self) {
-        for name in ["p1", "p2", "n1", "n2"] {
+        for name in ["p1", "p2", "p3", "n1", "n2"] {
             let _ = Command::new("ip").args(["netns", "del", &self.ns(name)]).output();
         }
     }

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
-use super::point::Point;
+use super::point::{self, Point};
 use super::session::Session;
 use super::{GatherError, Gathered};
 use crate::evidence::capture_file::{InterfaceSpec, PcapNgWriter, Statistics};
@@ -37,10 +37,15 @@ impl Draft {
         points: &[Point],
         snaplen: u32,
     ) -> Result<Self, GatherError> {
-        let case = plan.clone().into_case(&points.iter().map(Point::resolved).collect::<Vec<_>>());
+        let mut case = plan.clone().into_case(&points.iter().map(Point::resolved).collect::<Vec<_>>());
         let mut next = 0..;
         let places: Vec<Option<usize>> =
             points.iter().map(|point| point.resolved().read().and_then(|_| next.next())).collect();
+        for (number, place) in places.iter().enumerate() {
+            if let Some(place) = place {
+                case.points[*place].id = point::id(plan, points, number);
+            }
+        }
         let found = points.iter().filter(|point| point.resolved().read().is_some());
         let links: Vec<LinkType> = found.map(|point| point.link.unwrap_or(LinkType::Ethernet)).collect();
         let interfaces: Vec<InterfaceSpec> = case

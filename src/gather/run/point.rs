@@ -1,7 +1,7 @@
 //! A point of the plan while it is gathered: how it stands, and what a case will say of it.
 
 use crate::evidence::case::Coverage;
-use crate::evidence::plan::{Find, PlannedPoint};
+use crate::evidence::plan::{Find, Plan, PlannedPoint};
 use crate::evidence::{Known, Role};
 use crate::gather::capture::Counts;
 use crate::packet::LinkType;
@@ -73,8 +73,25 @@ impl Point {
     }
 }
 
+/// A point's id. When both pods live on one node and name their interfaces alike, the later one is told apart by
+/// the host's end of its veth.
+pub(super) fn id(plan: &Plan, points: &[Point], number: usize) -> String {
+    let plain = |number: usize| {
+        let planned = &plan.points[number];
+        let interface = points[number].interface.clone().unwrap_or_else(|| expected_interface(planned));
+        format!("{}/{interface}", planned.node)
+    };
+    let own = plain(number);
+    match &plan.points[number].find {
+        Find::InsidePod { veth, .. } if (0..number).any(|earlier| plain(earlier) == own) => {
+            format!("{own}@{veth}")
+        }
+        _ => own,
+    }
+}
+
 /// What to call the interface of a point that was never found.
-pub(super) fn expected_interface(planned: &PlannedPoint) -> String {
+fn expected_interface(planned: &PlannedPoint) -> String {
     match &planned.find {
         Find::Name(name) => name.clone(),
         Find::Holding(address) => format!("[{address}]"),

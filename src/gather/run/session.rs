@@ -11,7 +11,7 @@ use super::case::{self, Draft};
 use super::end::{Clockwork, Interrupts};
 use super::merge::Merge;
 use super::node::{self, News};
-use super::point::{Point, State, expected_interface, role_in_words};
+use super::point::{self, Point, State, role_in_words};
 use super::{Ending, Event, GatherError, Gathered, Request};
 use crate::evidence::case::{Coverage, NodeFacts, ProbeFacts, Window};
 use crate::evidence::{ClockFact, Text};
@@ -423,13 +423,8 @@ impl<'a> Session<'a> {
         (0..self.points.len()).find(|point| self.is_open(*point))
     }
 
-    /// A point's id; by its role as long as the interface is not known.
     fn id(&self, point: usize) -> String {
-        let planned = &self.request.plan.points[point];
-        match &self.points[point].interface {
-            Some(interface) => format!("{}/{interface}", planned.node),
-            None => format!("{}/{}", planned.node, expected_interface(planned)),
-        }
+        point::id(&self.request.plan, &self.points, point)
     }
 
     fn order_all(&self, order: &ToAgent) {

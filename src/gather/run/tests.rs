@@ -12,7 +12,8 @@ use nix::unistd::Pid;
 
 use super::*;
 use crate::evidence::case::{CapturePoint, Coverage};
-use crate::evidence::{Known, When};
+use crate::evidence::plan::{Find, PlannedPoint};
+use crate::evidence::{Known, Role, When};
 use crate::gather::clock::instant;
 use crate::gather::probe::ProbeKind;
 use crate::gather::rig::{self, PODS, Rig};
@@ -265,6 +266,21 @@ fn nodes_that_cannot_be_reached_say_why() {
     assert!(text.contains("expected the greeting"), "{text}");
     let text = why("ip netns exec {node} 'unclosed");
     assert!(text.contains("not closed"), "{text}");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn two_pods_of_one_node_have_points_of_their_own() {
+    let rig = Rig::two_nodes_vxlan();
+    rig.second_pod_on_first_node();
+    let folder = tempfile::tempdir().unwrap();
+    let mut request =
+        Request { duration: Some(Duration::from_millis(300)), probe: None, ..request(&rig, &folder) };
+    let second = Find::InsidePod { veth: "cali3".to_owned(), address: "10.244.1.3".parse().unwrap() };
+    request.plan.points.truncate(2);
+    request.plan.points.push(PlannedPoint { node: rig.ns("n1"), role: Role::Pod, find: second });
+    let gathered = gather(&request, |_| {}).0.unwrap();
+    assert_eq!(ids(&gathered), ["pod:eth0", "cali1", "pod:eth0@cali3"]);
 }
 
 #[test]
