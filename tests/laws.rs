@@ -154,6 +154,28 @@ fn packets_at_the_edge_are_not_lost() {
     assert_eq!(answer(&lab.analyse()).0, Outcome::Delivered);
 }
 
+/// Found in a healthy run: equal packets under way when captures began and ended were pooled, and one was called lost.
+#[test]
+fn equal_packets_at_both_edges_are_not_lost() {
+    let mut lab = Lab::new(2);
+    let load = loads(1, 0);
+    // Captures further along began first: the beginning of the first packets was not seen.
+    for index in 0..3 {
+        for position in 4..8 {
+            lab.see(Direction::Forward, position, &load, START - SECOND + i64::from(index) * 1_000_000);
+        }
+    }
+    for index in 0..1_900 {
+        lab.send(Direction::Forward, &load, START + i64::from(index) * 1_000_000, None);
+    }
+    // And these were under way when the captures ended.
+    for index in 0..5 {
+        lab.send(Direction::Forward, &load, START + 2 * SECOND - 5_000 + index * 1_000, Some(2));
+    }
+    let findings = lab.analyse();
+    assert_eq!(answer(&findings), (Outcome::Delivered, Direction::Forward, None));
+}
+
 #[test]
 fn unanswered_requests_point_behind_the_last_point() {
     let mut lab = Lab::new(60);

@@ -73,26 +73,36 @@ impl Failure {
 }
 
 /// Prints the report to stdout and turns its verdict into the exit code.
-fn show(findings: &Findings, saved: Option<&Path>, output: &args::Output) -> Result<ExitCode, Failure> {
+fn show(findings: &Findings, output: &args::Output) -> Result<ExitCode, Failure> {
     let color = match output.color {
         args::When::Always => true,
         args::When::Never => false,
         args::When::Auto => io::stdout().is_terminal() && no_color_unset(),
     };
-    let saved = saved.map(|saved| saved.display().to_string());
-    let style = report::Style { color, verbose: output.verbose, saved: saved.as_deref() };
+    let style = report::Style { color, verbose: output.verbose };
     print(|out| match output.form {
-        args::Form::Text => report::text(findings, &style, out),
+        args::Form::Text => report::text(findings, style, out),
         args::Form::Json => report::json(findings, out),
     })?;
-    if let (Some(saved), args::Form::Json, false) = (&saved, output.form, output.quiet) {
-        complain(&format!("saved to {saved}"));
-    }
     Ok(ExitCode::from(match findings.verdict.outcome {
         Outcome::Delivered => 0,
         Outcome::Dropped | Outcome::Diverted => 1,
         Outcome::NoTraffic | Outcome::Inconclusive => 3,
     }))
+}
+
+/// Says where the case was saved; beside JSON, on stderr.
+fn saved(save: &Path, output: &args::Output) -> Result<(), Failure> {
+    let save = save.display();
+    let words = format!("Saved to {save}; `trace-drop replay {save}` shows this report again.");
+    match output.form {
+        args::Form::Text => print(|out| writeln!(out, "\n{words}")).map(|_| ()),
+        args::Form::Json if output.quiet => Ok(()),
+        args::Form::Json => {
+            complain(&words);
+            Ok(())
+        }
+    }
 }
 
 #[expect(

@@ -20,35 +20,17 @@ pub(super) fn run(typed: &args::Replay) -> Result<ExitCode, Failure> {
     }
 }
 
-/// Analyses a case and prints the report.
-pub(super) fn report(
-    bundle: &Bundle,
-    saved: Option<&Path>,
-    output: &args::Output,
-) -> Result<ExitCode, Failure> {
-    report_narrowed(bundle, bundle.case(), saved, output)
-}
-
-fn report_narrowed(
-    bundle: &Bundle,
-    case: &Case,
-    saved: Option<&Path>,
-    output: &args::Output,
-) -> Result<ExitCode, Failure> {
-    let texts = bundle.texts().map_err(Failure::work)?;
-    let cluster = bundle.cluster_text().map_err(Failure::work)?;
-    let cluster = cluster.and_then(|text| Cluster::from_json(&text).ok());
-    let frames = || -> Result<Box<dyn FrameSource + '_>, CaptureError> { Ok(Box::new(bundle.frames()?)) };
-    let evidence = Evidence { case, texts: &texts, cluster: cluster.as_ref(), frames: &frames };
-    let findings = analyze::run(&evidence).map_err(Failure::work)?;
-    show(&findings, saved, output)
-}
-
 fn replay_saved(saved: &Path, typed: &args::Replay) -> Result<ExitCode, Failure> {
     let bundle = Bundle::open(saved).map_err(Failure::work)?;
     let mut case = bundle.case().clone();
     narrow(&mut case, &typed.only);
-    report_narrowed(&bundle, &case, None, &typed.output)
+    let texts = bundle.texts().map_err(Failure::work)?;
+    let cluster = bundle.cluster_text().map_err(Failure::work)?;
+    let cluster = cluster.and_then(|text| Cluster::from_json(&text).ok());
+    let frames = || -> Result<Box<dyn FrameSource + '_>, CaptureError> { Ok(Box::new(bundle.frames()?)) };
+    let evidence = Evidence { case: &case, texts: &texts, cluster: cluster.as_ref(), frames: &frames };
+    let findings = analyze::run(&evidence).map_err(Failure::work)?;
+    show(&findings, &typed.output)
 }
 
 fn narrow(case: &mut Case, only: &args::Only) {
@@ -68,7 +50,7 @@ fn replay_files(typed: &args::Replay) -> Result<ExitCode, Failure> {
     };
     let evidence = Evidence { case: &case, texts: &texts, cluster: None, frames: &open };
     let findings = analyze::run(&evidence).map_err(Failure::work)?;
-    show(&findings, None, &typed.output)
+    show(&findings, &typed.output)
 }
 
 fn open_as(file: &Path, point: PointId) -> Result<Box<dyn FrameSource>, CaptureError> {

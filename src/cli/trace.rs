@@ -3,10 +3,13 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use super::Failure;
 use super::args;
 use super::progress::Progress;
-use super::{Failure, replay};
-use crate::evidence::bundle::{self, Bundle};
+use crate::analyze::{self, Evidence};
+use crate::evidence::PointId;
+use crate::evidence::bundle;
+use crate::evidence::capture_file::{CaptureError, FileSource, FrameSource, Reader};
 use crate::evidence::case::Only;
 use crate::evidence::cluster::Cluster;
 use crate::evidence::plan::{Plan, PlanOptions};
@@ -26,14 +29,21 @@ pub(super) fn run(typed: &args::Trace) -> Result<ExitCode, Failure> {
     let gathered = gather::run::run(&request, &mut |event| progress.show(&event));
     progress.done();
     let gathered = gathered.map_err(Failure::work)?;
-    let mut writer = bundle::Writer::create(folder.path()).map_err(Failure::work)?;
-    writer.put_texts(&gathered.texts).map_err(Failure::work)?;
-    writer.put_cluster(&cluster.to_json()).map_err(Failure::work)?;
-    writer.finish(&gathered.case).map_err(Failure::work)?;
-    let bundle = Bundle::open(folder.path()).map_err(Failure::work)?;
-    let saved = typed.save.as_deref().map(|save| keep(folder.path(), save)).transpose();
-    let code = replay::report(&bundle, typed.save.as_deref().filter(|_| saved.is_ok()), &typed.output)?;
-    saved?;
+    let frames = || -> Result<Box<dyn FrameSource>, CaptureError> {
+        let points = gathered.case.points.len();
+        let ids = (0..points).map(|index| u8::try_from(index).ok().map(PointId));
+        let reader = Reader::open(&folder.path().join(bundle::CAPTURE))?;
+        Ok(Box::new(FileSource::mapped(reader, ids.collect())))
+    };
+    let evidence =
+        Evidence { case: &gathered.case, texts: &gathered.texts, cluster: Some(&cluster), frames: &frames };
+    let findings = analyze::run(&evidence).map_err(Failure::work)?;
+    // The report first: packing takes its time.
+    let code = super::show(&findings, &typed.output)?;
+    if let Some(save) = &typed.save {
+        keep(&gathered, &cluster, folder.path(), save)?;
+        super::saved(save, &typed.output)?;
+    }
     Ok(code)
 }
 
@@ -143,7 +153,16 @@ fn refuse_to_overwrite(save: &Path) -> Result<(), Failure> {
 }
 
 /// Keeps the case where the user wants it: packed, or as a folder.
-fn keep(folder: &Path, save: &Path) -> Result<(), Failure> {
+fn keep(
+    gathered: &gather::run::Gathered,
+    cluster: &Cluster,
+    folder: &Path,
+    save: &Path,
+) -> Result<(), Failure> {
+    let mut writer = bundle::Writer::create(folder).map_err(Failure::work)?;
+    writer.put_texts(&gathered.texts).map_err(Failure::work)?;
+    writer.put_cluster(&cluster.to_json()).map_err(Failure::work)?;
+    writer.finish(&gathered.case).map_err(Failure::work)?;
     let name = save.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     if [".tgz", ".tar.gz"].iter().any(|end| name.ends_with(end)) {
         bundle::pack(folder, save).map_err(Failure::work)

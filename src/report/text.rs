@@ -11,13 +11,11 @@ use crate::packet::{Nanos, Timestamp};
 
 /// How the text should look.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Style<'s> {
+pub struct Style {
     /// With ANSI colours.
     pub color: bool,
     /// With examples of lost packets and all ICMP errors.
     pub verbose: bool,
-    /// Where the case was saved.
-    pub saved: Option<&'s str>,
 }
 
 /// Writes the report.
@@ -25,7 +23,7 @@ pub struct Style<'s> {
 /// # Errors
 ///
 /// When `out` cannot be written to.
-pub fn text(findings: &Findings, style: &Style<'_>, out: &mut dyn io::Write) -> io::Result<()> {
+pub fn text(findings: &Findings, style: Style, out: &mut dyn io::Write) -> io::Result<()> {
     verdict(findings, style, out)?;
     heading(findings, out)?;
     for route in &findings.routes {
@@ -37,13 +35,10 @@ pub fn text(findings: &Findings, style: &Style<'_>, out: &mut dyn io::Write) -> 
     for warning in &findings.warnings {
         writeln!(out, "warning: {warning}")?;
     }
-    if let Some(saved) = style.saved {
-        writeln!(out, "\nSaved to {saved}; `trace-drop replay {saved}` shows this report again.")?;
-    }
     Ok(())
 }
 
-fn verdict(findings: &Findings, style: &Style<'_>, out: &mut dyn io::Write) -> io::Result<()> {
+fn verdict(findings: &Findings, style: Style, out: &mut dyn io::Write) -> io::Result<()> {
     let verdict = &findings.verdict;
     let case = &findings.case;
     let (from, to) = words::ends(findings, verdict.direction);
@@ -137,7 +132,7 @@ fn probe_words(probe: &ProbeFacts) -> String {
     format!("probe {}: {} sent, {} answered{errors}", probe.kind, probe.sent, probe.answered)
 }
 
-fn table(findings: &Findings, route: &Route, style: &Style<'_>, out: &mut dyn io::Write) -> io::Result<()> {
+fn table(findings: &Findings, route: &Route, style: Style, out: &mut dyn io::Write) -> io::Result<()> {
     let (from, to) = words::ends(findings, route.direction);
     writeln!(out, "\n{} from {from} to {to}", words::direction(route.direction))?;
     if route.sent == 0 {
@@ -187,7 +182,7 @@ fn row(
     width: usize,
     passed: u64,
     before: Option<&StageCount>,
-    style: &Style<'_>,
+    style: Style,
     out: &mut dyn io::Write,
 ) -> io::Result<()> {
     let point = &findings.case.points[id.index()];
@@ -227,7 +222,7 @@ fn details(findings: &Findings, stage: &StageCount, out: &mut dyn io::Write) -> 
 }
 
 /// What else was seen on the way.
-fn notes(findings: &Findings, style: &Style<'_>, out: &mut dyn io::Write) -> io::Result<()> {
+fn notes(findings: &Findings, style: Style, out: &mut dyn io::Write) -> io::Result<()> {
     let few = if style.verbose { usize::MAX } else { 3 };
     let case = &findings.case;
     if !findings.translations.is_empty() || !findings.errors.is_empty() {

@@ -119,6 +119,12 @@ fn settle_equal(trails: Vec<Trail>, cut: Timestamp, tally: &mut Tally) -> Vec<Tr
     keys.sort_by_key(|trails| (trails[0].first, trails[0].print.key));
     for trails in keys {
         let (now, mut later): (Vec<Trail>, Vec<Trail>) = trails.into_iter().partition(|t| t.first < cut);
+        // Those near an edge of the captures stand for themselves: what they lack may have come unseen.
+        let (edge, now): (Vec<Trail>, Vec<Trail>) =
+            now.into_iter().partition(|trail| tally.at_edge(trail.direction, trail.first));
+        for trail in edge {
+            tally.lot(&Lot::of(&trail));
+        }
         let Some(&lead) = now.first() else {
             rest.append(&mut later);
             continue;
@@ -173,7 +179,8 @@ fn settle_datagram(trails: Vec<Trail>, cut: Timestamp, tally: &mut Tally) -> Vec
         astray = astray.or_else(|| interval.members.iter().find_map(|&member| now[member].astray));
     }
     let ip_len = now.iter().map(|trail| trail.ip_len).max().unwrap_or(lead.ip_len);
-    tally.lot(&Lot { counts: whole, units: 1, astray, ip_len, fragments: true, ..Lot::of(&lead) });
+    let first = now.iter().map(|trail| trail.first).max().unwrap_or(lead.first);
+    tally.lot(&Lot { counts: whole, units: 1, astray, ip_len, first, fragments: true, ..Lot::of(&lead) });
     later
 }
 
@@ -196,12 +203,14 @@ fn settle_bytes(trails: Vec<Trail>, cut: Timestamp, tally: &mut Tally) -> Vec<Tr
         }
         let members: Vec<Trail> = interval.members.iter().map(|&member| now[member]).collect();
         let counts = count(&members);
+        let edge = members.iter().any(|trail| tally.at_edge(trail.direction, trail.first));
         match &mut run {
-            Some(open) if open.end == interval.start && open.counts == counts => {
+            Some(open) if open.end == interval.start && open.counts == counts && open.edge == edge => {
                 open.grow(&interval, &members, base);
             }
             _ => {
-                run.replace(Run::new(&interval, &members, counts, base)).inspect(|run| run.judge(tally));
+                run.replace(Run::new(&interval, &members, counts, base, edge))
+                    .inspect(|run| run.judge(tally));
             }
         }
     }
@@ -236,19 +245,25 @@ struct Run {
     /// Frames that begin here, at each position.
     begun: Counts,
     lead: Trail,
+    /// When the last of them was first seen.
+    latest: Timestamp,
+    /// Near an edge of some capture.
+    edge: bool,
     /// The shortest packet among them: a large frame is not what was lost.
     ip_len: u32,
     astray: Option<u8>,
 }
 
 impl Run {
-    fn new(interval: &Interval, members: &[Trail], counts: Counts, base: u32) -> Self {
+    fn new(interval: &Interval, members: &[Trail], counts: Counts, base: u32, edge: bool) -> Self {
         let lead = *members.iter().min_by_key(|trail| trail.first).expect("an interval has members");
         let mut run = Self {
             start: interval.start,
             end: interval.start,
             counts,
             begun: [0; MAX_POSITIONS],
+            latest: lead.first,
+            edge,
             ip_len: lead.ip_len,
             lead,
             astray: None,
@@ -263,6 +278,7 @@ impl Run {
             if offset(trail, base) == interval.start {
                 add(&mut self.begun, trail);
             }
+            self.latest = self.latest.max(trail.first);
             self.ip_len = self.ip_len.min(trail.ip_len);
             self.astray = self.astray.or(trail.astray);
         }
@@ -282,6 +298,7 @@ impl Run {
             units: frames.max(segments).max(1),
             astray: self.astray,
             ip_len: self.ip_len,
+            first: if self.edge { self.latest } else { self.lead.first },
             ..Lot::of(&self.lead)
         };
         tally.lot(&lot);

@@ -167,6 +167,11 @@ impl Tally {
         self.way_mut(sighting.direction).looped += 1;
     }
 
+    /// Whether some capture was not surely listening when a packet that is first seen at `time` should come by.
+    pub(super) fn at_edge(&self, direction: Direction, time: Timestamp) -> bool {
+        !self.way(direction).listening.iter().all(|listening| listening.covers(time))
+    }
+
     /// The largest TCP segment that went over the point with the smallest ones: what a large frame is cut into.
     pub(super) fn segment(&self, direction: Direction) -> u64 {
         let smallest = self.way(direction).largest_segment.iter().filter(|largest| **largest > 0).min();

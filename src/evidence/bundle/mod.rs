@@ -201,7 +201,7 @@ fn top(folder: &Path) -> Result<PathBuf, BundleError> {
 }
 
 /// All frames.
-const CAPTURE: &str = "capture.pcapng";
+pub const CAPTURE: &str = "capture.pcapng";
 
 /// The cluster's objects.
 const CLUSTER: &str = "cluster.json";
