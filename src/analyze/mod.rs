@@ -134,7 +134,7 @@ impl Pass {
         time: Timestamp,
     ) -> Option<Sighting> {
         let ip = packet.ip()?;
-        let Some(print) = Fingerprint::of(packet, sifted.direction, self.depth) else {
+        let Some(print) = Fingerprint::of(packet, sifted.direction, &sifted.flow, self.depth) else {
             self.cut[point.index()] += 1;
             return None;
         };

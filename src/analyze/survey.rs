@@ -144,6 +144,9 @@ fn look(
 ) {
     let packet = Packet::read(frame);
     let Some(sifted) = sift.sift(point, &packet) else { return };
+    if sifted.flow.src != case.from.address {
+        depth.client_port = false;
+    }
     let is_tcp = matches!(packet.transport, Transport::Tcp(_));
     let was_cut = (frame.bytes.len() as u64) < u64::from(frame.wire_len);
     if was_cut && !is_tcp && packet.payload.len() < packet.payload_len as usize {
@@ -153,8 +156,8 @@ fn look(
         depth.timestamps = false;
     }
     // Compared without payload: how deep frames can be compared is only known at the end.
-    let shallow = Depth { payload: 0, timestamps: false };
-    if let Some(print) = Fingerprint::of(&packet, sifted.direction, shallow)
+    let shallow = Depth { payload: 0, timestamps: false, client_port: false };
+    if let Some(print) = Fingerprint::of(&packet, sifted.direction, &sifted.flow, shallow)
         && sifted.astray.is_none()
     {
         let on_from = case.from.node.as_ref() == Some(&case.points[point.index()].node);

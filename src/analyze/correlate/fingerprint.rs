@@ -2,9 +2,9 @@
 //!
 //! Compared: the upper protocol; for TCP sequence and acknowledgement number, length, flags (not the ECN bits) and
 //! the timestamps option, which also tells a retransmission from its original; for the others the IP
-//! identification, the length, an echo's identifier and number, and the first bytes of the payload. Left out
-//! because a hop may rewrite them: TTL, MAC addresses, every checksum (offload leaves it unfilled at some points),
-//! DSCP and ECN, addresses and ports (NAT), TCP's other options (MSS clamping), and TCP's IP identification (one
+//! identification, the length, an echo's identifier and number, and the first bytes of the payload; and the client's
+//! port, which destination NAT leaves alone, unless source NAT was seen. Left out because a hop may rewrite them: TTL, MAC addresses, every checksum (offload leaves it unfilled at some points),
+//! DSCP and ECN, addresses and the server's port (NAT), TCP's other options (MSS clamping), and TCP's IP identification (one
 //! for a 64 kB frame, many for its segments).
 
 use std::hash::Hasher;
@@ -12,7 +12,7 @@ use std::hash::Hasher;
 use rustc_hash::FxHasher;
 
 use crate::evidence::Direction;
-use crate::packet::{Ip, Packet, Tcp, Transport};
+use crate::packet::{Flow, Ip, Packet, Tcp, Transport};
 
 /// What one frame is recognised by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,11 +57,13 @@ pub struct Depth {
     pub payload: usize,
     /// Whether every capture shows TCP's timestamps option.
     pub timestamps: bool,
+    /// Whether the client's port is the same everywhere: no source NAT.
+    pub client_port: bool,
 }
 
 impl Default for Depth {
     fn default() -> Self {
-        Self { payload: Self::MOST, timestamps: true }
+        Self { payload: Self::MOST, timestamps: true, client_port: true }
     }
 }
 
@@ -71,12 +73,16 @@ impl Depth {
 }
 
 impl Fingerprint {
-    /// The fingerprint of the innermost IP packet, or None where none was read far enough.
-    pub fn of(packet: &Packet<'_>, direction: Direction, depth: Depth) -> Option<Self> {
+    /// The fingerprint of the innermost IP packet, or None where none was read far enough. `flow` is oriented from
+    /// client to server.
+    pub fn of(packet: &Packet<'_>, direction: Direction, flow: &Flow, depth: Depth) -> Option<Self> {
         let ip = packet.ip()?;
         let mut hash = FxHasher::default();
         hash.write_u8(direction as u8);
         hash.write_u8(ip.protocol);
+        if depth.client_port && ip.fragment.is_none() {
+            hash.write_u16(flow.src_port);
+        }
         let span = match &packet.transport {
             Transport::None => return None,
             Transport::Tcp(tcp) if ip.fragment.is_none() => {

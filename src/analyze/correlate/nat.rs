@@ -106,6 +106,11 @@ impl Nat {
         seen: u16,
         position: u8,
     ) {
+        let (one, another) = (self.flow(known), self.flow(other));
+        if one.src == another.src && one.dst == another.dst {
+            // Equal packets of two flows, and no translation.
+            return;
+        }
         self.join(known, other);
         let below = seen & ((1 << position) - 1);
         // Sightings may come out of order: seen further along first, then `known` is the flow after the change.
