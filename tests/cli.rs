@@ -48,6 +48,10 @@ fn errors_say_what_to_do() {
             "probe_nonsense",
             &["--cluster", CLUSTER, "--from", "client", "--to", "server", "--probe", "tcp:http"],
         ),
+        (
+            "probe_no_pods",
+            &["--cluster", CLUSTER, "--from", "client", "--to", "server", "--no-pods", "--probe", "icmp"],
+        ),
         ("duration_zero", &["--cluster", CLUSTER, "--from", "client", "--to", "server", "--duration", "0s"]),
         ("save_exists", &["--cluster", CLUSTER, "--from", "client", "--to", "server", "--save", "captures"]),
         ("replay_nothing", &["replay"]),

@@ -76,6 +76,10 @@ fn request(typed: &args::Trace, plan: Plan, folder: &Path) -> Result<gather::run
     let agent = gather::run::agent_command(typed.agent_path.as_deref()).map_err(|error| {
         Failure::work_text(format!("cannot tell where this program is: {error}; say it with --agent-path"))
     })?;
+    if typed.no_pods && typed.probe.is_some() && !plan.from.name.starts_with("node/") {
+        let why = "--probe sends from inside the pod, which --no-pods forbids: leave out one of them";
+        return Err(Failure::usage(why.to_owned()));
+    }
     let probe = typed.probe.as_deref().map(|kind| probe(kind, typed, &plan)).transpose()?;
     Ok(gather::run::Request {
         plan,

@@ -33,7 +33,7 @@ pub fn text(findings: &Findings, style: Style, out: &mut dyn io::Write) -> io::R
     why(findings, out)?;
     next(findings, out)?;
     for warning in &findings.warnings {
-        writeln!(out, "warning: {warning}")?;
+        writeln!(out, "note: {warning}")?;
     }
     Ok(())
 }
