@@ -8,6 +8,8 @@ pub mod case;
 
 pub mod texts;
 
+pub mod netfilter;
+
 pub mod plan;
 
 pub mod capture_file;
