@@ -10,6 +10,8 @@ pub mod texts;
 
 pub mod netfilter;
 
+pub mod calico;
+
 pub mod plan;
 
 pub mod capture_file;
