@@ -4,6 +4,7 @@
 //! people write them. Out: typed parts. A part of an unknown kind, or a known one with a value that makes no sense,
 //! is kept as text: nothing is left out, because a match left out would make a rule look wider than it is.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
@@ -86,6 +87,43 @@ pub enum Target {
     Other(String),
     /// Nothing: the rule only counts.
     None,
+}
+
+impl fmt::Display for Match {
+    /// As `iptables-save` would print it, without the module's name.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let spans = |ranges: &[RangeInclusive<u16>]| {
+            let one = |range: &RangeInclusive<u16>| match (range.start(), range.end()) {
+                (low, high) if low == high => low.to_string(),
+                (low, high) => format!("{low}:{high}"),
+            };
+            ranges.iter().map(one).collect::<Vec<_>>().join(",")
+        };
+        let (not, text) = match self {
+            Self::Source { net, not } => (*not, format!("-s {net}")),
+            Self::Destination { net, not } => (*not, format!("-d {net}")),
+            Self::In { interface, not } => (*not, format!("-i {interface}")),
+            Self::Out { interface, not } => (*not, format!("-o {interface}")),
+            Self::Protocol { protocol, not } => (*not, format!("-p {protocol}")),
+            Self::SourcePorts { ports, not } => (*not, format!("--sports {}", spans(ports))),
+            Self::DestinationPorts { ports, not } => (*not, format!("--dports {}", spans(ports))),
+            Self::EitherPort { ports, not } => (*not, format!("--ports {}", spans(ports))),
+            Self::TcpFlags { mask, set, not } => {
+                (*not, format!("--tcp-flags {} {}", mask.join(","), set.join(",")))
+            }
+            Self::IcmpType { kind, not } => (*not, format!("--icmp-type {kind}")),
+            Self::Mark { value, mask, not } => (*not, format!("--mark {value:#x}/{mask:#x}")),
+            Self::CtState { states, not } => (*not, format!("--ctstate {}", states.join(","))),
+            Self::Set { name, dirs, not } => (*not, format!("--match-set {name} {}", dirs.join(","))),
+            Self::AddrType { source, types, not } => {
+                (*not, format!("--{}-type {}", if *source { "src" } else { "dst" }, types.join(",")))
+            }
+            Self::RpFilter { not } => (false, format!("rpfilter{}", if *not { " --invert" } else { "" })),
+            Self::Limit(text) | Self::Statistic(text) | Self::Unknown(text) => (false, text.clone()),
+            Self::Length { range, not } => (*not, format!("--length {}:{}", range.start(), range.end())),
+        };
+        write!(out, "{}{text}", if not { "! " } else { "" })
+    }
 }
 
 /// The parts of one rule.

@@ -8,9 +8,11 @@
 mod delta;
 mod matches;
 mod parse;
+mod reach;
 
 pub use delta::{Moved, delta};
 pub use matches::{Match, Target};
+pub use reach::{Fits, Meets, Met, reach};
 
 /// All tables of one text.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -3,7 +3,7 @@
 //! In: the whole text, whatever is in it: any line ends, cut off anywhere, with or without counters. Out: a
 //! [`Ruleset`]. Rules are kept under the chain that they name even if no line declared it.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use super::{Chain, Counters, Policy, Rule, Ruleset, Table, matches};
 
@@ -50,8 +50,8 @@ struct Reader {
     ruleset: Ruleset,
     /// Whether lines now belong to the last table.
     inside: bool,
-    /// Chains that the table at hand has declared.
-    declared: HashSet<String>,
+    /// Where the chains of the table at hand stand, and whether a line declared them.
+    places: HashMap<String, (usize, bool)>,
 }
 
 impl Reader {
@@ -77,19 +77,14 @@ impl Reader {
             return Ok(());
         }
         if let Some(rest) = line.strip_prefix(':') {
-            let chain = chain(rest)?;
-            self.declared.insert(chain.name.clone());
-            match table.chains.iter_mut().find(|known| known.name == chain.name) {
-                Some(known) => (known.policy, known.counters) = (chain.policy, chain.counters),
-                None => table.chains.push(chain),
-            }
+            let Chain { name, policy, counters, .. } = chain(rest)?;
+            let at = place(table, &mut self.places, &name, true);
+            (table.chains[at].policy, table.chains[at].counters) = (policy, counters);
             return Ok(());
         }
-        let (name, rule) = rule(line, &|name| self.declared.contains(name))?;
-        let at = table.chains.iter().position(|chain| chain.name == name).unwrap_or_else(|| {
-            table.chains.push(Chain { name, policy: None, counters: Counters::default(), rules: Vec::new() });
-            table.chains.len() - 1
-        });
+        let is_chain = |name: &str| self.places.get(name).is_some_and(|(_, declared)| *declared);
+        let (name, rule) = rule(line, &is_chain)?;
+        let at = place(table, &mut self.places, &name, false);
         table.chains[at].rules.push(rule);
         Ok(())
     }
@@ -97,8 +92,30 @@ impl Reader {
     fn begin(&mut self, name: &str) {
         self.ruleset.tables.push(Table { name: name.trim().to_owned(), chains: Vec::new(), complete: false });
         self.inside = true;
-        self.declared.clear();
+        self.places.clear();
     }
+}
+
+/// Where the chain of that name stands in the table, which gets it if it has none.
+fn place(
+    table: &mut Table,
+    places: &mut HashMap<String, (usize, bool)>,
+    name: &str,
+    declared: bool,
+) -> usize {
+    if let Some((at, known)) = places.get_mut(name) {
+        *known |= declared;
+        return *at;
+    }
+    let at = table.chains.len();
+    table.chains.push(Chain {
+        name: name.to_owned(),
+        policy: None,
+        counters: Counters::default(),
+        rules: Vec::new(),
+    });
+    places.insert(name.to_owned(), (at, declared));
+    at
 }
 
 /// `name policy [packets:bytes]`, after the colon.
