@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 
 use crate::analyze::Evidence;
 use crate::analyze::findings::{Cause, Confidence, Findings, Proof};
-use crate::evidence::calico::{self, RuleKind};
-use crate::evidence::netfilter::{Fits, Meets, Met, Moved, Policy, Ruleset, delta, reach};
+use crate::evidence::calico::{self, PolicyKind, PolicyName, PolicyRef, RuleKind};
+use crate::evidence::netfilter::{Fits, Meets, Met, Moved, Policy, Ruleset, Target, delta, reach};
 use crate::evidence::{Case, Direction, Known, Path, PointId, Role, StageKind, Texts, When};
 use crate::packet::Flow;
 
@@ -231,16 +231,13 @@ fn judge(
 ) {
     for moved in delta(before, after) {
         let kills = match (&moved.rule, moved.policy) {
-            (Some(rule), _) => rule.target.kills(),
+            (Some(rule), _) => matches!(rule.target, Target::Drop | Target::Reject(_)),
             (None, policy) => policy == Some(Policy::Drop),
         };
-        let here = met
-            .iter()
-            .find(|met| met.table == moved.table && met.chain == moved.chain && met.index == moved.index);
+        let index = moved.rule.is_some().then_some(moved.index);
+        let here =
+            met.iter().find(|met| met.table == moved.table && met.chain == moved.chain && met.index == index);
         let Some(fits) = here.map(|met| &met.fits).filter(|_| kills) else { continue };
-        if matches!(fits, Fits::No(_)) {
-            continue;
-        }
         causes.push(cause(scene, source, after, &moved, fits, lost, evidence));
     }
 }
@@ -254,7 +251,8 @@ fn cause(
     lost: u64,
     evidence: &Evidence<'_>,
 ) -> Cause {
-    let kind = moved.rule.as_ref().map_or(RuleKind::Foreign, |rule| calico::rule_kind(&moved.chain, rule));
+    let marking = marking_rule(after, moved);
+    let kind = moved.rule.as_ref().map_or(RuleKind::NotCalico, |rule| calico::rule_kind(&moved.chain, rule));
     let policy = policy_behind(after, moved, evidence);
     let confidence = match (moved.packets == lost && !moved.restarted, moved.packets > lost, fits) {
         (true, _, _) => Confidence::Confirmed,
@@ -271,7 +269,7 @@ fn cause(
         Fits::Unknown(open) => {
             format!("its matches fit, as far as the packets tell; not known: {}", open.join(", "))
         }
-        Fits::No(_) => String::new(),
+        Fits::No => String::new(),
     };
     let restarted = if moved.restarted {
         "; the chain was rewritten meanwhile, so this is what it counted since"
@@ -285,35 +283,64 @@ fn cause(
         if scene.inside.is_empty() { "" } else { "in the pod" }
     );
     Cause {
-        kind: if scene.inside.is_empty() { kind.cause() } else { "pod_firewall" },
+        kind: if scene.inside.is_empty() { calico::cause_kind(&kind) } else { "pod_firewall" },
         node: scene.node.clone(),
         confidence,
         summary: summary(&kind, policy.as_deref(), place.trim(), moved.packets, lost),
         remedy: remedy(&kind, policy.as_deref(), &scene.node),
-        evidence: vec![
-            Proof { source: "iptables", detail: format!("{source}, table {}: {what}", moved.table) },
-            Proof {
+        evidence: marking
+            .into_iter()
+            .map(|rule| Proof {
                 source: "iptables",
-                detail: format!(
-                    "counted {} packets while {lost} were lost; {fit_words}{restarted}",
-                    moved.packets
-                ),
-            },
-        ],
+                detail: format!("the policy's own rule marked them: {rule}"),
+            })
+            .chain([
+                Proof { source: "iptables", detail: format!("{source}, table {}: {what}", moved.table) },
+                Proof {
+                    source: "iptables",
+                    detail: format!(
+                        "counted {} packets while {lost} were lost; {fit_words}{restarted}",
+                        moved.packets
+                    ),
+                },
+            ])
+            .collect(),
     }
 }
 
-/// The policy whose chain a deny rule stands in.
+/// The policy whose chain a deny rule stands in, in words.
 fn policy_behind(after: &Ruleset, moved: &Moved, evidence: &Evidence<'_>) -> Option<String> {
     let chain = after.chain(&moved.table, &moved.chain)?;
-    let comments: Vec<&str> = chain.rules.first()?.comments.iter().map(String::as_str).collect();
-    let known = evidence.cluster.map(|cluster| cluster.policies.as_slice()).unwrap_or_default();
-    calico::policy_of_chain(&moved.chain, &comments, known)
+    let comments = &chain.rules.first()?.comments;
+    let policies = evidence.cluster.map(|cluster| cluster.policies.as_slice()).unwrap_or_default();
+    let known: Vec<PolicyName> = policies.iter().filter_map(policy_name).collect();
+    let PolicyRef { kind, namespace, name, .. } = calico::policy_of_chain(&moved.chain, comments, &known)?;
+    let namespace = namespace.map(|namespace| format!("{namespace}/")).unwrap_or_default();
+    Some(format!("{} {namespace}{name}", kind.word()))
+}
+
+fn policy_name(policy: &crate::evidence::cluster::Policy) -> Option<PolicyName> {
+    let kind = match policy.kind.as_str() {
+        "KubernetesNetworkPolicy" => PolicyKind::KubernetesNetworkPolicy,
+        "NetworkPolicy" => PolicyKind::NetworkPolicy,
+        "GlobalNetworkPolicy" => PolicyKind::GlobalNetworkPolicy,
+        _ => return None,
+    };
+    Some(PolicyName { kind, namespace: policy.namespace.clone(), name: policy.name.clone() })
+}
+
+/// Since Calico 3.30 a policy's deny rule only marks the packet, and the next rule drops what is marked: the rule that
+/// stands for the policy is the one before.
+fn marking_rule(after: &Ruleset, moved: &Moved) -> Option<String> {
+    moved.rule.as_ref()?;
+    let chain = after.chain(&moved.table, &moved.chain)?;
+    let at = calico::deny_rule(chain, moved.index);
+    (at != moved.index).then(|| chain.rules[at].text.clone())
 }
 
 fn summary(kind: &RuleKind, policy: Option<&str>, place: &str, packets: u64, lost: u64) -> String {
     let what = match (kind, policy) {
-        (RuleKind::EndOfTier, _) => "no policy of the pod accepted".to_owned(),
+        (RuleKind::EndOfTier(_), _) => "no policy of the pod accepted".to_owned(),
         (RuleKind::PolicyDeny, Some(policy)) => format!("{policy} denied"),
         (RuleKind::PolicyDeny, None) => "a policy's deny rule dropped".to_owned(),
         (RuleKind::NoProfile, _) => {
@@ -329,7 +356,7 @@ fn summary(kind: &RuleKind, policy: Option<&str>, place: &str, packets: u64, los
         (RuleKind::VxlanFromUnknownHost, _) => {
             "the sender's node is not among the allowed tunnel hosts, so that Calico dropped".to_owned()
         }
-        (RuleKind::Foreign, _) => "a rule that Calico did not write dropped".to_owned(),
+        (RuleKind::NotCalico, _) => "a rule that Calico did not write dropped".to_owned(),
         _ => "a rule of Calico's dropped".to_owned(),
     };
     let as_many = if packets == lost { "as many as were lost".to_owned() } else { format!("of {lost} lost") };
@@ -341,7 +368,7 @@ fn remedy(kind: &RuleKind, policy: Option<&str>, node: &str) -> String {
         (RuleKind::PolicyDeny, Some(policy)) => format!(
             "look at {policy}: `kubectl get networkpolicies,globalnetworkpolicies.crd.projectcalico.org -A`"
         ),
-        (RuleKind::EndOfTier | RuleKind::PolicyDeny, _) => {
+        (RuleKind::EndOfTier(_) | RuleKind::PolicyDeny, _) => {
             "allow this traffic in a policy that selects the pod: `kubectl get networkpolicies -A`".to_owned()
         }
         (RuleKind::UnknownInterface | RuleKind::NoProfile | RuleKind::AdminDisabled, _) => {
@@ -357,7 +384,7 @@ fn remedy(kind: &RuleKind, policy: Option<&str>, node: &str) -> String {
         (RuleKind::ReversePath, _) => {
             format!("on {node}: `ip route get` to the pod's address must lead to its cali interface")
         }
-        (RuleKind::Foreign, _) => format!(
+        (RuleKind::NotCalico, _) => format!(
             "find out who wrote this rule on {node} (firewalld, ufw, Docker, a script) and let it accept this traffic"
         ),
         _ => format!("look at this rule on {node}: `iptables-save -c`"),

@@ -1,114 +1,101 @@
-//! Names that Calico derives: a pod's host interface and a policy's chains.
+//! Names that Calico makes from other names by hash. Strings in, strings out; nothing is looked up.
 
-use sha1::{Digest, Sha1};
-use sha2::Sha256;
+use sha1::Sha1;
+use sha2::{Digest, Sha256};
 
-use crate::evidence::cluster::Policy;
-
-/// The host's side of a pod's veth: `cali` and the first 11 digits of SHA-1 of `namespace.pod`
-/// (libcalico-go/lib/backend/k8s/conversion/workload_endpoint_default.go).
+/// Host end of a pod's veth pair: `cali` and the first 11 hexadecimal digits of SHA-1 of `namespace.pod`
+/// (`VethNameForWorkload` in libcalico-go's conversion package).
 pub fn veth_name(namespace: &str, pod: &str) -> String {
     let digest = Sha1::digest(format!("{namespace}.{pod}"));
-    let word = digest.iter().take(6).fold(0_u64, |word, byte| word << 8 | u64::from(*byte));
-    format!("cali{:011x}", word >> 4)
+    let mut name = "cali".to_owned();
+    name.extend(digest.iter().flat_map(|byte| [byte >> 4, byte & 15]).take(11).map(hex_digit));
+    name
 }
 
-/// A chain's name of at most 28 characters: `id` itself, or its hash (libcalico-go/lib/hash/unique_id.go).
+/// MAC of a node's VXLAN device when no annotation sets it: `66` and five bytes of SHA-1 of the node's name, for the
+/// IPv6 device of the name with `-v6` behind it (felix's `vxlan_mgr.go`).
+pub fn vtep_mac(node: &str, v6: bool) -> [u8; 6] {
+    let digest = if v6 { Sha1::digest(format!("{node}-v6")) } else { Sha1::digest(node) };
+    let mut mac = [0x66; 6];
+    mac[1..].copy_from_slice(&digest[..5]);
+    mac
+}
+
+/// `prefix` and `id`, the latter hashed when both together do not fit a chain's name
+/// (`GetLengthLimitedID` in libcalico-go's hash package).
 pub fn chain_name(prefix: &str, id: &str) -> String {
-    const LIMIT: usize = 28;
-    let whole = prefix.len() + id.len();
-    if whole > LIMIT || (whole == LIMIT && id.starts_with('_')) {
-        let hash = base64url(&Sha256::digest(id.as_bytes()));
-        format!("{prefix}_{}", &hash[..LIMIT - 1 - prefix.len()])
-    } else {
-        format!("{prefix}{id}")
+    let length = prefix.len() + id.len();
+    if length < MAX_CHAIN || (length == MAX_CHAIN && !id.starts_with('_')) {
+        return format!("{prefix}{id}");
     }
+    let hash = base64url(&Sha256::digest(id));
+    let room = MAX_CHAIN.saturating_sub(prefix.len() + 1);
+    format!("{prefix}_{}", hash.get(..room).unwrap_or(&hash))
 }
 
-/// The policy behind a `cali-pi-…` or `cali-po-…` chain: by the comment that Felix puts on its first rule (3.22 and
-/// later), else by the names that each version gives to the policies known.
-pub fn policy_of_chain(chain: &str, comments: &[&str], known: &[Policy]) -> Option<String> {
-    let (prefix, _) =
-        ["cali-pi-", "cali-po-"].iter().find_map(|p| chain.strip_prefix(p).map(|rest| (*p, rest)))?;
-    let said = comments.iter().find_map(|comment| {
-        let name = comment.strip_suffix(" ingress").or_else(|| comment.strip_suffix(" egress"))?;
-        let policy = name.starts_with("Policy ") || name.contains("Policy ");
-        policy.then(|| name.to_owned())
-    });
-    said.or_else(|| {
-        let policy =
-            known.iter().find(|policy| ids(policy).iter().any(|id| chain_name(prefix, id) == chain))?;
-        Some(match &policy.namespace {
-            Some(namespace) => format!("{} {namespace}/{}", policy.kind, policy.name),
-            None => format!("{} {}", policy.kind, policy.name),
-        })
-    })
+fn hex_digit(value: u8) -> char {
+    char::from_digit(u32::from(value), 16).unwrap_or('0')
 }
 
-/// The ids that versions up to 3.28, 3.29 to 3.31, and from 3.32 on hash into a chain's name (`felix/types/policy_id.go`).
-fn ids(policy: &Policy) -> [String; 3] {
-    let scope = policy.namespace.as_ref().map(|namespace| format!("{namespace}/")).unwrap_or_default();
-    let name = &policy.name;
-    let (code, full) = match policy.kind.as_str() {
-        "KubernetesNetworkPolicy" => ("knp", format!("{scope}knp.default.{name}")),
-        "GlobalNetworkPolicy" => ("gnp", name.clone()),
-        _ => ("np", format!("{scope}{name}")),
-    };
-    let tier = match policy.kind.as_str() {
-        "KubernetesNetworkPolicy" => "default",
-        _ => name.split_once('.').map_or("default", |(tier, _)| tier),
-    };
-    [full.clone(), format!("{tier}/{full}"), format!("{code}/{scope}{name}")]
-}
-
-/// RFC 4648, section 5, without padding.
+/// Base 64 with `-` and `_`, without padding.
 fn base64url(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut text = String::new();
-    for chunk in bytes.chunks(3) {
-        let word =
-            chunk.iter().fold(0_u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
-        for place in 0..=chunk.len() {
-            let letter = word >> (18 - 6 * place) & 0x3f;
-            text.push(char::from(LETTERS[letter as usize]));
+    for group in bytes.chunks(3) {
+        let bits = (0..3).fold(0_u32, |bits, at| bits << 8 | u32::from(group.get(at).copied().unwrap_or(0)));
+        for place in 0..=group.len() {
+            text.push(char::from(ALPHABET[(bits >> (18 - 6 * place) & 63) as usize]));
         }
     }
     text
 }
+
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+/// Longest name of a chain (`MaxChainNameLength` in felix's iptables package).
+const MAX_CHAIN: usize = 28;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn names_are_those_of_real_clusters() {
+    fn names_of_veths() {
         assert_eq!(veth_name("shop", "web-0"), "calia4fc3c48bd8");
         assert_eq!(veth_name("shop", "client"), "caliaa50613ef2d");
-        assert_eq!(chain_name("cali-pi-", "shop/knp.default.deny-all"), "cali-pi-_9wacWKe56SDV-NvyQJV");
-        assert_eq!(
-            chain_name("cali-pi-", "default/shop/knp.default.deny-all"),
-            "cali-pi-_0DHEzKERfLrzxSP2prs"
-        );
-        assert_eq!(chain_name("cali-pi-", "knp/shop/deny-all"), "cali-pi-knp/shop/deny-all");
-        assert_eq!(chain_name("cali-po-", "gnp/block-egress-all"), "cali-po-gnp/block-egress-all");
-        assert_eq!(chain_name("cali-pri-", "ksa.kube-system.coredns"), "cali-pri-_u2Tn2rSoAPffvE7JO6");
+        assert_eq!(veth_name("default", "web-0"), "cali0d7763386da");
     }
 
     #[test]
-    fn chains_lead_back_to_their_policy() {
-        let known = [Policy {
-            kind: "KubernetesNetworkPolicy".to_owned(),
-            namespace: Some("shop".to_owned()),
-            name: "deny-all".to_owned(),
-        }];
-        let whole = Some("KubernetesNetworkPolicy shop/deny-all".to_owned());
-        for chain in
-            ["cali-pi-_9wacWKe56SDV-NvyQJV", "cali-pi-_0DHEzKERfLrzxSP2prs", "cali-pi-knp/shop/deny-all"]
-        {
-            assert_eq!(policy_of_chain(chain, &[], &known), whole, "{chain}");
+    fn addresses_of_tunnel_devices() {
+        assert_eq!(vtep_mac("node-a", false), [0x66, 0x07, 0x02, 0xc1, 0xcc, 0x60]);
+        assert_eq!(vtep_mac("node-a", true), [0x66, 0xd4, 0xd5, 0x51, 0x3d, 0x42]);
+        assert_eq!(vtep_mac("node-b", false), [0x66, 0x89, 0x3a, 0x22, 0x7a, 0xac]);
+        assert_eq!(vtep_mac("node-b", true), [0x66, 0x35, 0xbe, 0x36, 0xcf, 0x19]);
+    }
+
+    #[test]
+    fn names_of_chains() {
+        for (prefix, id, name) in [
+            ("cali-pi-", "shop/knp.default.deny-all", "cali-pi-_9wacWKe56SDV-NvyQJV"),
+            ("cali-pi-", "default/shop/knp.default.deny-all", "cali-pi-_0DHEzKERfLrzxSP2prs"),
+            ("cali-pi-", "knp/shop/deny-all", "cali-pi-knp/shop/deny-all"),
+            ("cali-pi-", "knp/default/allow-web", "cali-pi-_l7X9Omtz7dibbh9L3Lp"),
+            ("cali-po-", "gnp/block-egress-all", "cali-po-gnp/block-egress-all"),
+            ("cali-pri-", "ksa.kube-system.coredns", "cali-pri-_u2Tn2rSoAPffvE7JO6"),
+            ("cali-pri-", "kns.shop", "cali-pri-kns.shop"),
+        ] {
+            assert_eq!(chain_name(prefix, id), name, "{prefix} {id}");
+            assert!(name.len() <= MAX_CHAIN);
         }
-        let said = policy_of_chain("cali-po-_x", &["cali:abc", "GlobalNetworkPolicy block-all egress"], &[]);
-        assert_eq!(said.as_deref(), Some("GlobalNetworkPolicy block-all"));
-        assert_eq!(policy_of_chain("cali-tw-x", &[], &known), None);
+        assert!(chain_name("cali-pi-", "_9wacWKe56SDV-NvyQJV").starts_with("cali-pi-_"));
+        assert_ne!(chain_name("cali-pi-", "_9wacWKe56SDV-NvyQJV"), "cali-pi-_9wacWKe56SDV-NvyQJV");
+    }
+
+    #[test]
+    fn base64_of_short_inputs() {
+        assert_eq!(base64url(b""), "");
+        assert_eq!(base64url(b"f"), "Zg");
+        assert_eq!(base64url(b"fo"), "Zm8");
+        assert_eq!(base64url(&[0xfb, 0xff, 0xfe, 0xff]), "-__-_w");
     }
 }

@@ -1,6 +1,9 @@
-//! The iptables rules of one node as `iptables-save -c` and `ip6tables-save -c` print them, by either backend: tables,
-//! chains, rules with counters. Takes text, gives a [`Ruleset`]; what is not understood is kept and listed, never
-//! dropped. Knows nothing of Calico, and runs nothing.
+//! What a node's packet filter says of itself: the text of `iptables-save -c` as rules with counters, how the
+//! counters moved between two such texts, and which rules a packet may meet.
+//!
+//! In: the text of any of the four save programs (nft or legacy, IPv4 or IPv6), whole or cut off. Out: plain data.
+//! It never fails and never judges; a line that it cannot read is kept in [`Ruleset::not_understood`]. It does not
+//! follow marks, sets or connection tracking: what a packet does there is unknown to it and said to be so.
 
 mod delta;
 mod matches;
@@ -8,117 +11,87 @@ mod parse;
 mod reach;
 
 pub use delta::{Moved, delta};
-pub use matches::{Match, What};
+pub use matches::{Match, Target};
 pub use reach::{Fits, Meets, Met, reach};
 
-/// All tables of one family and backend.
+/// All tables of one text.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Ruleset {
-    /// In the order of the text.
+    /// Tables in the order of the text.
     pub tables: Vec<Table>,
-    /// Lines that could not be read: number, from 1, and text.
+    /// Lines (counted from 1) that made no sense, and why.
     pub not_understood: Vec<(usize, String)>,
+    /// `# Warning:` lines of the program, without the `#`.
+    pub warnings: Vec<String>,
 }
 
-/// `raw`, `mangle`, `nat`, `filter`, `security`.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// One table.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
-    /// Name.
+    /// `raw`, `mangle`, `nat`, `filter`, …
     pub name: String,
-    /// Built-in chains and others.
+    /// Chains in the order of the text.
     pub chains: Vec<Chain>,
+    /// Whether `COMMIT` was read: a text that ends without it was cut off.
+    pub complete: bool,
 }
 
-/// A chain.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// One chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chain {
-    /// Name.
+    /// Name, as in the text.
     pub name: String,
-    /// What happens at its end; None for chains that are jumped to.
+    /// What happens at its end; `None` for a chain that users made.
     pub policy: Option<Policy>,
-    /// Packets that met its policy.
+    /// Packets that met the policy. Always zero in a chain that users made.
     pub counters: Counters,
     /// Rules in order.
     pub rules: Vec<Rule>,
 }
 
-/// A built-in chain's policy.
+/// What a built-in chain does with a packet that no rule decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Policy {
-    /// ACCEPT.
+    /// Lets it pass.
     Accept,
-    /// DROP.
+    /// Drops it.
     Drop,
 }
 
 /// Packets and bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counters {
-    /// Packets; a large frame of segmentation offload counts as one.
+    /// Packets.
     pub packets: u64,
-    /// Bytes.
+    /// Bytes, IP header included.
     pub bytes: u64,
 }
 
 /// One rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
-    /// As printed, without counters: `-A CHAIN …`.
+    /// The line without its counters, from `-A` on.
     pub text: String,
-    /// None when they were not printed.
+    /// Absent when the text was saved without `-c`.
     pub counters: Option<Counters>,
-    /// Every `--comment`.
+    /// Its comments in order, unquoted.
     pub comments: Vec<String>,
-    /// What a packet must be for the rule to apply.
+    /// What a packet must be, comments left out.
     pub matches: Vec<Match>,
     /// What then happens.
     pub target: Target,
 }
 
-/// What a rule does.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Target {
-    /// ACCEPT.
-    Accept,
-    /// DROP.
-    Drop,
-    /// REJECT, with what is sent back.
-    Reject(Option<String>),
-    /// RETURN.
-    Return,
-    /// `-j CHAIN`.
-    Jump(String),
-    /// `-g CHAIN`.
-    Goto(String),
-    /// Any other, with its options: MARK, DNAT, LOG, …: it may go on after it.
-    Other(String),
-    /// No target: the rule only counts.
-    None,
-}
-
-impl Target {
-    /// Whether a packet ends here, undelivered.
-    pub fn kills(&self) -> bool {
-        matches!(self, Self::Drop | Self::Reject(_))
-    }
-}
-
 impl Ruleset {
-    /// Reads what `iptables-save` printed; with or without counters, cut off or not.
-    pub fn parse(text: &str) -> Self {
-        parse::parse(text)
-    }
-
-    /// A table by name.
-    pub fn table(&self, name: &str) -> Option<&Table> {
-        self.tables.iter().find(|table| table.name == name)
-    }
-
-    /// A chain by table and name.
+    /// The chain of that name in that table.
     pub fn chain(&self, table: &str, chain: &str) -> Option<&Chain> {
-        self.table(table)?.chains.iter().find(|known| known.name == chain)
+        self.tables.iter().filter(|t| t.name == table).find_map(|t| t.chain(chain))
     }
 }
 
-#[cfg(test)]
-mod tests;
+impl Table {
+    /// The chain of that name.
+    pub fn chain(&self, name: &str) -> Option<&Chain> {
+        self.chains.iter().find(|chain| chain.name == name)
+    }
+}
