@@ -5,7 +5,7 @@ mod support;
 use proptest::prelude::*;
 use support::{Lab, Load, SECOND, STAGES, START, analyse};
 use trace_drop::analyze::findings::{Findings, Outcome};
-use trace_drop::evidence::{Direction, StageKind};
+use trace_drop::evidence::{Direction, Known, StageKind};
 
 /// What must not change: the outcome, the direction and the stage.
 fn answer(findings: &Findings) -> (Outcome, Direction, Option<StageKind>) {
@@ -171,6 +171,27 @@ fn equal_packets_at_both_edges_are_not_lost() {
     // And these were under way when the captures ended.
     for index in 0..5 {
         lab.send(Direction::Forward, &load, START + 2 * SECOND - 5_000 + index * 1_000, Some(2));
+    }
+    let findings = lab.analyse();
+    assert_eq!(answer(&findings), (Outcome::Delivered, Direction::Forward, None));
+}
+
+/// Found in a healthy run: captures began one after the other while equal packets went by. What the last one saw was
+/// credited to packets of before it began, and as many were called lost at the end.
+#[test]
+fn equal_packets_before_a_late_capture_are_not_matched_with_later_ones() {
+    let mut lab = Lab::new(3);
+    let load = loads(1, 0);
+    let begins = |point: usize| START + i64::try_from(point).expect("small") * 40_000_000;
+    for index in 0..1_000 {
+        lab.send(Direction::Forward, &load, START + i64::from(index) * 1_000_000 + 500_000, None);
+    }
+    for point in 0..8 {
+        let begins = begins(point);
+        if let Known::Read(coverage) = &mut lab.case.points[point].state {
+            coverage.started = Some(begins);
+        }
+        lab.taken.retain(|taken| usize::from(taken.point.0) != point || taken.time >= begins);
     }
     let findings = lab.analyse();
     assert_eq!(answer(&findings), (Outcome::Delivered, Direction::Forward, None));

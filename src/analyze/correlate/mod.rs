@@ -207,6 +207,7 @@ impl Correlator {
         let alone = self.trails[head as usize].next == NONE;
         let mut slot = head;
         let mut before = NONE;
+        let mut early = None;
         while slot != NONE {
             let trail = &self.trails[slot as usize];
             let next = trail.next;
@@ -218,7 +219,11 @@ impl Correlator {
             }
             let missing = sighting.astray.is_some() || !trail.saw(usize::from(sighting.position));
             if missing && (alone || age <= self.settings.repeat_age) {
-                return Some(slot);
+                // Of equal packets, one that may have come by before this capture began is the last to be thought of.
+                if alone || !self.tally.begins_after(sighting.direction, sighting.position, trail.first) {
+                    return Some(slot);
+                }
+                early = Some(slot);
             }
             if !alone && age > self.settings.repeat_age && sighting.time > trail.first {
                 self.unlink(sighting.print.key, before, slot);
@@ -227,7 +232,7 @@ impl Correlator {
             }
             slot = next;
         }
-        None
+        early
     }
 
     /// Takes a trail out of its chain: no later sighting is matched with it. It stays in the queue.

@@ -172,6 +172,12 @@ impl Tally {
         !self.way(direction).listening.iter().all(|listening| listening.covers(time))
     }
 
+    /// Whether a position's capture began only after `time`.
+    pub(super) fn begins_after(&self, direction: Direction, position: u8, time: Timestamp) -> bool {
+        let listening = self.way(direction).listening.get(usize::from(position));
+        listening.is_some_and(|listening| time < listening.start)
+    }
+
     /// The largest TCP segment that went over the point with the smallest ones: what a large frame is cut into.
     pub(super) fn segment(&self, direction: Direction) -> u64 {
         let smallest = self.way(direction).largest_segment.iter().filter(|largest| **largest > 0).min();
