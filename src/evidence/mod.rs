@@ -8,6 +8,8 @@ pub mod case;
 
 pub mod texts;
 
+pub mod host;
+
 pub mod netfilter;
 
 pub mod cluster;

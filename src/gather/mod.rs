@@ -16,6 +16,8 @@ pub(crate) mod capture;
 
 pub(crate) mod probe;
 
+pub(crate) mod state;
+
 pub(crate) mod texts;
 
 pub(crate) mod agent;

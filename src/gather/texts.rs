@@ -1,6 +1,7 @@
-//! What tools on a node print about its rules and connections, as they print it. Runs each program at once with
-//! the others, in the node's namespace or a pod's, for a limited time; understands nothing of the output but which
-//! lines of connection tracking are about the traced addresses. Nothing is changed: all these programs only read.
+//! What tools on a node print about its rules, sets and connections, as they print it, and the state of its kernel. Runs
+//! each program at once with the others, in the node's namespace or a pod's, for a limited time; understands nothing of
+//! the output but the names of nftables' tables and which lines of connection tracking are about the traced
+//! addresses. Nothing is changed: all these programs only read.
 
 use std::fs;
 use std::io::{self, Read};
@@ -10,9 +11,11 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use crate::evidence::host::STATE;
 use crate::evidence::{Known, Text, When};
 use crate::gather::filter::Pair;
 use crate::gather::netns::Namespace;
+use crate::gather::state;
 
 /// Where texts are read.
 #[derive(Debug, Clone)]
@@ -32,17 +35,22 @@ pub(crate) fn read(site: &Site, when: When) -> Vec<Text> {
     let text = |name: String, content| Text { node: site.node.clone(), name, when, content };
     thread::scope(|scope| {
         let mut readings = Vec::new();
-        for tool in TOOLS {
-            let inside = |namespace, prefix: &'static str| {
-                scope.spawn(move || {
-                    rules(tool, namespace)
-                        .into_iter()
-                        .map(|(name, content)| (format!("{prefix}{name}"), content))
-                        .collect()
-                })
+        let places = std::iter::once((&site.namespace, "")).chain(site.pods.iter().zip(["pod:", "pod2:"]));
+        for (namespace, prefix) in places {
+            let named = move |read: Vec<(String, Known<String>)>| {
+                read.into_iter().map(|(name, content)| (format!("{prefix}{name}"), content)).collect()
             };
-            readings.push(inside(&site.namespace, ""));
-            readings.extend(site.pods.iter().map(|pod| inside(pod, "pod:")));
+            for tool in TOOLS {
+                readings.push(scope.spawn(move || named(rules(tool, namespace))));
+            }
+            readings.push(scope.spawn(move || named(vec![("nft".to_owned(), tables(namespace))])));
+            let inside_pod = !prefix.is_empty();
+            readings.push(
+                scope.spawn(move || named(vec![(STATE.to_owned(), kernel_state(namespace, inside_pod))])),
+            );
+        }
+        if when == When::Before {
+            readings.push(scope.spawn(|| vec![("ipset".to_owned(), sets(&site.namespace))]));
         }
         if when == When::After {
             readings.push(scope.spawn(|| vec![("conntrack".to_owned(), connections(site))]));
@@ -83,6 +91,58 @@ fn rules(tool: &str, namespace: &Namespace) -> Vec<(String, Known<String>)> {
         read.push((name, content));
     }
     read
+}
+
+/// The state of the kernel, as JSON.
+fn kernel_state(namespace: &Namespace, inside_pod: bool) -> Known<String> {
+    let read = state::read(namespace, inside_pod).map_err(|error| error.to_string());
+    match read.and_then(|host| serde_json::to_string(&host).map_err(|error| error.to_string())) {
+        Ok(text) => Known::Read(text),
+        Err(why) => Known::Unreadable(why),
+    }
+}
+
+/// The members of all sets.
+fn sets(namespace: &Namespace) -> Known<String> {
+    match print(&["ipset", "save"], namespace) {
+        Ok(printed) => Known::Read(printed),
+        Err(failure) => Known::Unreadable(failure.about("ipset save")),
+    }
+}
+
+/// nftables' tables that iptables-nft does not print, one JSON document a line.
+fn tables(namespace: &Namespace) -> Known<String> {
+    let listed = match print(&["nft", "-j", "list", "tables"], namespace) {
+        Ok(listed) => listed,
+        Err(failure) => return Known::Unreadable(failure.about("nft -j list tables")),
+    };
+    let mut printed = String::new();
+    for (family, name) in foreign(&listed) {
+        match print(&["nft", "-j", "list", "table", &family, &name], namespace) {
+            Ok(table) => {
+                printed.push_str(table.trim_end());
+                printed.push('\n');
+            }
+            Err(failure) => {
+                return Known::Unreadable(failure.about(&format!("nft -j list table {family} {name}")));
+            }
+        }
+    }
+    Known::Read(printed)
+}
+
+/// Family and name of those that are not iptables-nft's.
+fn foreign(listed: &str) -> Vec<(String, String)> {
+    let Ok(document) = serde_json::from_str::<serde_json::Value>(listed) else { return Vec::new() };
+    let entries = document["nftables"].as_array().cloned().unwrap_or_default();
+    let tables = entries.iter().filter_map(|entry| {
+        let table = entry.get("table")?;
+        let (family, name) = (table["family"].as_str()?, table["name"].as_str()?);
+        let compatible = matches!(family, "ip" | "ip6")
+            && matches!(name, "raw" | "mangle" | "nat" | "filter" | "security");
+        (!compatible).then(|| (family.to_owned(), name.to_owned()))
+    });
+    tables.collect()
 }
 
 /// Connection tracking's entries about the pair, from the tool or from the kernel's own list.

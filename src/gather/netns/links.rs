@@ -92,7 +92,9 @@ async fn id_of(handle: &mut Handle, other: &Namespace) -> Result<Option<i32>, rt
 }
 
 /// Runs questions on a connection of the calling thread, in its namespace.
-fn ask<T>(questions: impl AsyncFnOnce(Handle) -> Result<T, rtnetlink::Error>) -> Result<T, String> {
+pub(crate) fn ask<T>(
+    questions: impl AsyncFnOnce(Handle) -> Result<T, rtnetlink::Error>,
+) -> Result<T, String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .build()

@@ -8,6 +8,7 @@ mod find;
 mod links;
 
 pub(crate) use find::{Located, locate};
+pub(crate) use links::ask;
 
 use std::fs::File;
 use std::io;

@@ -1,0 +1,111 @@
+//! The state of namespaces made for the test, held against how they were made and against what the kernel itself says.
+
+use crate::evidence::host::{Host, Question};
+use crate::gather::netns::Namespace;
+use crate::gather::rig::Rig;
+
+fn state(rig: &Rig, name: &str) -> Host {
+    let namespace = Namespace::open(format!("/run/netns/{}", rig.ns(name))).unwrap();
+    super::read(&namespace, name.starts_with('p')).unwrap()
+}
+
+#[test]
+#[ignore = "needs root"]
+fn reads_what_was_set_up() {
+    let rig = Rig::two_nodes_vxlan();
+    rig.run(
+        "n1",
+        "ip route add blackhole 10.244.1.0/26; ip rule add from 10.9.0.0/16 table 77 priority 100; ip route add 10.8.0.0/16 dev eth0 table 77
+         tc qdisc add dev cali1 root tbf rate 200kbit burst 2000 limit 4000; tc qdisc add dev eth0 clsact; tc filter add dev eth0 ingress protocol ip u32 match ip dst 9.9.9.9/32 flowid 1:1
+         ip -6 addr add fd00::1/64 dev eth0 nodad; ip -6 route add fd99::/64 via fd00::2",
+    );
+    let n1 = state(&rig, "n1");
+    assert_eq!(n1.unread, Vec::<String>::new());
+    let tunnel = n1.link("vxlan.calico").unwrap();
+    assert_eq!((tunnel.kind.as_deref(), tunnel.up, tunnel.mtu), (Some("vxlan"), true, 1450));
+    assert_eq!(tunnel.mac.as_deref(), Some("66:00:00:00:00:01"));
+    let vxlan = tunnel.vxlan.as_ref().unwrap();
+    assert_eq!((vxlan.vni, vxlan.port, vxlan.learning), (4096, 4789, false));
+    assert_eq!(vxlan.local, Some("192.168.50.1".parse().unwrap()));
+    let peer = n1.neighbour("vxlan.calico", "10.244.2.0".parse().unwrap()).unwrap();
+    assert_eq!((peer.mac.as_deref(), peer.state.as_str()), (Some("66:00:00:00:00:02"), "permanent"));
+    let entry = n1.fdb.iter().find(|entry| entry.mac == "66:00:00:00:00:02").unwrap();
+    assert_eq!((entry.link.as_str(), entry.dst), ("vxlan.calico", Some("192.168.50.2".parse().unwrap())));
+    assert!(
+        n1.routes.iter().any(|route| route.kind == "blackhole" && route.dst.to_string() == "10.244.1.0/26")
+    );
+    assert!(n1.routes.iter().any(|route| route.dst.to_string() == "fd99::/64" && route.via.is_some()));
+    assert!(n1.rules.iter().any(|rule| rule.table == 77 && rule.priority == 100 && !rule.other));
+    assert!(n1.queues.iter().any(|queue| queue.kind == "tbf" && queue.link == "cali1"));
+    assert_eq!(n1.filters.len(), 1, "{:?}", n1.filters);
+    assert_eq!((n1.filters[0].hook.as_str(), n1.filters[0].kind.as_str()), ("ingress", "u32"));
+    assert_eq!(n1.sysctl("net.ipv4.ip_forward"), Some(1));
+    assert_eq!(n1.sysctl("net.ipv4.conf.cali1.proxy_arp"), Some(1));
+
+    let mut listener = rig.start("p2", "exec nc -l -p 7777");
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let p2 = state(&rig, "p2");
+    listener.kill().unwrap();
+    listener.wait().unwrap();
+    assert!(
+        p2.listening.iter().any(|socket| (socket.protocol, socket.port) == (6, 7777)),
+        "{:?}",
+        p2.listening
+    );
+    assert_eq!(Host::parse(&serde_json::to_string(&p2).unwrap()).unwrap(), p2);
+}
+
+/// `ip route get` is what the kernel would do; the lookup from the dump must say the same.
+#[test]
+#[ignore = "needs root"]
+fn looks_routes_up_as_the_kernel_does() {
+    let rig = Rig::two_nodes_vxlan();
+    rig.run(
+        "n1",
+        "ip route add 10.244.1.0/26 dev eth0 metric 10; ip route add 10.244.1.64/26 via 192.168.50.2; ip route add 10.244.1.65/32 dev cali1 scope link
+         ip route add 10.244.1.0/26 dev cali1 metric 5; ip rule add from 10.244.1.2 to 10.50.0.0/16 table 77 priority 100; ip route add 10.50.0.0/16 via 192.168.50.2 table 77
+         ip route add 10.50.7.0/24 dev cali1 table 77; ip rule add iif cali1 table 78 priority 90; ip route add throw 10.51.0.0/16 table 78; ip route add 10.51.0.0/17 dev vxlan.calico table 78",
+    );
+    let host = state(&rig, "n1");
+    let mut compared = 0;
+    for dst in [
+        "10.244.1.2",
+        "10.244.1.9",
+        "10.244.1.64",
+        "10.244.1.65",
+        "10.244.1.70",
+        "10.244.2.2",
+        "10.244.2.63",
+        "10.244.2.64",
+        "10.50.1.1",
+        "10.50.7.1",
+        "10.51.1.1",
+        "10.51.200.1",
+        "192.168.50.2",
+        "192.168.50.99",
+        "8.8.8.8",
+    ] {
+        for from_pod in [false, true] {
+            let line = if from_pod {
+                format!("ip route get {dst} from 10.244.1.2 iif cali1")
+            } else {
+                format!("ip route get {dst}")
+            };
+            let said = String::from_utf8(rig.run("n1", &line).stdout).unwrap();
+            let words: Vec<&str> = said.split_whitespace().collect();
+            let after = |word| words.iter().position(|w| *w == word).map(|at| words[at + 1]);
+            let packet = Question {
+                dst: dst.parse().unwrap(),
+                src: from_pod.then(|| "10.244.1.2".parse().unwrap()),
+                iif: from_pod.then_some("cali1"),
+            };
+            let found = host.lookup(&packet);
+            let route = found.route.unwrap_or_else(|| panic!("no route for {line}: {said}"));
+            assert!(found.certain);
+            assert_eq!(route.dev.as_deref(), after("dev"), "{line}: {said}: {}", route.words());
+            assert_eq!(route.via.map(|via| via.to_string()).as_deref(), after("via"), "{line}: {said}");
+            compared += 1;
+        }
+    }
+    assert_eq!(compared, 30);
+}
