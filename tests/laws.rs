@@ -236,7 +236,7 @@ fn talk(kind: u8, stage: usize, offset: i64, snaplen: usize) -> Lab {
     lab.snaplen = snaplen;
     lab.set_offset(offset);
     for point in &mut lab.case.points {
-        if let trace_drop::evidence::Known::Read(coverage) = &mut point.state {
+        if let Known::Read(coverage) = &mut point.state {
             coverage.snaplen = u32::try_from(snaplen).expect("small");
         }
     }
