@@ -42,11 +42,10 @@ fn reads_what_was_set_up() {
     assert_eq!(n1.sysctl("net.ipv4.ip_forward"), Some(1));
     assert_eq!(n1.sysctl("net.ipv4.conf.cali1.proxy_arp"), Some(1));
 
-    let mut listener = rig.start("p2", "exec nc -l -p 7777");
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    let pod = Namespace::open(format!("/run/netns/{}", rig.ns("p2"))).unwrap();
+    let listener = pod.run(|| std::net::TcpListener::bind("0.0.0.0:7777")).unwrap().unwrap();
     let p2 = state(&rig, "p2");
-    listener.kill().unwrap();
-    listener.wait().unwrap();
+    drop(listener);
     assert!(
         p2.listening.iter().any(|socket| (socket.protocol, socket.port) == (6, 7777)),
         "{:?}",
