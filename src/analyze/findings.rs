@@ -50,6 +50,8 @@ pub struct Route {
     pub looped: u64,
     /// Requests that reached the end of the path unanswered.
     pub unanswered: Option<Unanswered>,
+    /// The longest IP packet that left the path at its end; 0 when none did.
+    pub longest_delivered: u32,
 }
 
 /// One stage of a route.
@@ -71,6 +73,8 @@ pub struct StageCount {
     pub lost_len: Option<(u32, u32)>,
     /// First and last time one was lost.
     pub lost_time: Option<(Timestamp, Timestamp)>,
+    /// Of those lost, how many the sender had cut into fragments.
+    pub lost_fragmented: u64,
     /// Some of those lost.
     pub examples: Vec<LostPacket>,
     /// Median and 99th percentile of the time between the two points.

@@ -40,6 +40,7 @@ pub fn route(
         doubtful,
         looped: way.looped,
         unanswered: unanswered(case, path, &answers.counts[path.direction as usize], nat),
+        longest_delivered: way.longest_delivered,
     }
 }
 
@@ -149,6 +150,7 @@ fn stage(
         astray: astray.collect(),
         lost_len: merged(parts.iter().filter_map(|part| part.lost_len)),
         lost_time: merged(parts.iter().filter_map(|part| part.lost_time)),
+        lost_fragmented: parts.iter().map(|part| part.lost_fragmented).sum(),
         examples: examples.collect(),
         latency: parts[0].latency().filter(|_| single && (!across || clock_error.is_some())),
         clock_error: clock_error.filter(|_| across),

@@ -10,6 +10,7 @@ pub mod locate;
 
 pub mod explain;
 
+pub mod state;
 mod survey;
 
 use crate::evidence::capture_file::{CaptureError, FrameSource};

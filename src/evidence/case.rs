@@ -175,8 +175,8 @@ pub enum Direction {
     Reply,
 }
 
-/// Between which two points, in the words of the report contract.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// Between which two points, in the words of the report contract and in path order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StageKind {
     /// The pod's own interface and its host-side veth.

@@ -12,6 +12,8 @@ pub mod host;
 
 pub mod netfilter;
 
+pub mod nft;
+
 pub mod cluster;
 
 pub mod calico;

@@ -60,6 +60,8 @@ pub struct Stage {
     pub lost_len: Option<(u32, u32)>,
     /// First and last of them.
     pub lost_time: Option<(Timestamp, Timestamp)>,
+    /// Of those lost, how many had been cut into fragments by the sender.
+    pub lost_fragmented: u64,
     /// Some of them.
     pub examples: Vec<Example>,
     /// Time from one point to the next, in nanoseconds; a negative one (clock error) counts as the least.
@@ -333,7 +335,15 @@ impl Stage {
     fn new() -> Self {
         let latency =
             Histogram::new_with_bounds(1, 60_000_000_000, 2).expect("bounds that hdrhistogram takes");
-        Self { lost: 0, astray: Vec::new(), lost_len: None, lost_time: None, examples: Vec::new(), latency }
+        Self {
+            lost: 0,
+            astray: Vec::new(),
+            lost_len: None,
+            lost_time: None,
+            lost_fragmented: 0,
+            examples: Vec::new(),
+            latency,
+        }
     }
 
     /// Median and 99th percentile of the time from one point to the next, if any packet told it.
@@ -349,6 +359,7 @@ impl Stage {
 
     fn lose(&mut self, lost: u64, lot: &Lot) {
         self.lost += lost;
+        self.lost_fragmented += if lot.fragments { lost } else { 0 };
         if let Some(astray) = lot.astray {
             add(&mut self.astray, astray, lost);
         }

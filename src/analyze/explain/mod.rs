@@ -3,25 +3,125 @@
 //!
 //! [`locate`]: super::locate
 
+mod before;
+mod nft;
 mod rules;
+mod states;
+mod traffic;
 
 use super::Evidence;
 use super::correlate::sift::{ErrorNote, Sift};
-use super::findings::{Cause, Confidence, Findings, Outcome, Proof};
-use crate::evidence::StageKind;
+use super::findings::{Cause, Confidence, Findings, Proof};
+use super::state::{World, faults};
+use crate::evidence::{Case, Direction, Role, StageKind};
+
+/// What is to be explained: which packets vanished, and on which part of the path.
+pub(super) struct Scope {
+    /// Which way they went.
+    pub(super) direction: Direction,
+    /// The stages between the last point that saw them and the first that did not, in path order: several when a
+    /// point between was not captured.
+    pub(super) kinds: Vec<StageKind>,
+    /// Packets lost.
+    pub(super) lost: u64,
+    /// Packets that came to the last point that saw them.
+    pub(super) entered: u64,
+    /// Shortest and longest of those lost.
+    pub(super) lost_len: Option<(u32, u32)>,
+    /// Of those lost, how many their sender had cut into fragments.
+    pub(super) fragmented: u64,
+}
 
 /// Adds the causes to the findings, and what stood in the way of finding more.
 pub(super) fn explain(findings: &mut Findings, evidence: &Evidence<'_>, sift: &Sift) {
-    if findings.verdict.place.is_some() {
-        let looked = rules::explain(findings, evidence);
-        findings.causes.sort_by_key(|cause| std::cmp::Reverse(cause.confidence));
+    let world = World::of(evidence.case, evidence.texts);
+    findings.warnings.extend(world.unread.iter().cloned());
+    if let Some(scope) = Scope::of(findings) {
+        let mut looked = rules::explain(findings, evidence);
+        let way = world.way(evidence.case, scope.direction);
+        let faults = way.as_ref().map(faults).unwrap_or_default();
+        if let Some(way) = &way {
+            findings.causes.extend(states::explain(&faults, &scope));
+            let (causes, seen) = nft::explain(findings, evidence, way, &scope);
+            findings.causes.extend(causes);
+            looked.extend(seen);
+            looked.extend(states::looked(way, &scope));
+        }
+        findings.causes.extend(traffic::explain(findings, way.as_ref(), &scope));
+        rank(&mut findings.causes);
         if findings.causes.is_empty() {
             findings.causes.push(unknown(findings, looked));
         }
+    } else {
+        let way = world.way(evidence.case, findings.verdict.direction);
+        let causes = before::explain(findings, evidence, way.as_ref(), sift);
+        findings.causes.extend(causes);
+        rank(&mut findings.causes);
     }
-    if findings.verdict.outcome == Outcome::NoTraffic {
-        unanswered_arp(findings, sift);
+}
+
+/// The likeliest first; beside a sure cause, what is merely possible is noise.
+fn rank(causes: &mut Vec<Cause>) {
+    causes.sort_by_key(|cause| std::cmp::Reverse(cause.confidence));
+    if causes.first().is_some_and(|first| first.confidence == Confidence::Confirmed) {
+        causes.retain(|cause| cause.confidence > Confidence::Possible);
     }
+}
+
+impl Scope {
+    /// Of the verdict; none when it names no place.
+    fn of(findings: &Findings) -> Option<Self> {
+        let verdict = &findings.verdict;
+        let place = verdict.place.as_ref()?;
+        let route = findings.routes.iter().find(|route| route.direction == verdict.direction)?;
+        let stage = route.stages.iter().find(|stage| Some(stage.to) == place.to && stage.from == place.from);
+        Some(Self {
+            direction: verdict.direction,
+            kinds: spanned(&findings.case, verdict.direction, place.kind, place.to)?,
+            lost: verdict.lost,
+            entered: stage.map_or(verdict.sent, |stage| stage.entered),
+            lost_len: stage.and_then(|stage| stage.lost_len),
+            fragmented: stage.map_or(0, |stage| stage.lost_fragmented),
+        })
+    }
+
+    /// Whether all that came there was lost.
+    pub(super) fn all_lost(&self) -> bool {
+        self.lost == self.entered
+    }
+}
+
+/// The stages of a path from the one that begins a span up to the span's end.
+fn spanned(
+    case: &Case,
+    direction: Direction,
+    first: StageKind,
+    to: Option<crate::evidence::PointId>,
+) -> Option<Vec<StageKind>> {
+    let path = case.paths.iter().find(|path| path.direction == direction)?;
+    let node = |at: usize| Some(&case.points[path.points.get(at)?.index()].node);
+    let crosses = node(0) != node(path.points.len().saturating_sub(1));
+    let next = to.and_then(|to| {
+        let at = path.points.iter().position(|point| *point == to)?;
+        let of_the_end = match case.points[to.index()].role {
+            Role::Pod => StageKind::Pod,
+            Role::Veth => StageKind::EnterPod,
+            Role::Tunnel | Role::Nic => StageKind::Deliver,
+        };
+        Some(path.stages.get(at).copied().unwrap_or(of_the_end))
+    });
+    let all = [
+        (StageKind::LeavePod, true),
+        (StageKind::Forward, true),
+        (StageKind::Encapsulate, crosses && path.encapsulated),
+        (StageKind::Underlay, crosses),
+        (StageKind::Decapsulate, crosses && path.encapsulated),
+        (StageKind::Deliver, crosses),
+        (StageKind::EnterPod, true),
+        (StageKind::Pod, true),
+    ];
+    let within = |kind: &StageKind| *kind >= first && next.is_none_or(|next| *kind < next);
+    Some(all.into_iter().filter(|(kind, exists)| *exists && within(kind)).map(|(kind, _)| kind).collect())
 }
 
 /// No evidence points anywhere: says what was looked at, so that nobody looks there again.
@@ -58,20 +158,6 @@ fn unknown(findings: &Findings, looked: Vec<Proof>) -> Cause {
         summary,
         remedy,
         evidence: looked,
-    }
-}
-
-/// A pod that gets no answer to ARP cannot send at all: the captures then show its questions and nothing else.
-fn unanswered_arp(findings: &mut Findings, sift: &Sift) {
-    let gateway = std::net::Ipv4Addr::new(169, 254, 1, 1);
-    for ((point, about), note) in &sift.arps {
-        if *about == gateway && note.requests > 0 && note.replies == 0 && findings.verdict.doubts.is_empty() {
-            let id = &findings.case.points[point.index()].id;
-            findings.verdict.doubts.push(format!(
-                "the pod asks who has {about} ({} times at {id}) and nobody answers: it cannot send anything",
-                note.requests
-            ));
-        }
     }
 }
 

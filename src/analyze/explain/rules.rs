@@ -55,11 +55,31 @@ struct Scene {
 
 /// Adds a cause for every rule that fits; gives what was looked at.
 pub(super) fn explain(findings: &mut Findings, evidence: &Evidence<'_>) -> Vec<Proof> {
-    let lost = findings.verdict.lost;
+    let (causes, looked) = examine(scenes(findings), findings.verdict.lost, findings, evidence);
+    findings.causes.extend(causes);
+    looked
+}
+
+/// The causes of packets that no point saw: rules in the pod that sends.
+pub(super) fn before(findings: &mut Findings, evidence: &Evidence<'_>, missing: u64) -> Vec<Cause> {
+    let case = &findings.case;
+    let Some(node) = case.from.node.clone() else { return Vec::new() };
+    let meets = Meets { src: Some(case.from.address), dst: Some(case.to.address), ..Meets::default() };
+    let v6 = case.from.address.is_ipv6();
+    let scene = Scene { node, inside: "pod:", hooks: SENT.to_vec(), meets, v6 };
+    examine(vec![scene], missing, findings, evidence).0
+}
+
+fn examine(
+    scenes: Vec<Scene>,
+    lost: u64,
+    findings: &mut Findings,
+    evidence: &Evidence<'_>,
+) -> (Vec<Cause>, Vec<Proof>) {
     let mut causes = Vec::new();
     let mut unread = BTreeSet::new();
     let mut looked = Vec::new();
-    for scene in scenes(findings) {
+    for scene in scenes {
         for backend in ["-nft", "-legacy", ""] {
             let family = if scene.v6 { "ip6tables" } else { "iptables" };
             let name = format!("{}{family}{backend}-save", scene.inside);
@@ -80,9 +100,8 @@ pub(super) fn explain(findings: &mut Findings, evidence: &Evidence<'_>) -> Vec<P
             }
         }
     }
-    findings.causes.append(&mut causes);
     findings.warnings.extend(unread);
-    looked
+    (causes, looked)
 }
 
 /// Both readings; None when nobody asked for them.
@@ -177,7 +196,7 @@ fn expected_exit(case: &Case, path: Option<&Path>, from: PointId) -> Option<Stri
 }
 
 /// A lost packet as it stands inside the tunnel; its ports only when all that were kept agree.
-fn inner(findings: &Findings, way: Direction) -> Meets {
+pub(super) fn inner(findings: &Findings, way: Direction) -> Meets {
     let route = findings.routes.iter().find(|route| route.direction == way);
     let stages = route.into_iter().flat_map(|route| &route.stages).filter(|stage| stage.lost > 0);
     let lost = stages.flat_map(|stage| stage.examples.iter().map(|packet| packet.flow));
@@ -208,7 +227,7 @@ fn inner(findings: &Findings, way: Direction) -> Meets {
 }
 
 /// The tunnel's outer packet.
-fn outer(case: &Case, way: Direction) -> Meets {
+pub(super) fn outer(case: &Case, way: Direction) -> Meets {
     let address = |node: &Option<String>| {
         let facts = case.nodes.iter().find(|facts| Some(&facts.name) == node.as_ref())?;
         facts.addresses.iter().copied().find(|address| address.is_ipv6() == case.from.address.is_ipv6())

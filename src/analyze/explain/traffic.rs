@@ -1,0 +1,263 @@
+//! What the captures themselves tell of the reason: the underlay between two clean captures, the size at which packets
+//! vanish, fragments, refusals and ICMP errors. Takes the counted routes; needs no state of the nodes, and uses it where
+//! it was read to be surer.
+
+use crate::analyze::findings::{Cause, Confidence, Findings, Proof, Route};
+use crate::analyze::state::Way;
+use crate::evidence::{Direction, StageKind};
+
+use super::Scope;
+
+/// Every cause that the traffic itself points at.
+pub(super) fn explain(findings: &Findings, way: Option<&Way<'_>>, scope: &Scope) -> Vec<Cause> {
+    let Some(route) = findings.routes.iter().find(|route| route.direction == scope.direction) else {
+        return Vec::new();
+    };
+    let (source, destination) = ends(findings, scope.direction);
+    let place = Place { findings, route, scope, source, destination };
+    let all = [
+        place.fragments(),
+        place.size(),
+        place.underlay(way),
+        place.ttl(),
+        place.too_big(),
+        place.nobody_listens(way),
+    ];
+    all.into_iter().flatten().collect()
+}
+
+/// The nodes' names, where packets start and where they go.
+fn ends(findings: &Findings, direction: Direction) -> (String, String) {
+    let name = |node: &Option<String>| node.clone().unwrap_or_default();
+    let (from, to) = (name(&findings.case.from.node), name(&findings.case.to.node));
+    if direction == Direction::Forward { (from, to) } else { (to, from) }
+}
+
+struct Place<'f> {
+    findings: &'f Findings,
+    route: &'f Route,
+    scope: &'f Scope,
+    source: String,
+    destination: String,
+}
+
+impl Place<'_> {
+    /// Whether the loss may lie between the nodes' cards.
+    fn underlay_is_open(&self) -> bool {
+        self.scope.kinds.contains(&StageKind::Underlay)
+    }
+
+    /// Whether it can lie nowhere else.
+    fn underlay_alone(&self) -> bool {
+        self.scope.kinds == [StageKind::Underlay]
+    }
+
+    fn proof(detail: String) -> Proof {
+        Proof { source: "capture", detail }
+    }
+
+    /// One lost fragment takes the whole packet with it.
+    fn fragments(&self) -> Option<Cause> {
+        let n = self.scope.fragmented;
+        (n > 0 && n * 2 >= self.scope.lost).then(|| Cause {
+            kind: "fragment_loss",
+            node: self.source.clone(),
+            confidence: if n == self.scope.lost { Confidence::Likely } else { Confidence::Possible },
+            summary: format!("{n} of the {} lost packets had been sent in fragments, of which at least one vanished", self.scope.lost),
+            remedy: "send packets that fit the MTU, or let every firewall and load balancer on the way pass fragments (they bear no ports)".to_owned(),
+            evidence: vec![Self::proof(format!("{n} of {} lost packets were fragments", self.scope.lost))],
+        })
+    }
+
+    /// Short packets arrive and long ones do not.
+    fn size(&self) -> Option<Cause> {
+        let (shortest, longest) = self.scope.lost_len?;
+        if !self.underlay_is_open() || self.scope.fragmented > 0 {
+            return None;
+        }
+        let arrived = self.route.longest_delivered;
+        let whole = |proof: String, confidence, summary: String| Cause {
+            kind: "underlay_mtu",
+            node: self.source.clone(),
+            confidence,
+            summary,
+            remedy: format!(
+                "between {} and {}: `ping -M do -s SIZE` of their own addresses finds the MTU; then set Calico's MTU 50 bytes below it (70 with IPv6)",
+                self.source, self.destination
+            ),
+            evidence: vec![Self::proof(proof)],
+        };
+        if arrived > 0 && shortest > arrived {
+            let proof = format!(
+                "lost packets had {shortest} to {longest} bytes, those that arrived at most {arrived}"
+            );
+            let confidence = if self.underlay_alone() { Confidence::Confirmed } else { Confidence::Likely };
+            return Some(whole(
+                proof,
+                confidence,
+                format!(
+                    "packets of {shortest} bytes and more vanish between the nodes, those up to {arrived} arrive: the network between them takes less than the tunnel sends"
+                ),
+            ));
+        }
+        (arrived == 0 && shortest >= LONG).then(|| {
+            whole(
+                format!("lost packets had {shortest} to {longest} bytes; no shorter one was sent"),
+                Confidence::Possible,
+                format!("all packets were long ({shortest} bytes and more) and none arrived: short ones may; send some to tell (`--probe icmp`)"),
+            )
+        })
+    }
+
+    /// Between two clean captures lies nothing but the network.
+    fn underlay(&self, way: Option<&Way<'_>>) -> Option<Cause> {
+        if !self.underlay_is_open() {
+            return None;
+        }
+        let node = &self.findings.case;
+        let all = self.scope.all_lost() && self.route.delivered == 0;
+        let nic_drops: Vec<String> = way
+            .into_iter()
+            .filter_map(|way| Some((way.to.host?, way.to.nic?)))
+            .flat_map(|(seen, nic)| {
+                ["rx_dropped", "rx_missed_errors", "rx_crc_errors", "rx_over_errors"]
+                    .into_iter()
+                    .map(move |name| (nic, name, seen.link_grown(nic, name)))
+            })
+            .filter(|(_, _, grown)| *grown > 0)
+            .map(|(nic, name, grown)| format!("{name} of {nic} on {} grew by {grown}", self.destination))
+            .collect();
+        let long_only = self.scope.lost_len.is_some_and(|(shortest, _)| shortest >= LONG)
+            && self.route.longest_delivered == 0;
+        let confidence = match (self.underlay_alone(), long_only) {
+            (true, false) => Confidence::Likely,
+            _ => Confidence::Possible,
+        };
+        let mut evidence = vec![Self::proof(format!(
+            "{} of {} packets left {} and did not come to {}",
+            self.scope.lost, self.scope.entered, self.source, self.destination
+        ))];
+        evidence.extend(nic_drops.into_iter().map(|detail| Proof { source: "link", detail }));
+        Some(if all {
+            Cause {
+                kind: "underlay_blocked",
+                node: self.source.clone(),
+                confidence,
+                summary: format!(
+                    "nothing of the tunnel from {} arrives at {}",
+                    self.source, self.destination
+                ),
+                remedy: format!(
+                    "let UDP port {} pass between the nodes: security groups, firewalls between them, the switch's port; then `tcpdump -ni NIC udp port {}` on both",
+                    node.vxlan_port, node.vxlan_port
+                ),
+                evidence,
+            }
+        } else {
+            Cause {
+                kind: "underlay_loss",
+                node: self.source.clone(),
+                confidence,
+                summary: format!("the network between {} and {} loses packets", self.source, self.destination),
+                remedy: "look at error counters of both cards (`ethtool -S`) and of the switch's ports, at congestion and at policers between them".to_owned(),
+                evidence,
+            }
+        })
+    }
+
+    /// Packets that came by a point again and again, or a router that said their time was over.
+    fn ttl(&self) -> Option<Cause> {
+        let told =
+            self.findings.errors.iter().find(|error| {
+                error.about == Some(self.scope.direction) && error.what.contains("TTL exceeded")
+            });
+        if self.route.looped == 0 && told.is_none() {
+            return None;
+        }
+        let mut evidence = Vec::new();
+        if self.route.looped > 0 {
+            evidence.push(Self::proof(format!(
+                "packets passed a point again {} times with a falling TTL",
+                self.route.looped
+            )));
+        }
+        if let Some(error) = told {
+            evidence.push(Self::proof(format!("{} from {} ({} times)", error.what, error.by, error.count)));
+        }
+        let looped = self.route.looped > 0;
+        Some(Cause {
+            kind: if looped { "wrong_route" } else { "ttl_expired" },
+            node: self.source.clone(),
+            confidence: if evidence.len() > 1 { Confidence::Confirmed } else { Confidence::Likely },
+            summary: if looped {
+                "a routing loop: packets go round between nodes until their TTL is used up".to_owned()
+            } else {
+                "packets start with a TTL too small for the way".to_owned()
+            },
+            remedy: if looped {
+                "compare `ip route get` to the destination on both nodes: each sends these packets to the other".to_owned()
+            } else {
+                "find what sets so small a TTL in the sender (a socket option, net.ipv4.ip_default_ttl, a mangle rule)".to_owned()
+            },
+            evidence,
+        })
+    }
+
+    /// A router that said what size it takes.
+    fn too_big(&self) -> Option<Cause> {
+        let error = self.findings.errors.iter().find(|error| {
+            error.about == Some(self.scope.direction)
+                && (error.what.contains("fragmentation needed") || error.what.contains("packet too big"))
+        })?;
+        Some(Cause {
+            kind: "mtu",
+            node: self.source.clone(),
+            confidence: Confidence::Likely,
+            summary: format!("{} refuses packets as too big ({})", error.by, error.what),
+            remedy:
+                "give pods the MTU that the whole path takes; let ICMP errors pass so that senders learn it"
+                    .to_owned(),
+            evidence: vec![Self::proof(format!("{} from {} ({} times)", error.what, error.by, error.count))],
+        })
+    }
+
+    /// The pod itself refused.
+    fn nobody_listens(&self, way: Option<&Way<'_>>) -> Option<Cause> {
+        let unanswered = self.route.unanswered.as_ref().filter(|unanswered| unanswered.refused > 0)?;
+        if !self.scope.kinds.contains(&StageKind::Pod) {
+            return None;
+        }
+        let flow = unanswered.examples.first()?;
+        let pod = way.and_then(|way| way.to.pod);
+        let listens = pod.map(|pod| {
+            pod.after.listening.iter().any(|socket| {
+                (socket.protocol, socket.port) == (flow.protocol, flow.dst_port)
+                    && (socket.address.is_unspecified() || socket.address == flow.dst)
+            })
+        });
+        let protocol = if flow.protocol == 6 { "TCP" } else { "UDP" };
+        let mut evidence = vec![Self::proof(format!(
+            "{} of {} requests were refused by the pod itself",
+            unanswered.refused, unanswered.arrived
+        ))];
+        match listens {
+            Some(true) => return None,
+            Some(false) => evidence.push(Proof {
+                source: "socket",
+                detail: format!("no socket in the pod listens on {protocol} port {}", flow.dst_port),
+            }),
+            None => {}
+        }
+        Some(Cause {
+            kind: "no_listener",
+            node: self.destination.clone(),
+            confidence: if listens.is_some() { Confidence::Confirmed } else { Confidence::Likely },
+            summary: format!("nothing in the pod listens on {protocol} port {}: it refuses", flow.dst_port),
+            remedy: "is the program up, and does it listen on this port and on all addresses? `ss -lnt` in the pod; compare the Service's targetPort".to_owned(),
+            evidence,
+        })
+    }
+}
+
+/// Packets of this many bytes and more are called long where no shorter ones were sent.
+const LONG: u32 = 1_000;
