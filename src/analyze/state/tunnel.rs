@@ -204,6 +204,7 @@ fn outer_size(way: &Way<'_>, all: &mut Vec<Fault>) {
     // Outer Ethernet is not counted in a link's MTU; inner Ethernet, VXLAN, UDP and IP are.
     let around = if way.dst.is_ipv6() { 70 } else { 50 };
     if tunnel.mtu + around > nic.mtu {
+        let cut = side.host.map(|seen| seen.moved(&["Ip:FragCreates", "Ip6FragCreates"])).unwrap_or_default();
         all.push(Fault {
             breaks: false,
             longer_than: Some(nic.mtu.saturating_sub(around)),
@@ -220,11 +221,9 @@ fn outer_size(way: &Way<'_>, all: &mut Vec<Fault>) {
             ),
             read: format!("mtu {} on {}, {} on {}", tunnel.mtu, tunnel.name, nic.mtu, nic.name),
             expected: format!("{around} bytes more on the card than on the tunnel"),
-            counters: side
-                .host
-                .map(|seen| seen.moved(&["Ip:FragCreates", "Ip6FragCreates"]))
-                .unwrap_or_default(),
-            ..side.fault("mtu", StageKind::Underlay, "link")
+            counters: cut.clone(),
+            // Fragments that arrived would have been put together again.
+            ..side.fault(if cut.is_empty() { "mtu" } else { "fragment_loss" }, StageKind::Underlay, "link")
         });
     }
 }
