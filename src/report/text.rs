@@ -269,12 +269,27 @@ fn notes(findings: &Findings, style: Style, out: &mut dyn io::Write) -> io::Resu
 fn translations(findings: &Findings) -> Vec<(String, (u64, u64))> {
     let mut all: Vec<(String, (u64, u64))> = Vec::new();
     for change in &findings.translations {
-        let end = |address: std::net::IpAddr, port: u16| std::net::SocketAddr::new(address, port).to_string();
         let (before, after) = (&change.before, &change.after);
+        let from_client = change.direction == Direction::Forward;
+        // The client's port is another one for every flow, and an echo has none.
+        let end = |address: std::net::IpAddr, port: u16, server: bool| match port {
+            1.. if server && !matches!(before.protocol, 1 | 58) => {
+                std::net::SocketAddr::new(address, port).to_string()
+            }
+            _ => address.to_string(),
+        };
         let mut parts = Vec::new();
         for (which, was, is) in [
-            ("source", end(before.src, before.src_port), end(after.src, after.src_port)),
-            ("destination", end(before.dst, before.dst_port), end(after.dst, after.dst_port)),
+            (
+                "source",
+                end(before.src, before.src_port, !from_client),
+                end(after.src, after.src_port, !from_client),
+            ),
+            (
+                "destination",
+                end(before.dst, before.dst_port, from_client),
+                end(after.dst, after.dst_port, from_client),
+            ),
         ] {
             if was != is {
                 parts.push(format!("{which} {was} becomes {is}"));

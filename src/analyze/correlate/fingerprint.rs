@@ -2,17 +2,18 @@
 //!
 //! Compared: the upper protocol; for TCP sequence and acknowledgement number, length, flags (not the ECN bits) and
 //! the timestamps option, which also tells a retransmission from its original; for the others the IP
-//! identification, the length, an echo's identifier and number, and the first bytes of the payload; and the client's
-//! port, which destination NAT leaves alone, unless source NAT was seen. Left out because a hop may rewrite them: TTL, MAC addresses, every checksum (offload leaves it unfilled at some points),
-//! DSCP and ECN, addresses and the server's port (NAT), TCP's other options (MSS clamping), and TCP's IP identification (one
-//! for a 64 kB frame, many for its segments).
+//! identification, the length, an echo's number, and the first bytes of the payload; of a packet quoted in an ICMP
+//! error the same, but no payload; and the client's port or an echo's identifier, which destination NAT leaves alone,
+//! unless source NAT was seen. Left out because a hop may rewrite them: TTL, MAC addresses, every checksum (offload
+//! leaves it unfilled at some points), DSCP and ECN, addresses and the server's port (NAT), TCP's other options (MSS
+//! clamping), and TCP's IP identification (one for a 64 kB frame, many for its segments).
 
 use std::hash::Hasher;
 
 use rustc_hash::FxHasher;
 
 use crate::evidence::Direction;
-use crate::packet::{Flow, Ip, Packet, Tcp, Transport};
+use crate::packet::{Flow, IcmpError, Ip, Packet, Tcp, Transport};
 
 /// What one frame is recognised by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,10 +90,16 @@ impl Fingerprint {
                 return Some(Self::of_tcp(hash, tcp, packet.payload_len, depth));
             }
             Transport::LaterFragment => datagram(ip),
-            Transport::Echo { request, id, seq } => {
-                hash.write_u32(u32::from(*id) << 16 | u32::from(*seq));
+            Transport::Echo { request, seq, .. } => {
+                hash.write_u16(*seq);
                 hash.write_u8(u8::from(*request));
                 Self::add_payload(&mut hash, packet, depth);
+                datagram(ip)
+            }
+            Transport::IcmpError(error) => {
+                hash.write_u32(packet.payload_len);
+                hash.write_u16(u16::from_be_bytes([error.kind, error.code]));
+                Self::add_quoted(&mut hash, error);
                 datagram(ip)
             }
             _ => {
@@ -121,6 +128,18 @@ impl Fingerprint {
         let span =
             if len == 0 || tcp.has(Tcp::RST) { Span::Whole } else { Span::Tcp { start: tcp.seq, len } };
         Self { key: hash.finish(), span }
+    }
+
+    /// NAT translates the quoted packet too (`nf_nat_icmp_reply_translation` of `net/netfilter/nf_nat_proto.c`).
+    fn add_quoted(hash: &mut FxHasher, error: &IcmpError) {
+        let Some(quoted) = &error.quoted else { return };
+        hash.write_u32(quoted.ip.id.unwrap_or(0));
+        hash.write_u32(quoted.ip.payload_len);
+        match &quoted.transport {
+            Transport::Tcp(tcp) => hash.write_u32(tcp.seq),
+            Transport::Echo { seq, .. } => hash.write_u16(*seq),
+            _ => {}
+        }
     }
 
     fn add_payload(hash: &mut FxHasher, packet: &Packet<'_>, depth: Depth) {

@@ -47,7 +47,7 @@ pub(super) fn explain(findings: &mut Findings, evidence: &Evidence<'_>, sift: &S
             looked.extend(seen);
             looked.extend(states::looked(way, &scope));
         }
-        findings.causes.extend(traffic::explain(findings, way.as_ref(), &scope));
+        findings.causes.extend(traffic::explain(findings, evidence, way.as_ref(), &scope));
         rank(&mut findings.causes);
         if findings.causes.is_empty() {
             findings.causes.push(unknown(findings, looked));

@@ -2,20 +2,28 @@
 //! vanish, fragments, refusals and ICMP errors. Takes the counted routes; needs no state of the nodes, and uses it where
 //! it was read to be surer.
 
+use crate::analyze::Evidence;
 use crate::analyze::findings::{Cause, Confidence, Findings, Proof, Route};
 use crate::analyze::state::Way;
+use crate::evidence::cluster::Cluster;
 use crate::evidence::{Direction, StageKind};
 
 use super::Scope;
 
 /// Every cause that the traffic itself points at.
-pub(super) fn explain(findings: &Findings, way: Option<&Way<'_>>, scope: &Scope) -> Vec<Cause> {
+pub(super) fn explain(
+    findings: &Findings,
+    evidence: &Evidence<'_>,
+    way: Option<&Way<'_>>,
+    scope: &Scope,
+) -> Vec<Cause> {
     let Some(route) = findings.routes.iter().find(|route| route.direction == scope.direction) else {
         return Vec::new();
     };
     let (source, destination) = ends(findings, scope.direction);
     let place = Place { findings, route, scope, source, destination };
     let all = [
+        place.untranslated(evidence.cluster),
         place.fragments(),
         place.size(),
         place.underlay(way),
@@ -54,6 +62,61 @@ impl Place<'_> {
 
     fn proof(detail: String) -> Proof {
         Proof { source: "capture", detail }
+    }
+
+    /// A Service's address that nothing translated: no node has it, so its packets lead nowhere.
+    fn untranslated(&self, cluster: Option<&Cluster>) -> Option<Cause> {
+        let case = &self.findings.case;
+        if !self.scope.kinds.contains(&StageKind::Forward) || self.scope.direction != Direction::Forward {
+            return None;
+        }
+        let stages = self.route.stages.iter().filter(|stage| stage.lost > 0);
+        let mut flows = stages.flat_map(|stage| stage.examples.iter().map(|lost| lost.flow));
+        let first = flows.next().filter(|flow| case.aliases.to.contains(&flow.dst))?;
+        if !flows.all(|flow| (flow.dst, flow.dst_port) == (first.dst, first.dst_port)) {
+            return None;
+        }
+        let service = cluster.and_then(|cluster| {
+            cluster.services.iter().find(|service| service.addresses.contains(&first.dst))
+        });
+        let name =
+            service.map_or_else(|| "a Service".to_owned(), |s| format!("Service {}/{}", s.namespace, s.name));
+        let ports: Vec<String> = service
+            .into_iter()
+            .flat_map(|s| &s.ports)
+            .map(|port| format!("{}/{}", port.port, port.protocol))
+            .collect();
+        let protocol = if first.protocol == 6 { "TCP" } else { "UDP" };
+        let no_such_port = service.is_some() && !ports.contains(&format!("{}/{protocol}", first.dst_port));
+        let mut evidence = vec![Self::proof(format!(
+            "lost packets went to {} port {}, which is an address of {name}",
+            first.dst, first.dst_port
+        ))];
+        if no_such_port {
+            evidence
+                .push(Proof { source: "cluster", detail: format!("ports of {name}: {}", ports.join(", ")) });
+        }
+        Some(Cause {
+            kind: "service_no_endpoints",
+            node: self.source.clone(),
+            confidence: if no_such_port { Confidence::Confirmed } else { Confidence::Possible },
+            summary: if no_such_port {
+                format!(
+                    "{name} has no {protocol} port {}: nothing leads these packets to a pod",
+                    first.dst_port
+                )
+            } else {
+                format!(
+                    "nothing translated {name}'s address on {}: kube-proxy has no rule for it there",
+                    self.source
+                )
+            },
+            remedy: format!(
+                "compare `kubectl get service,endpointslices` with the port that is used; on {}: `iptables-save -t nat | grep {}`",
+                self.source, first.dst
+            ),
+            evidence,
+        })
     }
 
     /// One lost fragment takes the whole packet with it.

@@ -146,7 +146,8 @@ impl World {
         };
         let same_node = from.node == to.node;
         let side = |end: &'s crate::evidence::Endpoint, second: bool, source: bool| {
-            let node = end.node.as_deref()?;
+            // Somebody outside the cluster has no node that could be looked at.
+            let node = end.node.as_deref().unwrap_or("");
             let facts = case.nodes.iter().find(|facts| facts.name == node);
             let points = || path.points.iter().map(|point| &case.points[point.index()]);
             let of = |role| {
@@ -154,7 +155,7 @@ impl World {
                 if source { here.next() } else { here.next_back() }
             };
             let inside = if same_node && second { "pod2:" } else { "pod:" };
-            Some(Side {
+            Side {
                 node,
                 addresses: facts.map(|facts| facts.addresses.as_slice()).unwrap_or_default(),
                 host: self.seen(node, ""),
@@ -165,15 +166,15 @@ impl World {
                     |point| point.interface.as_str(),
                 ),
                 nic: of(Role::Nic).map(|point| point.interface.as_str()),
-            })
+            }
         };
         let reply = direction == Direction::Reply;
         Some(Way {
             direction,
             src: from.address,
             dst: to.address,
-            from: side(from, reply, true)?,
-            to: side(to, !reply, false)?,
+            from: side(from, reply, true),
+            to: side(to, !reply, false),
             encapsulated: path.encapsulated,
             vxlan_port: case.vxlan_port,
         })

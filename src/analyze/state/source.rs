@@ -21,7 +21,43 @@ pub(super) fn check(way: &Way<'_>, all: &mut Vec<Fault>) {
     route(side, way, &seen.after, all);
     if way.encapsulated {
         tunnel_mtu(side, way, all);
+        for peer in way.to.addresses.iter().filter(|peer| peer.is_ipv6() == way.dst.is_ipv6()) {
+            link_neighbour(side, *peer, None, StageKind::Encapsulate, all);
+        }
+    } else {
+        link_neighbour(side, way.dst, side.veth, StageKind::Forward, all);
     }
+}
+
+/// The next hop on the underlay, a router or the destination itself, must answer ARP or NDP.
+fn link_neighbour(
+    side: &Side<'_>,
+    dst: std::net::IpAddr,
+    iif: Option<&str>,
+    stage: StageKind,
+    all: &mut Vec<Fault>,
+) {
+    let Some(seen) = side.host else { return };
+    let found = seen.after.lookup(&Question { dst, src: None, iif });
+    let Some((route, dev)) = found.route.and_then(|route| Some((route, route.dev.as_deref()?))) else {
+        return;
+    };
+    let hop = route.via.unwrap_or(dst);
+    let Some(entry) = seen.after.neighbour(dev, hop) else { return };
+    if !found.certain || !matches!(entry.state.as_str(), "failed" | "incomplete") {
+        return;
+    }
+    let asks = if hop.is_ipv6() { "NDP" } else { "ARP" };
+    all.push(Fault {
+        summary: format!("{hop}, the next hop to {dst}, does not answer {asks} on {dev}"),
+        remedy: format!(
+            "is {hop} up and in the same network? on {}: `ip neigh show {hop}`, `arping -I {dev} {hop}`",
+            side.node
+        ),
+        read: format!("neighbour {hop} on {dev}: {}", entry.state),
+        expected: format!("reachable: the route is `{}`", route.words()),
+        ..side.fault("neighbour_missing", stage, "neighbour")
+    });
 }
 
 /// Whether the tunnel device is there and up.

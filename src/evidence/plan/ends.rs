@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::PlanOptions;
 use crate::evidence::calico::veth_name;
-use crate::evidence::cluster::{Cluster, Node, Pod};
+use crate::evidence::cluster::{Cluster, Node, Pod, ServicePort};
 
 /// One end, before an address family was chosen.
 #[derive(Debug, Clone)]
@@ -57,6 +57,16 @@ pub enum PlanError {
         "Service {0} has no ready endpoint: its traffic is rejected on every node; see `kubectl get endpointslices`"
     )]
     NoEndpoint(String),
+    /// A Service without the port that was typed.
+    #[error("Service {service} has no port {port}; it has {}", .ports.join(", "))]
+    NoPort {
+        /// Which.
+        service: String,
+        /// As typed.
+        port: String,
+        /// Those that it has, as `80/TCP (http)`.
+        ports: Vec<String>,
+    },
     /// No common family.
     #[error("{from} and {to} have no {family} address in common")]
     NoFamily {
@@ -181,6 +191,20 @@ impl End {
             let all = cluster.services.iter().map(|s| format!("{}/{}", s.namespace, s.name));
             PlanError::Missing { nearest: like(&wanted, all), what: format!("Service {wanted}") }
         })?;
+        if let Some((_, port)) = typed.split_once(':') {
+            let has = |own: &ServicePort| own.port.to_string() == port || own.name.as_deref() == Some(port);
+            if !service.ports.iter().any(has) {
+                let ports = service.ports.iter().map(|own| {
+                    let name = own.name.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
+                    format!("{}/{}{name}", own.port, own.protocol)
+                });
+                return Err(PlanError::NoPort {
+                    service: wanted,
+                    port: port.to_owned(),
+                    ports: ports.collect(),
+                });
+            }
+        }
         let slices =
             cluster.slices.iter().filter(|s| s.namespace == namespace && s.service.as_deref() == Some(name));
         let ready = slices.flat_map(|slice| &slice.endpoints).find(|(_, ready)| *ready);

@@ -190,6 +190,8 @@ fn tunnel(cluster: &Cluster, from: (&Node, IpAddr), to: (&Node, IpAddr)) -> Opti
         Some(pool) if applies(pool.vxlan) => Some(vxlan),
         Some(pool) if applies(pool.ipip) => Some(ipip),
         Some(_) => None,
+        // An address of no pool, as a node's own, is reached as it is.
+        None if !cluster.pools.is_empty() => None,
         // Without pools in the file: a node with a tunnel address of that family has a tunnel.
         None => to.0.tunnels.iter().any(|t| t.is_ipv4() == to.1.is_ipv4()).then_some(vxlan),
     }

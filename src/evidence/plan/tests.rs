@@ -78,9 +78,16 @@ fn services_and_strangers() {
     let service = plan("client", "svc/server-svc:80", None).unwrap();
     assert_eq!(service.to.name, "default/server");
     assert_eq!(service.warnings.len(), 1);
+    let error = plan("client", "svc/server-svc:81", None).unwrap_err().to_string();
+    assert!(error.starts_with("Service default/server-svc has no port 81; it has 80/TCP"), "{error}");
     let outside = plan("client", "8.8.8.8", None).unwrap();
     assert_eq!(outside.points.last().unwrap().role, Role::Nic);
     assert!(!outside.encapsulated);
+    let node = plan("client", "node/worker-2", None).unwrap();
+    let roles: Vec<Role> = node.points.iter().map(|point| point.role).collect();
+    assert_eq!(roles, [Role::Pod, Role::Veth, Role::Nic, Role::Nic]);
+    assert!(!node.encapsulated, "a node's own address is in no pool");
+    assert!(plan("node/worker-1", "server", None).unwrap().encapsulated);
 }
 
 #[test]
