@@ -146,6 +146,20 @@ fn a_capture_that_lost_packets_itself_is_not_believed() {
     assert_eq!(answer(&lab.analyse()), (Outcome::Delivered, Direction::Forward, None));
 }
 
+/// The destination's node could not be reached: packets that left the source's were not seen to arrive.
+#[test]
+fn what_goes_on_where_nobody_captured_is_not_delivered() {
+    for kind in 0..3 {
+        let mut lab = lossy(kind, 100, 1_000, 0, 1_000_000);
+        lab.case.paths[0].points.truncate(4);
+        lab.case.paths[0].stages.truncate(3);
+        lab.case.paths[0].open_end = true;
+        let findings = lab.analyse();
+        assert_eq!(answer(&findings), (Outcome::Inconclusive, Direction::Forward, None), "kind {kind}");
+        assert!(findings.verdict.doubts[0].contains("beyond"), "{:?}", findings.verdict.doubts);
+    }
+}
+
 #[test]
 fn packets_at_the_edge_are_not_lost() {
     let mut lab = lossy(0, 1_000, 2_000, 0, 1_000_000);

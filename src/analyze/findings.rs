@@ -50,6 +50,8 @@ pub struct Route {
     pub looped: u64,
     /// Requests that reached the end of the path unanswered.
     pub unanswered: Option<Unanswered>,
+    /// Set when the way goes on beyond the last captured point.
+    pub beyond: Option<Beyond>,
     /// The longest IP packet that left the path at its end; 0 when none did.
     pub longest_delivered: u32,
 }
@@ -141,6 +143,17 @@ impl Unanswered {
     pub fn lost(&self) -> u64 {
         self.refused + self.silent
     }
+}
+
+/// A way that goes on where nothing was captured: only answers tell what became of packets there.
+#[derive(Debug, Clone)]
+pub struct Beyond {
+    /// The last captured point.
+    pub after: PointId,
+    /// Requests that passed it.
+    pub requests: u64,
+    /// Of these, answered.
+    pub answered: u64,
 }
 
 /// The answer.

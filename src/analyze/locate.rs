@@ -9,7 +9,7 @@ use super::correlate::nat::Nat;
 use super::correlate::sift::{Astray, Sift};
 use super::correlate::tally::{Tally, Way};
 use super::findings::{
-    Confidence, Elsewhere, LostPacket, Outcome, Place, Route, StageCount, Unanswered, Verdict,
+    Beyond, Confidence, Elsewhere, LostPacket, Outcome, Place, Route, StageCount, Unanswered, Verdict,
 };
 use crate::packet::Nanos;
 
@@ -40,6 +40,7 @@ pub fn route(
         doubtful,
         looped: way.looped,
         unanswered: unanswered(case, path, &answers.counts[path.direction as usize], nat),
+        beyond: beyond(path, &answers.counts[path.direction as usize]),
         longest_delivered: way.longest_delivered,
     }
 }
@@ -199,6 +200,11 @@ fn unanswered(case: &Case, path: &Path, counts: &Answered, nat: &Nat) -> Option<
     })
 }
 
+fn beyond(path: &Path, counts: &Answered) -> Option<Beyond> {
+    let after = *path.points.last().filter(|_| path.open_end)?;
+    Some(Beyond { after, requests: counts.arrived, answered: counts.answered })
+}
+
 fn lost_at(case: &Case, route: &Route, stage: &StageCount) -> Verdict {
     let astray: u64 = stage.astray.iter().map(|(_, count)| count).sum();
     let outcome = if astray * 2 > stage.lost { Outcome::Diverted } else { Outcome::Dropped };
@@ -250,6 +256,7 @@ fn nothing_lost(case: &Case, routes: &[Route]) -> Verdict {
     let (sent, doubtful, unjudged) =
         (total(|route| route.sent), total(|route| route.doubtful), total(|route| route.unjudged));
     let mut doubts = Vec::new();
+    let open: Vec<String> = routes.iter().filter_map(|route| left_open(case, route)).collect();
     let outcome = if doubtful > 0 {
         doubts.push(format!("{doubtful} packets are missing, and the captures lost as many themselves"));
         Outcome::Inconclusive
@@ -258,6 +265,9 @@ fn nothing_lost(case: &Case, routes: &[Route]) -> Verdict {
             "{unjudged} packets vanished before the first or after the last packet of a later node's captures: they were \
              lost, or those captures began late or ended early"
         ));
+        Outcome::Inconclusive
+    } else if !open.is_empty() {
+        doubts.extend(open);
         Outcome::Inconclusive
     } else if sent > 0 {
         Outcome::Delivered
@@ -277,4 +287,21 @@ fn nothing_lost(case: &Case, routes: &[Route]) -> Verdict {
         confidence: Confidence::Confirmed,
         doubts,
     }
+}
+
+/// What cannot be told of packets that went on beyond the last captured point; nothing when all were answered.
+fn left_open(case: &Case, route: &Route) -> Option<String> {
+    let beyond = route.beyond.as_ref().filter(|_| route.sent > 0)?;
+    if beyond.requests > 0 && beyond.answered >= beyond.requests {
+        return None;
+    }
+    let at = &case.points[beyond.after.index()].id;
+    let answers = match beyond.requests {
+        0 => String::new(),
+        requests => format!("; {} of {requests} requests were answered", beyond.answered),
+    };
+    Some(format!(
+        "{} packets passed {at}, and nothing was captured beyond it: what became of them there is not known{answers}",
+        route.delivered
+    ))
 }

@@ -163,6 +163,9 @@ pub struct Path {
     /// Whether packets between the two NICs should be encapsulated, and to which addresses.
     #[serde(default)]
     pub encapsulated: bool,
+    /// The way goes on beyond the last point, to one that could not be captured.
+    #[serde(default)]
+    pub open_end: bool,
 }
 
 /// Which way packets go.

@@ -93,7 +93,7 @@ impl Lab {
             if reversed {
                 points.reverse();
             }
-            Path { direction, points, stages: STAGES.to_vec(), encapsulated: true }
+            Path { direction, points, stages: STAGES.to_vec(), encapsulated: true, open_end: false }
         };
         let end = |name: &str, address: [u8; 4], node: &str| Endpoint {
             name: name.to_owned(),

@@ -38,6 +38,7 @@ fn some_case() -> Case {
             points: vec![PointId(0), PointId(1)],
             stages: vec![StageKind::Underlay],
             encapsulated: false,
+            open_end: false,
         }],
         vxlan_port: 4789,
         window: Some(Window { start: 1_700_000_000_000_000_000, seconds: 1.5 }),

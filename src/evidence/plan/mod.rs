@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub use ends::PlanError;
 pub use paths::paths;
 
-use super::case::{Aliases, CapturePoint, Case, Endpoint, NodeFacts, Only, Role};
+use super::case::{Aliases, CapturePoint, Case, Direction, Endpoint, NodeFacts, Only, Role};
 use super::cluster::{Cluster, Encapsulation, Node};
 use super::known::Known;
 use ends::{End, Kind};
@@ -143,12 +143,16 @@ impl Plan {
                 }
             }
         }
+        let mut paths = paths(&points, self.encapsulated);
+        for path in &mut paths {
+            path.open_end = !ends(path.direction, &self.points, resolved);
+        }
         Case {
             from: self.from,
             to: self.to,
             aliases: self.aliases,
             nodes: self.nodes,
-            paths: paths(&points, self.encapsulated),
+            paths,
             points,
             vxlan_port: self.vxlan_port,
             window: None,
@@ -159,6 +163,18 @@ impl Plan {
             warnings,
         }
     }
+}
+
+/// Whether a direction's last planned point was found: of a pod, its veth or its own interface.
+fn ends(direction: Direction, planned: &[PlannedPoint], resolved: &[Known<String>]) -> bool {
+    let found = planned.iter().zip(resolved).map(|(planned, found)| (planned.role, found.read().is_some()));
+    let mut found: Vec<(Role, bool)> = found.collect();
+    if direction == Direction::Reply {
+        found.reverse();
+    }
+    let pod = found.iter().rev().take_while(|(role, _)| *role == Role::Pod).any(|(_, found)| *found);
+    let end = found.iter().rev().find(|(role, _)| *role != Role::Pod);
+    pod || end.is_none_or(|(_, found)| *found)
 }
 
 impl Find {

@@ -15,6 +15,7 @@ pub fn paths(points: &[CapturePoint], encapsulated: bool) -> Vec<Path> {
         stages: ids.windows(2).map(|pair| stage(points, &ids, pair[0], pair[1], encapsulated)).collect(),
         points: ids,
         encapsulated,
+        open_end: false,
     };
     let back = ids.iter().rev().copied().collect();
     vec![path(Direction::Forward, ids), path(Direction::Reply, back)]

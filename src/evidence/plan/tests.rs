@@ -99,3 +99,23 @@ fn misspelt_names_get_the_nearest() {
     );
     assert!(plan("node/worker-9", "server", None).unwrap_err().to_string().contains("worker-1"));
 }
+
+#[test]
+fn a_path_whose_end_was_not_captured_is_open() {
+    let plan = plan("client", "server", None).unwrap();
+    let open = |missing: &[usize]| {
+        let resolved: Vec<_> = (0..8)
+            .map(|n| {
+                let gone = || Known::Unreadable("no such node".to_owned());
+                if missing.contains(&n) { gone() } else { Known::Read(format!("if{n}")) }
+            })
+            .collect();
+        let case = plan.clone().into_case(&resolved);
+        [case.paths[0].open_end, case.paths[1].open_end]
+    };
+    assert_eq!(open(&[]), [false, false]);
+    assert_eq!(open(&[0, 3, 7]), [false, false], "a veth is an end too");
+    assert_eq!(open(&[6, 7]), [true, false]);
+    assert_eq!(open(&[4, 5, 6, 7]), [true, false]);
+    assert_eq!(open(&[0, 1]), [false, true]);
+}
