@@ -14,6 +14,8 @@ pub mod netfilter;
 
 pub mod cluster;
 
+pub mod ipam;
+
 pub mod calico;
 
 pub mod plan;
