@@ -3,6 +3,7 @@
 //! said. It captures nothing, and does not say why one packet was lost.
 
 mod exhausted;
+pub mod in_use;
 mod leaks;
 mod outside;
 mod twice;
@@ -127,11 +128,7 @@ impl<'c, 'f> World<'c, 'f> {
     }
 
     fn missing(&self, kind: &str) -> Option<String> {
-        if let Some(count) = self.cluster.left_out.get(kind) {
-            return Some(format!("{count} {kind} could not be read"));
-        }
-        let there = self.cluster.kinds.iter().any(|read| read == kind || read == &format!("{kind}uration"));
-        (!there).then(|| format!("no {kind} in the file; add `{}`", command(kind)))
+        missing(self.cluster, kind)
     }
 
     /// Addresses that pods use, in order, with the pods.
@@ -142,8 +139,20 @@ impl<'c, 'f> World<'c, 'f> {
     }
 }
 
+/// Why not all objects of a kind are there, and what adds them.
+pub fn missing(cluster: &Cluster, kind: &str) -> Option<String> {
+    if let Some(count) = cluster.left_out.get(kind) {
+        return Some(format!("{count} {kind} could not be read"));
+    }
+    let there = cluster.kinds.iter().any(|read| {
+        // `projectcalico.org/v3` calls the IPAMConfig so.
+        read == kind || (kind == "IPAMConfig" && read == "IPAMConfiguration")
+    });
+    (!there).then(|| format!("no {kind} in the file; add `{}`", command(kind)))
+}
+
 /// What adds the objects of a kind to the file.
-pub fn command(kind: &str) -> String {
+fn command(kind: &str) -> String {
     let resource = match kind {
         "Node" => "nodes",
         "Pod" => return "kubectl get pods -A -o yaml".to_owned(),

@@ -12,6 +12,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use rustc_hash::FxHashSet;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use self::ipam::Ipam;
 
@@ -226,6 +227,11 @@ impl Cluster {
         }
         cluster.once();
         Ok((cluster, warnings))
+    }
+
+    /// Adds one object of the API. What is wrong with it is said in `warnings`.
+    pub fn add(&mut self, object: &Value, warnings: &mut Vec<String>) {
+        decode::take(self, &split::Item::Parsed(object.clone()), warnings);
     }
 
     /// Keeps the first of objects that appended outputs, or both of Calico's API groups, gave twice.

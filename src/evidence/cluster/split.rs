@@ -11,7 +11,7 @@ use super::ClusterError;
 /// One object. JSON stays text until its kind is known: a cluster's blocks may be a hundred megabytes.
 pub(super) enum Item<'t> {
     Json(&'t str),
-    Yaml(Value),
+    Parsed(Value),
 }
 
 /// All objects of the text, Lists taken apart.
@@ -52,7 +52,7 @@ impl Item<'_> {
                 let _stopped = serde_json::Deserializer::from_str(text).deserialize_map(&mut head);
                 (head.kind.unwrap_or_default(), head.version.unwrap_or_default())
             }
-            Self::Yaml(value) => {
+            Self::Parsed(value) => {
                 let text = |key| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
                 (text("kind"), text("apiVersion"))
             }
@@ -67,7 +67,7 @@ impl Item<'_> {
                 parsed = serde_json::from_str(text).unwrap_or(Value::Null);
                 &parsed
             }
-            Self::Yaml(value) => value,
+            Self::Parsed(value) => value,
         };
         let named = |key: &str| value.pointer(&format!("/metadata/{key}")).and_then(Value::as_str);
         format!("{}/{}", named("namespace").unwrap_or("?"), named("name").unwrap_or("?"))
@@ -79,7 +79,7 @@ impl Item<'_> {
                 let words = error.to_string();
                 words.rsplit_once(" at line ").map_or(words.clone(), |(words, _)| words.to_owned())
             }),
-            Self::Yaml(value) => S::deserialize(value).map_err(|error| error.to_string()),
+            Self::Parsed(value) => S::deserialize(value).map_err(|error| error.to_string()),
         }
     }
 }
@@ -231,10 +231,10 @@ fn flatten(value: Value, found: &mut Vec<Item<'_>>) {
     match value {
         Value::Object(mut object) if object.get("items").is_some_and(Value::is_array) => {
             if let Some(Value::Array(items)) = object.remove("items") {
-                found.extend(items.into_iter().map(Item::Yaml));
+                found.extend(items.into_iter().map(Item::Parsed));
             }
         }
         Value::Null => {}
-        other => found.push(Item::Yaml(other)),
+        other => found.push(Item::Parsed(other)),
     }
 }
