@@ -115,7 +115,7 @@ impl Shown<'_, '_> {
             ["IP POOL", "BLOCK SIZE", "BLOCKS TOTAL", "BLOCKS IN USE", "BLOCKS FREE", "BORROWED", "WINDOWS"];
         let rows = self.figures.pools.iter().map(|pool| {
             let mut cells = vec![
-                pool.pool.name.clone(),
+                format!("{}{}", pool.pool.name, if pool.pool.disabled { " (disabled)" } else { "" }),
                 format!("/{} ({})", pool.pool.block_len(), five(pool.block_size)),
                 five(pool.blocks_possible),
             ];
@@ -350,7 +350,12 @@ pub fn checked(
     }
     let problems = checked.findings.iter().filter(|finding| finding.is_fault()).count();
     let warnings = checked.findings.len() - problems;
-    writeln!(out, "\nCheck complete; found {problems} problems and {warnings} warnings.")
+    writeln!(
+        out,
+        "\nCheck complete; found {} and {}.",
+        plural(problems, "problem"),
+        plural(warnings, "warning")
+    )
 }
 
 /// What was checked, as JSON.
@@ -382,6 +387,10 @@ pub fn owner_words(attribute: &Value) -> String {
         _ => "an unknown owner".to_owned(),
     };
     format!("{who} (handle {handle}{since})")
+}
+
+fn plural(count: usize, one: &str) -> String {
+    if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") }
 }
 
 fn allocated_to(owner: &Attribute) -> String {

@@ -131,7 +131,7 @@ fn blocks(
             ),
             remedy: "release what leaked, free blocks of nodes that are gone, or add a pool".to_owned(),
             read: few(&needy),
-            expected: format!("a free block for them in {}: {why}", few(&names)),
+            expected: format!("a free block for each, in {}: {why}", few(&names)),
             ..exhausted(strict)
         });
     }

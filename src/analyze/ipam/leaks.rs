@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{Checked, Finding, World, few, plural};
@@ -30,18 +31,20 @@ fn addresses(world: &World<'_, '_>, checked: &mut Checked) {
             && all_namespaces(world, checked),
         nodes: world.knows("tunnel addresses of nodes that are gone", &["Node"], checked),
     };
-    let mut leaked: BTreeMap<&str, Vec<(IpAddr, String)>> = BTreeMap::new();
+    let mut leaked: BTreeMap<&str, Vec<(IpAddr, IpNet, String)>> = BTreeMap::new();
     for used in &world.figures.blocks {
         let block = used.block;
         for (ordinal, owner) in allocations(block) {
             let Some(owner) = owner else { continue };
             let Some(why) = judge.leak(owner, || address(block.cidr, ordinal)) else { continue };
             let node = owner.node.as_deref().or(block.node()).unwrap_or_default();
-            leaked.entry(node).or_default().push((address(block.cidr, ordinal), why));
+            leaked.entry(node).or_default().push((address(block.cidr, ordinal), block.cidr, why));
         }
     }
     for (node, all) in leaked {
-        let words: Vec<String> = all.iter().map(|(address, why)| format!("{address} ({why})")).collect();
+        let words: Vec<String> = all.iter().map(|(address, _, why)| format!("{address} ({why})")).collect();
+        let mut blocks: Vec<String> = all.iter().map(|(_, block, _)| block.to_string()).collect();
+        blocks.dedup();
         let of = if node.is_empty() { String::new() } else { format!(" of {node}") };
         checked.findings.push(Finding {
             summary: format!("{}{of} leaked: {}", plural(all.len(), "address"), few(&words)),
@@ -49,10 +52,10 @@ fn addresses(world: &World<'_, '_>, checked: &mut Checked) {
                 "`trace-drop ipam release --ip IP` for each; see why calico-kube-controllers did not (it \
                      waits 15 minutes, and needs its node controller)"
                     .to_owned(),
-            read: format!("allocated in their blocks: {}", few(&words)),
+            read: format!("allocated in IPAMBlock {}", few(&blocks)),
             expected: "an address goes back when its pod or node goes; what stays makes its pool smaller"
                 .to_owned(),
-            addresses: all.into_iter().map(|(address, _)| address).collect(),
+            addresses: all.into_iter().map(|(address, ..)| address).collect(),
             ..leak(node)
         });
     }
@@ -156,7 +159,7 @@ fn blocks(world: &World<'_, '_>, checked: &mut Checked) {
             summary: format!("{} of {node}, which is gone: {}", plural(blocks.len(), "block"), few(&blocks)),
             remedy: "see why calico-kube-controllers did not free them; other nodes take over empty ones"
                 .to_owned(),
-            read: format!("affinity host:{node}: {}", few(&blocks)),
+            read: format!("their affinity is host:{node}; there is no such Node"),
             expected: format!(
                 "a Node {node}; its blocks are lost to the others, and routes to them lead nowhere"
             ),
@@ -192,7 +195,7 @@ fn handles(world: &World<'_, '_>, checked: &mut Checked) {
         checked.findings.push(Finding {
             summary: format!("{} without an address: {}", plural(empty.len(), "handle"), few(&empty)),
             remedy: "`kubectl delete ipamhandle NAME` for each, after reading once more".to_owned(),
-            read: format!("IPAMHandle: {}", few(&empty)),
+            read: "these IPAMHandles, and no attribute of a block that names them".to_owned(),
             expected: "an address with this handle in one of the blocks; they cost no address".to_owned(),
             ..leak("")
         });

@@ -64,7 +64,7 @@ fn of_pod(world: &World<'_, '_>, pools: bool, address: IpAddr, pod: &Pod, checke
                 "{address} of pod {} lies in no block{pool}: no other node has a route to it",
                 named(pod)
             ),
-            format!("{} blocks, none holds {address}", family_blocks(world, address)),
+            format!("it lies in none of {}", family_blocks(world, address)),
             "a block of its node, from which the other nodes make their route".to_owned(),
         ));
         return;
@@ -95,10 +95,10 @@ fn of_pod(world: &World<'_, '_>, pools: bool, address: IpAddr, pod: &Pod, checke
     }
 }
 
-fn family_blocks(world: &World<'_, '_>, address: IpAddr) -> usize {
-    let same =
-        |used: &&crate::evidence::ipam::BlockUse<'_>| used.block.cidr.addr().is_ipv6() == address.is_ipv6();
-    world.figures.blocks.iter().filter(same).count()
+fn family_blocks(world: &World<'_, '_>, address: IpAddr) -> String {
+    let v6 = address.is_ipv6();
+    let count = world.figures.blocks.iter().filter(|used| used.block.cidr.addr().is_ipv6() == v6).count();
+    plural(count, &format!("{} block", family(v6)))
 }
 
 fn tunnels(world: &World<'_, '_>, checked: &mut Checked) {
@@ -110,14 +110,7 @@ fn tunnels(world: &World<'_, '_>, checked: &mut Checked) {
                 continue;
             }
             let (read, breaks) = match &holder {
-                None => (
-                    format!(
-                        "it lies in none of {} {} blocks",
-                        family_blocks(world, *address),
-                        family(address.is_ipv6())
-                    ),
-                    true,
-                ),
+                None => (format!("it lies in none of {}", family_blocks(world, *address)), true),
                 Some(holder) => {
                     let block = holder.block.block;
                     let held = match (&holder.owner, owner) {

@@ -118,7 +118,8 @@ fn address(text: &str) -> Result<IpAddr, String> {
 }
 
 pub(super) fn net(text: &str) -> Result<IpNet, String> {
-    text.parse().or_else(|_| address(text).map(IpNet::from))
+    let alone = |_| text.parse::<IpAddr>().map(IpNet::from);
+    text.parse().or_else(alone).map_err(|_| format!("{text} is not a prefix or an IP address"))
 }
 
 #[derive(Deserialize)]
