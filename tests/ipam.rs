@@ -71,6 +71,7 @@ impl Stanza {
         let size = 1_usize << (net.max_prefix_len() - net.prefix_len());
         let mut allocations = vec![Value::Null; size];
         let mut attributes = Vec::new();
+        let mut taken = Vec::new();
         for word in words.filter(|word| *word != "-") {
             let windows = word.ends_with('w');
             let gone = word.ends_with('!');
@@ -79,7 +80,7 @@ impl Stanza {
             let (first, last) = range.split_once('-').unwrap_or((range, range));
             let place = |text: &str| text.parse::<usize>().expect("an ordinal");
             for ordinal in place(first)..=place(last) {
-                allocations[ordinal] = json!(attributes.len());
+                taken.push((ordinal, attributes.len()));
                 let pod = format!("p{}-{ordinal}", cidr.replace(['.', ':', '/'], "-"));
                 attributes.push(if windows {
                     json!({"handle_id": "windows-reserved-ipam-handle", "secondary": {"note": "ipam"}})
@@ -97,6 +98,9 @@ impl Stanza {
                     self.nodes.insert(node.to_owned());
                 }
             }
+        }
+        for (ordinal, index) in taken {
+            allocations[ordinal] = json!(index);
         }
         let affinity = if owner == "-" { Value::Null } else { json!(format!("host:{owner}")) };
         if owner != "-" {

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 use super::Failure;
-use super::args::ipam::{Ask, Check, Release, Show};
-use super::args::{Form, Output};
+use super::args::Form;
+use super::args::ipam::{Ask, Check, Plain, Release, Show};
 use crate::analyze::ipam::{self, Finding};
 use crate::evidence::cluster::Cluster;
 use crate::evidence::ipam::Figures;
@@ -55,7 +55,7 @@ fn check(typed: &Check) -> Result<ExitCode, Failure> {
     Ok(ExitCode::from(u8::from(checked.findings.iter().any(Finding::is_fault))))
 }
 
-fn read(file: &Path, output: &Output) -> Result<Cluster, Failure> {
+fn read(file: &Path, output: &Plain) -> Result<Cluster, Failure> {
     let text = std::fs::read_to_string(file).map_err(|error| {
         Failure::work_text(format!(
             "cannot read the cluster from {}: {error}; make it with `kubectl get … -o yaml`",

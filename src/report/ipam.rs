@@ -196,7 +196,7 @@ impl Shown<'_, '_> {
             (None, Some(true)) => writeln!(out, "IP {address} is in use; its block does not say by whom")?,
             (Some(attribute), Some(true)) => {
                 writeln!(out, "IP {address} is in use")?;
-                writeln!(out, "Handle ID: {}", attribute.handle_id.as_deref().unwrap_or("none"))?;
+                writeln!(out, "Handle ID: {}", attribute.handle_id.unwrap_or("none"))?;
                 writeln!(out, "Active Owner Attributes:")?;
                 for (key, value) in attribute.pairs() {
                     writeln!(out, "  {key}: {value}")?;

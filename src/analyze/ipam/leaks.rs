@@ -186,7 +186,7 @@ fn handles(world: &World<'_, '_>, checked: &mut Checked) {
         match held.get(&*handle.id) {
             None => empty.push(handle.id.clone()),
             Some(count) if *count != says => {
-                differ.push(format!("{} ({says}, in blocks {count})", handle.id))
+                differ.push(format!("{} ({says}, in blocks {count})", handle.id));
             }
             Some(_) => {}
         }

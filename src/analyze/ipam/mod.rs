@@ -92,6 +92,7 @@ struct World<'c, 'f> {
     /// The pods that use an address of their own.
     users: FxHashMap<IpAddr, Vec<&'c Pod>>,
     tunnels: FxHashMap<IpAddr, Vec<&'c Node>>,
+    underlay: FxHashMap<IpAddr, &'c Node>,
 }
 
 impl<'c, 'f> World<'c, 'f> {
@@ -108,7 +109,10 @@ impl<'c, 'f> World<'c, 'f> {
                 tunnels.entry(*address).or_default().push(node);
             }
         }
+        let underlay =
+            cluster.nodes.iter().flat_map(|node| node.underlay().into_iter().map(move |one| (one, node)));
         Self {
+            underlay: underlay.collect(),
             cluster,
             figures,
             pods: cluster.pods.iter().map(|pod| ((&*pod.namespace, &*pod.name), pod)).collect(),

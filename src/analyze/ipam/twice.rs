@@ -46,8 +46,7 @@ fn between_pods(address: IpAddr, pods: &[&Pod], checked: &mut Checked) {
 fn with_nodes(world: &World<'_, '_>, address: IpAddr, pods: &[&Pod], checked: &mut Checked) {
     let pod = pods[0];
     let tunnel = world.tunnels.get(&address).and_then(|nodes| nodes.first());
-    let own = || world.cluster.nodes.iter().find(|node| has(node, address));
-    let (node, what) = match (tunnel, own()) {
+    let (node, what) = match (tunnel, world.underlay.get(&address)) {
         (Some(node), _) => (node.name.as_str(), "tunnel address"),
         (None, Some(node)) => (node.name.as_str(), "address"),
         (None, None) => return,
@@ -61,11 +60,6 @@ fn with_nodes(world: &World<'_, '_>, address: IpAddr, pods: &[&Pod], checked: &m
         expected: format!("one owner: {node} takes packets to the pod for its own"),
         ..twice(address)
     });
-}
-
-fn has(node: &crate::evidence::cluster::Node, address: IpAddr) -> bool {
-    let calico = [node.ipv4, node.ipv6].into_iter().flatten().any(|net| net.addr() == address);
-    calico || node.addresses.contains(&address)
 }
 
 /// Allocated to one, used by another; or used and free.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::Output;
+use super::Form;
 
 /// Calico's addresses.
 #[derive(Debug, Args)]
@@ -56,7 +56,7 @@ pub(in crate::cli) struct Show {
     )]
     pub(in crate::cli) ip: Option<IpAddr>,
     #[command(flatten)]
-    pub(in crate::cli) output: Output,
+    pub(in crate::cli) output: Plain,
 }
 
 #[derive(Debug, Args)]
@@ -65,7 +65,7 @@ pub(in crate::cli) struct Check {
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) cluster: PathBuf,
     #[command(flatten)]
-    pub(in crate::cli) output: Output,
+    pub(in crate::cli) output: Plain,
 }
 
 #[derive(Debug, Args)]
@@ -82,4 +82,15 @@ pub(in crate::cli) struct Release {
     /// The kubeconfig, as for kubectl
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) kubeconfig: Option<PathBuf>,
+}
+
+/// How to print.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Plain {
+    /// Form of the output
+    #[arg(short = 'o', long = "output", value_name = "FORM", default_value = "text")]
+    pub(in crate::cli) form: Form,
+    /// No warnings on stderr
+    #[arg(short, long)]
+    pub(in crate::cli) quiet: bool,
 }

@@ -4,6 +4,7 @@
 
 mod decode;
 pub mod ipam;
+mod many;
 mod split;
 
 use std::collections::BTreeMap;
@@ -217,11 +218,7 @@ impl Cluster {
     ///
     /// When the text is no YAML or JSON, or holds no object.
     pub fn parse(text: &str) -> Result<(Self, Vec<String>), ClusterError> {
-        let mut cluster = Self::default();
-        let mut warnings = Vec::new();
-        for object in split::objects(text)? {
-            decode::take(&mut cluster, &object, &mut warnings);
-        }
+        let (mut cluster, warnings) = many::decode(&split::objects(text)?);
         if cluster.kinds.is_empty() {
             return Err(ClusterError::Empty);
         }

@@ -7,24 +7,24 @@ fn parse(items: &[Value]) -> (Cluster, Vec<String>) {
     Cluster::parse(&json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string()).unwrap()
 }
 
-fn object(version: &str, kind: &str, spec: Value) -> Value {
+fn object(version: &str, kind: &str, spec: &Value) -> Value {
     json!({"apiVersion": version, "kind": kind, "metadata": {"name": "x", "resourceVersion": "7", "uid": "u"}, "spec": spec})
 }
 
 const CRD: &str = "crd.projectcalico.org/v1";
 const V3: &str = "projectcalico.org/v3";
 
-fn all(version: &str, config: &str, deleted: Value) -> Vec<Value> {
+fn all(version: &str, config: &str, deleted: &Value) -> Vec<Value> {
     vec![
         object(
             version,
             "IPPool",
-            json!({"cidr": "10.42.0.0/16", "disabled": true, "nodeSelector": "zone == 'a'"}),
+            &json!({"cidr": "10.42.0.0/16", "disabled": true, "nodeSelector": "zone == 'a'"}),
         ),
         object(
             version,
             "IPAMBlock",
-            json!({"cidr": "10.42.0.64/30", "affinity": "host:node-a", "allocations": [0, null, 1, null], "unallocated": [1, 3],
+            &json!({"cidr": "10.42.0.64/30", "affinity": "host:node-a", "allocations": [0, null, 1, null], "unallocated": [1, 3],
                 "attributes": [{"handle_id": "h", "secondary": {"node": "node-a", "type": "vxlanTunnelAddress"}},
                     {"handle_id": "p", "secondary": {"namespace": "shop", "pod": "web", "node": "node-b", "timestamp": "t"}, "releasedAt": "r"}],
                 "deleted": false, "strictAffinity": false}),
@@ -32,27 +32,27 @@ fn all(version: &str, config: &str, deleted: Value) -> Vec<Value> {
         object(
             version,
             "BlockAffinity",
-            json!({"cidr": "10.42.0.64/30", "node": "node-a", "state": "confirmed", "deleted": deleted}),
+            &json!({"cidr": "10.42.0.64/30", "node": "node-a", "state": "confirmed", "deleted": deleted}),
         ),
         object(
             version,
             "IPAMHandle",
-            json!({"handleID": "p", "block": {"10.42.0.64/30": 1}, "deleted": false}),
+            &json!({"handleID": "p", "block": {"10.42.0.64/30": 1}, "deleted": false}),
         ),
         object(
             version,
             config,
-            json!({"strictAffinity": true, "autoAllocateBlocks": false, "maxBlocksPerHost": 4}),
+            &json!({"strictAffinity": true, "autoAllocateBlocks": false, "maxBlocksPerHost": 4}),
         ),
-        object(version, "IPReservation", json!({"reservedCIDRs": ["10.42.0.0/30", "10.42.9.9"]})),
+        object(version, "IPReservation", &json!({"reservedCIDRs": ["10.42.0.0/30", "10.42.9.9"]})),
     ]
 }
 
 /// Both groups say the same, but for a kind's name and the type of `deleted`; both at once are no more than one.
 #[test]
 fn both_groups_are_read() {
-    let old = all(CRD, "IPAMConfig", json!("true"));
-    let new = all(V3, "IPAMConfiguration", json!(true));
+    let old = all(CRD, "IPAMConfig", &json!("true"));
+    let new = all(V3, "IPAMConfiguration", &json!(true));
     let (cluster, warnings) = parse(&old);
     assert_eq!(warnings, Vec::<String>::new());
     let ipam = &cluster.ipam;
@@ -79,10 +79,10 @@ fn both_groups_are_read() {
 
 #[test]
 fn yaml_and_json_say_the_same() {
-    let list = json!({"apiVersion": "v1", "kind": "List", "items": all(CRD, "IPAMConfig", json!("false"))});
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": all(CRD, "IPAMConfig", &json!("false"))});
     let yaml = Cluster::parse(&serde_yaml_ng::to_string(&list).unwrap()).unwrap();
     assert_eq!(yaml, Cluster::parse(&list.to_string()).unwrap());
-    let bare = object(CRD, "IPAMHandle", json!({"handleID": "p", "block": {}}));
+    let bare = object(CRD, "IPAMHandle", &json!({"handleID": "p", "block": {}}));
     let (cluster, _) = Cluster::parse(&format!(" {bare}\n{list}\n{bare}")).unwrap();
     assert_eq!((cluster.ipam.handles.len(), cluster.ipam.blocks.len()), (1, 1));
 }
@@ -92,7 +92,7 @@ fn a_case_from_before_addresses_were_read_is_read() {
     let old = r#"{"kinds": ["IPPool"], "nodes": [], "pods": [], "services": [], "slices": [], "policies": [],
         "pools": [{"name": "p", "cidr": "10.0.0.0/16", "vxlan": "Always", "ipip": "Never"}], "felix": {}}"#;
     assert_eq!(Cluster::from_json(old).unwrap().pools[0].block_len(), 26);
-    let (cluster, _) = parse(&all(CRD, "IPAMConfig", json!("false")));
+    let (cluster, _) = parse(&all(CRD, "IPAMConfig", &json!("false")));
     assert_eq!(Cluster::from_json(&cluster.to_json()).unwrap(), cluster);
 }
 
@@ -103,28 +103,28 @@ fn wrong_types_are_said() {
         object(
             CRD,
             "IPPool",
-            json!({"cidr": "10.0.0.0/16", "blockSize": "26", "disabled": 1, "nodeSelector": []}),
+            &json!({"cidr": "10.0.0.0/16", "blockSize": "26", "disabled": 1, "nodeSelector": []}),
         ),
-        object(CRD, "IPPool", json!({"cidr": "nonsense"})),
+        object(CRD, "IPPool", &json!({"cidr": "nonsense"})),
         object(
             CRD,
             "IPAMBlock",
-            json!({"cidr": "10.0.0.0/30", "affinity": 5, "allocations": [7, null], "attributes": [{"handle_id": {}, "secondary": {"pod": 1}}]}),
+            &json!({"cidr": "10.0.0.0/30", "affinity": 5, "allocations": [7, null], "attributes": [{"handle_id": {}, "secondary": {"pod": 1}}]}),
         ),
-        object(CRD, "IPAMBlock", json!({"cidr": "10.0.0.4/30", "allocations": ["x"]})),
+        object(CRD, "IPAMBlock", &json!({"cidr": "10.0.0.4/30", "allocations": ["x"]})),
         object(
             CRD,
             "IPAMBlock",
-            json!({"cidr": "10.0.0.8/30", "allocations": [null, null, null, null, null]}),
+            &json!({"cidr": "10.0.0.8/30", "allocations": [null, null, null, null, null]}),
         ),
-        object(CRD, "IPAMBlock", json!({"cidr": "fd00::/8", "allocations": []})),
-        object(CRD, "IPAMHandle", json!({"handleID": 4, "block": {}})),
-        object(CRD, "IPAMHandle", json!({"handleID": "h", "block": {"10.0.0.0/30": "1"}})),
-        object(CRD, "IPAMConfig", json!({"maxBlocksPerHost": -1})),
+        object(CRD, "IPAMBlock", &json!({"cidr": "fd00::/8", "allocations": []})),
+        object(CRD, "IPAMHandle", &json!({"handleID": 4, "block": {}})),
+        object(CRD, "IPAMHandle", &json!({"handleID": "h", "block": {"10.0.0.0/30": "1"}})),
+        object(CRD, "IPAMConfig", &json!({"maxBlocksPerHost": -1})),
         json!({"apiVersion": CRD, "kind": "BlockAffinity", "metadata": {"name": "b"}}),
         json!({"apiVersion": CRD, "kind": ["IPPool"]}),
         json!("IPPool"),
-        object(CRD, "IPReservation", json!({"reservedCIDRs": ["10.0.0.0/40"]})),
+        object(CRD, "IPReservation", &json!({"reservedCIDRs": ["10.0.0.0/40"]})),
     ];
     let (cluster, warnings) = parse(&broken);
     assert_eq!(
