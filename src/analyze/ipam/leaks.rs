@@ -97,7 +97,7 @@ impl Judge<'_, '_, '_> {
             (None, Some(namespace), Some(pod)) => self.pod(namespace, pod, &address),
             _ => self.gone(owner.node.as_deref()?).map(|why| format!("unknown owner, {why}")),
         };
-        why.filter(|_| !self.world.users.contains_key(&address()))
+        why.filter(|_| !self.world.is_used(address()))
     }
 
     fn pod(&self, namespace: &str, name: &str, address: &impl Fn() -> IpAddr) -> Option<String> {

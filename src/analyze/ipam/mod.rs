@@ -89,20 +89,18 @@ struct World<'c, 'f> {
     figures: &'f Figures<'c>,
     pods: FxHashMap<(&'c str, &'c str), &'c Pod>,
     nodes: FxHashMap<&'c str, &'c Node>,
-    /// The pods that use an address of their own.
-    users: FxHashMap<IpAddr, Vec<&'c Pod>>,
+    /// The pods that use an address of their own, by address.
+    users: Vec<(IpAddr, &'c Pod)>,
     tunnels: FxHashMap<IpAddr, Vec<&'c Node>>,
     underlay: FxHashMap<IpAddr, &'c Node>,
 }
 
 impl<'c, 'f> World<'c, 'f> {
     fn of(cluster: &'c Cluster, figures: &'f Figures<'c>) -> Self {
-        let mut users: FxHashMap<IpAddr, Vec<&Pod>> = FxHashMap::default();
-        for pod in cluster.pods.iter().filter(|pod| !pod.host_network && !pod.is_over()) {
-            for address in &pod.addresses {
-                users.entry(*address).or_default().push(pod);
-            }
-        }
+        let own = cluster.pods.iter().filter(|pod| !pod.host_network && !pod.is_over());
+        let mut users: Vec<(IpAddr, &Pod)> =
+            own.flat_map(|pod| pod.addresses.iter().map(move |address| (*address, pod))).collect();
+        users.sort_by_key(|(address, _)| *address);
         let mut tunnels: FxHashMap<IpAddr, Vec<&Node>> = FxHashMap::default();
         for node in &cluster.nodes {
             for address in &node.tunnels {
@@ -136,10 +134,12 @@ impl<'c, 'f> World<'c, 'f> {
     }
 
     /// Addresses that pods use, in order, with the pods.
-    fn used(&self) -> Vec<(IpAddr, &[&'c Pod])> {
-        let mut all: Vec<_> = self.users.iter().map(|(address, pods)| (*address, pods.as_slice())).collect();
-        all.sort_by_key(|(address, _)| *address);
-        all
+    fn used(&self) -> impl Iterator<Item = (IpAddr, &[(IpAddr, &'c Pod)])> {
+        self.users.chunk_by(|a, b| a.0 == b.0).map(|pods| (pods[0].0, pods))
+    }
+
+    fn is_used(&self, address: IpAddr) -> bool {
+        self.users.binary_search_by_key(&address, |(address, _)| *address).is_ok()
     }
 }
 

@@ -14,7 +14,7 @@ pub(super) fn check(world: &World<'_, '_>, checked: &mut Checked) {
     if blocks && pods {
         for (address, pods) in world.used() {
             // Of several, the other check speaks.
-            if let [pod] = pods {
+            if let [(_, pod)] = pods {
                 of_pod(world, pools, address, pod, checked);
             }
         }

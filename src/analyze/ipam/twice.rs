@@ -21,9 +21,9 @@ pub(super) fn check(world: &World<'_, '_>, checked: &mut Checked) {
     between_blocks(world, checked);
 }
 
-fn between_pods(address: IpAddr, pods: &[&Pod], checked: &mut Checked) {
+fn between_pods(address: IpAddr, pods: &[(IpAddr, &Pod)], checked: &mut Checked) {
     // One that is being deleted may have given its address back already.
-    let staying: Vec<&&Pod> = pods.iter().filter(|pod| !pod.deleting).collect();
+    let staying: Vec<&Pod> = pods.iter().map(|(_, pod)| *pod).filter(|pod| !pod.deleting).collect();
     if staying.len() < 2 {
         return;
     }
@@ -43,8 +43,8 @@ fn between_pods(address: IpAddr, pods: &[&Pod], checked: &mut Checked) {
     });
 }
 
-fn with_nodes(world: &World<'_, '_>, address: IpAddr, pods: &[&Pod], checked: &mut Checked) {
-    let pod = pods[0];
+fn with_nodes(world: &World<'_, '_>, address: IpAddr, pods: &[(IpAddr, &Pod)], checked: &mut Checked) {
+    let (_, pod) = pods[0];
     let tunnel = world.tunnels.get(&address).and_then(|nodes| nodes.first());
     let (node, what) = match (tunnel, world.underlay.get(&address)) {
         (Some(node), _) => (node.name.as_str(), "tunnel address"),
@@ -66,12 +66,12 @@ fn with_nodes(world: &World<'_, '_>, address: IpAddr, pods: &[&Pod], checked: &m
 fn against_blocks(world: &World<'_, '_>, checked: &mut Checked) {
     for (address, pods) in world.used() {
         let Some(holder) = world.figures.holder(address) else { continue };
-        let pod = pods[0];
+        let (_, pod) = pods[0];
         let is = |namespace: &str, name: &str| {
-            pods.iter().any(|pod| pod.namespace == namespace && pod.name == name)
+            pods.iter().any(|(_, pod)| pod.namespace == namespace && pod.name == name)
         };
         let (read, risk) = match &holder.owner {
-            None if pods.iter().all(|pod| pod.deleting) => continue,
+            None if pods.iter().all(|(_, pod)| pod.deleting) => continue,
             None => ("is free".to_owned(), "another pod will get it"),
             Some(Some(owner)) => match (&owner.namespace, &owner.pod, &owner.kind) {
                 (Some(namespace), Some(name), None) if !is(namespace, name) => (
