@@ -181,7 +181,13 @@ fn one_broken_field_costs_no_other_object() {
     let (cluster, warnings) = Cluster::parse(&text).expect("the example");
     assert_eq!((sizes(&cluster), warnings.len()), (items.len(), 0), "{warnings:?}");
     let mut tried = 0;
+    let mut kinds: Vec<&Value> = Vec::new();
     for (index, item) in items.iter().enumerate() {
+        // One of each kind will do.
+        if kinds.contains(&&item["kind"]) {
+            continue;
+        }
+        kinds.push(&item["kind"]);
         for path in paths(item) {
             for nonsense in [
                 json!({"a": [1]}),
@@ -207,7 +213,7 @@ fn one_broken_field_costs_no_other_object() {
             }
         }
     }
-    assert!(tried > 1000, "{tried}");
+    assert!(kinds.len() == 8 && tried > 500, "{kinds:?} {tried}");
 }
 
 /// The paths of all maps' and lists' entries, two of each list.

@@ -74,14 +74,17 @@ const PAGE: u32 = 1000;
 impl Kubectl {
     /// The block that an address lies in, and the group through which it was read.
     ///
-    /// A block is named after its prefix, so that no list is needed: at most 13 lengths are legal.
+    /// A block is named after its prefix, so that no list of blocks is needed: at most 13 lengths are legal, and the
+    /// pool around it says which is likely.
     pub(crate) fn block(&self, address: IpAddr) -> Result<Option<(Stored, &'static str)>, KubectlError> {
-        let lengths: [u8; 13] = match address {
-            IpAddr::V4(_) => [26, 20, 21, 22, 23, 24, 25, 27, 28, 29, 30, 31, 32],
-            IpAddr::V6(_) => [122, 116, 117, 118, 119, 120, 121, 123, 124, 125, 126, 127, 128],
-        };
         for group in GROUPS {
-            for length in lengths {
+            let pools = match self.get(format!("/apis/{group}/ippools")) {
+                Ok(pools) => pools.map(|pools| pools.object),
+                // The blocks can be read without them.
+                Err(KubectlError::Said { .. }) => None,
+                Err(other) => return Err(other),
+            };
+            for length in lengths(address, pools.as_ref()) {
                 let Ok(net) = IpNet::new(address, length) else { continue };
                 let name = net.trunc().to_string().replace(['.', ':', '/'], "-");
                 if let Some(found) = self.get(format!("/apis/{group}/ipamblocks/{name}"))? {
@@ -198,6 +201,25 @@ impl Kubectl {
     }
 }
 
+/// The legal lengths of a block's prefix, the likeliest first.
+fn lengths(address: IpAddr, pools: Option<&Value>) -> Vec<u8> {
+    let (usual, legal) = if address.is_ipv4() { (26, 20..=32) } else { (122, 116..=128) };
+    let pools = pools.and_then(|list| list.get("items")?.as_array()).into_iter().flatten();
+    let around = pools.filter_map(|pool| {
+        let spec = pool.get("spec")?;
+        let cidr: IpNet = spec.get("cidr")?.as_str()?.parse().ok()?;
+        let length = spec.get("blockSize")?.as_u64().and_then(|length| u8::try_from(length).ok())?;
+        (cidr.contains(&address) && legal.contains(&length)).then_some(length)
+    });
+    let mut all: Vec<u8> = Vec::new();
+    for length in around.chain([usual]).chain(legal.clone()) {
+        if !all.contains(&length) {
+            all.push(length);
+        }
+    }
+    all
+}
+
 /// The server answered that there is no such object, or no such kind.
 fn is_absent(said: &str) -> bool {
     said.contains("(NotFound)") || said.contains("could not find the requested resource")
@@ -219,6 +241,16 @@ mod tests {
     fn a_segment_stays_one() {
         assert_eq!(segment("k8s-pod-network.1f_a"), "k8s-pod-network.1f_a");
         assert_eq!(segment("../pods?x=1&y%"), "..%2Fpods%3Fx%3D1%26y%25");
+    }
+
+    #[test]
+    fn the_pools_block_size_is_tried_first() {
+        let pools = json!({"items": [{"spec": {"cidr": "10.0.0.0/16", "blockSize": 29}},
+            {"spec": {"cidr": "10.1.0.0/16", "blockSize": 20}}, {"spec": 5}, {"spec": {"cidr": "10.0.0.0/8", "blockSize": 300}}]});
+        let of = |address: &str, pools| lengths(address.parse().unwrap(), pools);
+        assert_eq!(of("10.0.0.1", Some(&pools)), [29, 26, 20, 21, 22, 23, 24, 25, 27, 28, 30, 31, 32]);
+        assert_eq!(of("fd00::1", Some(&pools))[..2], [122, 116]);
+        assert_eq!(of("10.0.0.1", None).len(), 13);
     }
 
     #[test]
