@@ -50,16 +50,32 @@ def hash_of(text):
 def calico(topology):
     crd = "crd.projectcalico.org/v1"
     items = [
-        thing(crd, "IPPool", "default-ipv4-ippool", spec={"cidr": t.POOL, "blockSize": 26, "vxlanMode": "Always", "ipipMode": "Never", "natOutgoing": True, "nodeSelector": "all()"}),
-        thing(crd, "IPPool", "default-ipv6-ippool", spec={"cidr": t.POOL6, "blockSize": 122, "vxlanMode": "Always", "ipipMode": "Never", "natOutgoing": True, "nodeSelector": "all()"}),
+        thing(crd, "IPPool", "default-ipv4-ippool", spec={"cidr": t.POOL, "blockSize": 26, "vxlanMode": "Always", "ipipMode": "Never", "natOutgoing": True, "nodeSelector": "all()", "allowedUses": ["Workload", "Tunnel"]}),
+        thing(crd, "IPPool", "default-ipv6-ippool", spec={"cidr": t.POOL6, "blockSize": 122, "vxlanMode": "Always", "ipipMode": "Never", "natOutgoing": True, "nodeSelector": "all()", "allowedUses": ["Workload", "Tunnel"]}),
         thing(crd, "FelixConfiguration", "default", spec={"vxlanEnabled": True, "vxlanPort": t.PORT, "vxlanVNI": t.VNI, "ipv6Support": True}),
-        thing(crd, "IPAMConfig", "default", spec={"strictAffinity": False, "autoAllocateBlocks": True}),
+        thing(crd, "IPAMConfig", "default", spec={"strictAffinity": False, "autoAllocateBlocks": True, "maxBlocksPerHost": 0}),
     ]
     for node in topology.nodes:
         for block, tunnel, kind, own in ((node.block, f"vxlan-tunnel-addr-{node.name}", "vxlanTunnelAddress", lambda p: p.address),
                                          (node.block6, f"vxlan-v6-tunnel-addr-{node.name}", "vxlanV6TunnelAddress", lambda p: p.address6)):
             items += blocks(crd, node, block, tunnel, kind)
+            items.append(held(crd, tunnel, [block]))
+    items += [held(crd, f"k8s-pod-network.{handle(pod)}", [pod.node.block, pod.node.block6]) for pod in topology.pods]
     return items
+
+
+def held(crd, name, blocks):
+    """An IPAMHandle: one address in each block."""
+    return stored(thing(crd, "IPAMHandle", name, spec={"handleID": name, "block": {block: 1 for block in blocks}, "deleted": False}))
+
+
+def stored(object):
+    """As the API server keeps it: with a version and an id that come from its name."""
+    number = hash_of(object["kind"] + object["metadata"]["name"])
+    digits = f"{number:064x}"
+    object["metadata"]["resourceVersion"] = str(1000 + number % 100000)
+    object["metadata"]["uid"] = "-".join((digits[:8], digits[8:12], "4" + digits[13:16], "8" + digits[17:20], digits[20:32]))
+    return object
 
 
 def blocks(crd, node, block, tunnel, kind):
@@ -72,10 +88,16 @@ def blocks(crd, node, block, tunnel, kind):
         attributes.append({"handle_id": f"k8s-pod-network.{handle(pod)}",
                            "secondary": {"namespace": pod.namespace, "node": node.name, "pod": pod.name, "timestamp": "2026-11-01 08:00:00 +0000 UTC"}})
     free = [i for i, used in enumerate(allocations) if used is None]
+    # Numbered from the clock when the block was made; each write of it adds one.
+    first = 1793520000000000000
+    taken = [i for i, used in enumerate(allocations) if used is not None]
     return [
-        thing(crd, "IPAMBlock", name, spec={"cidr": block, "affinity": f"host:{node.name}", "allocations": allocations, "unallocated": free,
-                                           "attributes": attributes, "strictAffinity": False, "deleted": False}),
-        thing(crd, "BlockAffinity", f"{node.name}-{name}", spec={"cidr": block, "node": node.name, "state": "confirmed", "deleted": "false"}),
+        stored(thing(crd, "IPAMBlock", name, spec={
+            "cidr": block, "affinity": f"host:{node.name}", "allocations": allocations, "unallocated": free, "attributes": attributes,
+            "sequenceNumber": first + len(taken), "sequenceNumberForAllocation": {str(ordinal): first + k for k, ordinal in enumerate(taken)},
+            "strictAffinity": False, "deleted": False})),
+        stored(thing(crd, "BlockAffinity", f"{node.name}-{name}", spec={
+            "cidr": block, "node": node.name, "type": "host", "state": "confirmed", "deleted": "false"})),
     ]
 
 

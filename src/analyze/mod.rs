@@ -4,6 +4,8 @@
 
 pub mod findings;
 
+pub mod ipam;
+
 pub mod correlate;
 
 pub mod locate;

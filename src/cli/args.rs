@@ -1,5 +1,7 @@
 //! What was typed, nothing resolved: no file is opened and nothing asked of the system here.
 
+pub(super) mod ipam;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -31,6 +33,8 @@ pub(super) struct Typed {
 pub(super) enum Command {
     /// Give the same answer from a saved capture, on any machine, without root
     Replay(Replay),
+    /// Show and check Calico's addresses: pools, blocks, leaks; release one
+    Ipam(ipam::Ipam),
     /// Print a completion script for a shell
     Completions {
         /// Which shell

@@ -1,6 +1,7 @@
 //! Words into calls: reads what was typed, runs it, prints errors once, and gives the exit code. Decides nothing.
 
 mod args;
+mod ipam;
 mod progress;
 mod replay;
 mod trace;
@@ -27,6 +28,7 @@ pub fn run() -> ExitCode {
     };
     let done = match typed.command {
         Some(args::Command::Replay(replay)) => replay::run(&replay),
+        Some(args::Command::Ipam(typed)) => ipam::run(&typed.what),
         Some(args::Command::Agent) => {
             gather::agent::serve::over_standard_streams().map_err(Failure::work).map(|()| ExitCode::SUCCESS)
         }

@@ -16,6 +16,8 @@ pub mod nft;
 
 pub mod cluster;
 
+pub mod ipam;
+
 pub mod calico;
 
 pub mod plan;

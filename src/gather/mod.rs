@@ -20,6 +20,8 @@ pub(crate) mod state;
 
 pub(crate) mod texts;
 
+pub(crate) mod kubectl;
+
 pub(crate) mod agent;
 
 pub(crate) mod run;

@@ -1,5 +1,6 @@
 //! Findings into text, into a given writer: layout, never judgement.
 
+pub mod ipam;
 mod json;
 mod text;
 mod words;

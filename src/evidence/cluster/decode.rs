@@ -8,59 +8,94 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Cluster, Encapsulation, EndpointSlice, Felix, IpPool, Node, Pod, Policy, Service, ServicePort};
+use super::split::Item;
+use super::{Cluster, EndpointSlice, Felix, Node, Pod, Policy, Service, ServicePort, ipam};
 
 /// Adds one object.
-pub(super) fn take(cluster: &mut Cluster, object: &Value, warnings: &mut Vec<String>) {
-    let text = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default();
-    let (kind, version) = (text("kind"), text("apiVersion"));
+pub(super) fn take(cluster: &mut Cluster, object: &Item<'_>, warnings: &mut Vec<String>) {
+    let (kind, version) = object.kind();
     if kind.is_empty() {
         warnings.push("an object without a kind was left out".to_owned());
         return;
     }
-    let done = match (kind, version.contains("projectcalico.org")) {
-        ("Node", false) => decode(object, node).map(|node| cluster.nodes.push(node)),
-        ("Pod", false) => decode(object, pod).map(|pod| cluster.pods.push(pod)),
-        ("Service", false) => decode(object, service).map(|service| cluster.services.push(service)),
-        ("EndpointSlice", false) => decode(object, slice).map(|slice| cluster.slices.push(slice)),
-        ("NetworkPolicy", false) => decode(object, |o: Object<Value>| policy("KubernetesNetworkPolicy", o))
+    let mut remarks = Vec::new();
+    let done = if version.contains("projectcalico.org") {
+        calico(cluster, &kind, object, &mut remarks)
+    } else {
+        kubernetes(cluster, &kind, object)
+    };
+    if !cluster.kinds.contains(&kind) {
+        cluster.kinds.push(kind.clone());
+    }
+    if done.is_err() || !remarks.is_empty() {
+        let name = object.name();
+        warnings.extend(remarks.into_iter().map(|remark| format!("{kind} {name}: {remark}")));
+        if let Err(why) = done {
+            warnings.push(format!("{kind} {name} was left out: {why}"));
+            *cluster.left_out.entry(kind).or_default() += 1;
+        }
+    }
+}
+
+fn kubernetes(cluster: &mut Cluster, kind: &str, object: &Item<'_>) -> Result<(), String> {
+    match kind {
+        "Node" => decode(object, node).map(|node| cluster.nodes.push(node)),
+        "Pod" => decode(object, pod).map(|pod| cluster.pods.push(pod)),
+        "Service" => decode(object, service).map(|service| cluster.services.push(service)),
+        "EndpointSlice" => decode(object, slice).map(|slice| cluster.slices.push(slice)),
+        "NetworkPolicy" => decode(object, |o: Object<Value>| policy("KubernetesNetworkPolicy", o))
             .map(|p| cluster.policies.push(p)),
-        ("NetworkPolicy" | "GlobalNetworkPolicy", true) => {
+        _ => Ok(()),
+    }
+}
+
+fn calico(
+    cluster: &mut Cluster,
+    kind: &str,
+    object: &Item<'_>,
+    remarks: &mut Vec<String>,
+) -> Result<(), String> {
+    let all = &mut cluster.ipam;
+    match kind {
+        "NetworkPolicy" | "GlobalNetworkPolicy" => {
             decode(object, |o: Object<Value>| policy(kind, o)).map(|p| cluster.policies.push(p))
         }
-        ("IPPool", true) => decode(object, pool).map(|pool| cluster.pools.push(pool)),
-        ("FelixConfiguration", true) => decode(object, felix).map(|(name, felix)| {
+        "FelixConfiguration" => decode(object, felix).map(|(name, felix)| {
             cluster.felix.insert(name, felix);
         }),
+        "IPPool" => decode(object, |o| ipam::pool(o, remarks)).map(|pool| cluster.pools.push(pool)),
+        "IPAMBlock" => decode(object, |o| ipam::block(o, remarks)).map(|block| all.blocks.push(block)),
+        "BlockAffinity" => decode(object, |o| ipam::affinity(o, remarks)).map(|one| all.affinities.push(one)),
+        "IPAMHandle" => decode(object, |o| ipam::handle(o, remarks)).map(|one| all.handles.push(one)),
+        "IPAMConfig" | "IPAMConfiguration" => {
+            decode(object, |o| ipam::config(o, remarks)).map(|config| all.config = Some(config))
+        }
+        "IPReservation" => decode(object, ipam::reservation).map(|one| all.reservations.push(one)),
         _ => Ok(()),
-    };
-    if !cluster.kinds.iter().any(|known| known == kind) {
-        cluster.kinds.push(kind.to_owned());
-    }
-    if let Err(why) = done {
-        let named =
-            |key: &str| object.pointer(&format!("/metadata/{key}")).and_then(Value::as_str).unwrap_or("?");
-        warnings.push(format!("{kind} {}/{} was left out: {why}", named("namespace"), named("name")));
     }
 }
 
 fn decode<'v, S: Deserialize<'v>, T>(
-    object: &'v Value,
+    object: &'v Item<'_>,
     turn: impl FnOnce(S) -> Result<T, String>,
 ) -> Result<T, String> {
-    S::deserialize(object).map_err(|error| error.to_string()).and_then(turn)
+    object.read().and_then(turn)
 }
 
 #[derive(Deserialize)]
-struct Object<S> {
-    metadata: Metadata,
-    spec: Option<S>,
+pub(super) struct Object<S> {
+    pub(super) metadata: Metadata,
+    pub(super) spec: Option<S>,
 }
 
 #[derive(Deserialize)]
-struct Metadata {
-    name: String,
+#[serde(rename_all = "camelCase")]
+pub(super) struct Metadata {
+    pub(super) name: String,
     namespace: Option<String>,
+    pub(super) uid: Option<String>,
+    pub(super) resource_version: Option<String>,
+    pub(super) deletion_timestamp: Option<String>,
     #[serde(default)]
     labels: Option<BTreeMap<String, String>>,
     #[serde(default)]
@@ -82,8 +117,9 @@ fn address(text: &str) -> Result<IpAddr, String> {
     bare.parse().map_err(|_| format!("{text} is not an IP address"))
 }
 
-fn net(text: &str) -> Result<IpNet, String> {
-    text.parse().or_else(|_| address(text).map(IpNet::from))
+pub(super) fn net(text: &str) -> Result<IpNet, String> {
+    let alone = |_| text.parse::<IpAddr>().map(IpNet::from);
+    text.parse().or_else(alone).map_err(|_| format!("{text} is not a prefix or an IP address"))
 }
 
 #[derive(Deserialize)]
@@ -164,6 +200,7 @@ fn pod(object: PodObject) -> Result<Pod, String> {
         node: object.spec.node_name,
         host_network: object.spec.host_network.unwrap_or(false),
         phase: object.status.phase,
+        deleting: object.metadata.deletion_timestamp.is_some(),
         labels: object.metadata.labels.unwrap_or_default(),
         name: object.metadata.name,
     })
@@ -252,24 +289,6 @@ fn policy(kind: &str, object: Object<Value>) -> Result<Policy, String> {
         kind: kind.to_owned(),
         namespace: (!global).then(|| object.metadata.namespace()),
         name: object.metadata.name,
-    })
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct PoolSpec {
-    cidr: String,
-    vxlan_mode: Option<Encapsulation>,
-    ipip_mode: Option<Encapsulation>,
-}
-
-fn pool(object: Object<PoolSpec>) -> Result<IpPool, String> {
-    let spec = object.spec.ok_or("it has no spec")?;
-    Ok(IpPool {
-        name: object.metadata.name,
-        cidr: net(&spec.cidr)?,
-        vxlan: spec.vxlan_mode.unwrap_or_default(),
-        ipip: spec.ipip_mode.unwrap_or_default(),
     })
 }
 

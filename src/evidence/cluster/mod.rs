@@ -3,13 +3,19 @@
 //! what it should be. Keeps only the fields named here, so that no secret comes along. Judges nothing.
 
 mod decode;
+pub mod ipam;
+mod many;
 mod split;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use rustc_hash::FxHashSet;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use self::ipam::Ipam;
 
 /// What was read of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -30,6 +36,12 @@ pub struct Cluster {
     pub pools: Vec<IpPool>,
     /// Calico's `FelixConfigurations`, by name.
     pub felix: BTreeMap<String, Felix>,
+    /// Calico's address management.
+    #[serde(default)]
+    pub ipam: Ipam,
+    /// By kind, how many objects could not be read: what is missing may be among them.
+    #[serde(default)]
+    pub left_out: BTreeMap<String, u32>,
 }
 
 /// A Kubernetes Node.
@@ -66,6 +78,9 @@ pub struct Pod {
     pub addresses: Vec<IpAddr>,
     /// `status.phase`.
     pub phase: Option<String>,
+    /// It is being deleted: its address may be free already.
+    #[serde(default)]
+    pub deleting: bool,
     /// Labels.
     pub labels: BTreeMap<String, String>,
 }
@@ -129,6 +144,24 @@ pub struct IpPool {
     pub vxlan: Encapsulation,
     /// `spec.ipipMode`.
     pub ipip: Encapsulation,
+    /// `spec.blockSize`: the length of a block's prefix.
+    #[serde(default)]
+    pub block_size: Option<u8>,
+    /// `spec.disabled`: no new addresses.
+    #[serde(default)]
+    pub disabled: bool,
+    /// `spec.nodeSelector`, as written.
+    #[serde(default)]
+    pub node_selector: String,
+    /// `spec.allowedUses`; empty is all.
+    #[serde(default)]
+    pub allowed_uses: Vec<String>,
+    /// `spec.assignmentMode` Manual: only for those who ask for it.
+    #[serde(default)]
+    pub manual: bool,
+    /// It is being deleted.
+    #[serde(default)]
+    pub deleting: bool,
 }
 
 /// When packets are encapsulated.
@@ -185,15 +218,35 @@ impl Cluster {
     ///
     /// When the text is no YAML or JSON, or holds no object.
     pub fn parse(text: &str) -> Result<(Self, Vec<String>), ClusterError> {
-        let mut cluster = Self::default();
-        let mut warnings = Vec::new();
-        for object in split::objects(text)? {
-            decode::take(&mut cluster, &object, &mut warnings);
-        }
+        let (mut cluster, warnings) = many::decode(&split::objects(text)?);
         if cluster.kinds.is_empty() {
             return Err(ClusterError::Empty);
         }
+        cluster.once();
         Ok((cluster, warnings))
+    }
+
+    /// Adds one object of the API. What is wrong with it is said in `warnings`.
+    pub fn add(&mut self, object: &Value, warnings: &mut Vec<String>) {
+        decode::take(self, &split::Item::Parsed(object.clone()), warnings);
+    }
+
+    /// Keeps the first of objects that appended outputs, or both of Calico's API groups, gave twice.
+    fn once(&mut self) {
+        let mut seen = FxHashSet::default();
+        self.nodes.retain(|node| seen.insert(node.name.clone()));
+        let mut seen = FxHashSet::default();
+        self.pods.retain(|pod| seen.insert((pod.namespace.clone(), pod.name.clone())));
+        let mut seen = FxHashSet::default();
+        self.pools.retain(|pool| seen.insert(pool.name.clone()));
+        let mut seen = FxHashSet::default();
+        self.ipam.blocks.retain(|block| seen.insert(block.cidr));
+        let mut seen = FxHashSet::default();
+        self.ipam.affinities.retain(|affinity| seen.insert((affinity.cidr, affinity.node.clone())));
+        let mut seen = FxHashSet::default();
+        self.ipam.handles.retain(|handle| seen.insert(handle.id.clone()));
+        let mut seen = FxHashSet::default();
+        self.ipam.reservations.retain(|reservation| seen.insert(reservation.name.clone()));
     }
 
     /// For a saved case: exactly what was read.

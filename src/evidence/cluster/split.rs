@@ -1,21 +1,33 @@
 //! The text into objects: YAML documents, Lists, or JSON, in any mix that appending kubectl's outputs gives.
 
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::ClusterError;
 
+/// One object. JSON stays text until its kind is known: a cluster's blocks may be a hundred megabytes.
+pub(super) enum Item<'t> {
+    Json(&'t str),
+    Parsed(Value),
+}
+
 /// All objects of the text, Lists taken apart.
-pub(super) fn objects(text: &str) -> Result<Vec<Value>, ClusterError> {
+pub(super) fn objects(text: &str) -> Result<Vec<Item<'_>>, ClusterError> {
     let mut found = Vec::new();
     if text.trim_start().starts_with('{') {
-        let stream = serde_json::Deserializer::from_str(text).into_iter::<Value>();
-        for (index, value) in stream.enumerate() {
-            let value = value.map_err(|error| ClusterError::Syntax {
-                number: index + 1,
-                form: "JSON",
-                why: error.to_string(),
-            })?;
-            flatten(value, &mut found);
+        let mut stream = serde_json::Deserializer::from_str(text).into_iter::<Top<'_>>();
+        let (mut from, mut number) = (0, 1);
+        while let Some(top) = stream.next() {
+            let top =
+                top.map_err(|error| ClusterError::Syntax { number, form: "JSON", why: error.to_string() })?;
+            match top.items {
+                Some(items) => found.extend(items.into_iter().map(|item| Item::Json(item.get()))),
+                None => found.push(Item::Json(&text[from..stream.byte_offset()])),
+            }
+            (from, number) = (stream.byte_offset(), number + 1);
         }
     } else {
         for (index, document) in documents(text).iter().enumerate() {
@@ -28,6 +40,170 @@ pub(super) fn objects(text: &str) -> Result<Vec<Value>, ClusterError> {
         }
     }
     Ok(found)
+}
+
+impl Item<'_> {
+    /// `kind` and `apiVersion`, empty when they are not there.
+    pub(super) fn kind(&self) -> (String, String) {
+        match self {
+            Self::Json(text) => {
+                let mut head = Head::default();
+                // Stops with an error once both are known.
+                let _stopped = serde_json::Deserializer::from_str(text).deserialize_map(&mut head);
+                (head.kind.unwrap_or_default(), head.version.unwrap_or_default())
+            }
+            Self::Parsed(value) => {
+                let text = |key| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+                (text("kind"), text("apiVersion"))
+            }
+        }
+    }
+
+    /// Namespace and name, for a warning.
+    pub(super) fn name(&self) -> String {
+        let parsed;
+        let value = match self {
+            Self::Json(text) => {
+                parsed = serde_json::from_str(text).unwrap_or(Value::Null);
+                &parsed
+            }
+            Self::Parsed(value) => value,
+        };
+        let named = |key: &str| value.pointer(&format!("/metadata/{key}")).and_then(Value::as_str);
+        format!("{}/{}", named("namespace").unwrap_or("?"), named("name").unwrap_or("?"))
+    }
+
+    pub(super) fn read<'v, S: Deserialize<'v>>(&'v self) -> Result<S, String> {
+        match self {
+            Self::Json(text) => serde_json::from_str(text).map_err(|error| {
+                let words = error.to_string();
+                words.rsplit_once(" at line ").map_or(words.clone(), |(words, _)| words.to_owned())
+            }),
+            Self::Parsed(value) => S::deserialize(value).map_err(|error| error.to_string()),
+        }
+    }
+}
+
+/// A JSON value of the stream: a List's items, or something else.
+struct Top<'t> {
+    items: Option<Vec<&'t RawValue>>,
+}
+
+impl<'de: 't, 't> Deserialize<'de> for Top<'t> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_map(TopVisitor).map(|items| Self { items })
+    }
+}
+
+struct TopVisitor;
+
+impl<'de> Visitor<'de> for TopVisitor {
+    type Value = Option<Vec<&'de RawValue>>;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut items = None;
+        while let Some(key) = map.next_key::<Key>()? {
+            match key {
+                Key::Items => items = map.next_value::<Items<'_>>()?.0.or(items),
+                Key::Kind | Key::Version | Key::Other => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(items)
+    }
+}
+
+/// A list, or anything else.
+struct Items<'t>(Option<Vec<&'t RawValue>>);
+
+impl<'de: 't, 't> Deserialize<'de> for Items<'t> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(ItemsVisitor).map(Self)
+    }
+}
+
+struct ItemsVisitor;
+
+macro_rules! no_list {
+    ($($name:ident: $kind:ty),*) => {
+        $(fn $name<E>(self, _: $kind) -> Result<Self::Value, E> { Ok(None) })*
+    };
+}
+
+impl<'de> Visitor<'de> for ItemsVisitor {
+    type Value = Option<Vec<&'de RawValue>>;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("anything")
+    }
+
+    no_list!(visit_bool: bool, visit_i64: i64, visit_u64: u64, visit_f64: f64, visit_str: &str);
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(None)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut all = Vec::new();
+        while let Some(item) = list.next_element()? {
+            all.push(item);
+        }
+        Ok(Some(all))
+    }
+}
+
+/// What stands at an object's beginning.
+#[derive(Default)]
+struct Head {
+    kind: Option<String>,
+    version: Option<String>,
+}
+
+impl<'de> Visitor<'de> for &mut Head {
+    type Value = ();
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<Key>()? {
+            match key {
+                Key::Kind => self.kind = map.next_value()?,
+                Key::Version => self.version = map.next_value()?,
+                Key::Items | Key::Other => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+            if self.kind.is_some() && self.version.is_some() {
+                return Err(serde::de::Error::custom("both are known"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Keys that matter here.
+#[derive(serde::Deserialize)]
+enum Key {
+    #[serde(rename = "items")]
+    Items,
+    #[serde(rename = "kind")]
+    Kind,
+    #[serde(rename = "apiVersion")]
+    Version,
+    #[serde(other)]
+    Other,
 }
 
 /// Cuts at `---` and where a new top-level object begins without one: the output of a second kubectl.
@@ -51,14 +227,14 @@ fn documents(text: &str) -> Vec<String> {
     all
 }
 
-fn flatten(value: Value, found: &mut Vec<Value>) {
+fn flatten(value: Value, found: &mut Vec<Item<'_>>) {
     match value {
         Value::Object(mut object) if object.get("items").is_some_and(Value::is_array) => {
             if let Some(Value::Array(items)) = object.remove("items") {
-                found.extend(items);
+                found.extend(items.into_iter().map(Item::Parsed));
             }
         }
         Value::Null => {}
-        other => found.push(other),
+        other => found.push(Item::Parsed(other)),
     }
 }
