@@ -7,50 +7,33 @@ use std::collections::BTreeSet;
 use crate::analyze::Evidence;
 use crate::analyze::findings::{Cause, Confidence, Findings, Proof};
 use crate::evidence::calico::{self, PolicyKind, PolicyName, PolicyRef, RuleKind};
-use crate::evidence::netfilter::{Fits, Meets, Met, Moved, Policy, Ruleset, Target, delta, reach};
-use crate::evidence::{Case, Direction, Known, Path, PointId, Role, StageKind, Texts, When};
+use crate::evidence::netfilter::{
+    Course, CtState, End, Filters, Fits, Meets, Met, Moved, Policy, Ruleset, Target, Walked, World, delta,
+    walk,
+};
+use crate::evidence::{Case, Direction, Path, PointId, Role, StageKind, Texts, When};
 use crate::packet::Flow;
 
-/// Hooks that a forwarded packet meets (`nf_hooks` of `net/ipv4/ip_input.c`, `ip_forward.c` and `ip_output.c`).
-const FORWARDED: &[(&str, &str)] = &[
-    ("raw", "PREROUTING"),
-    ("mangle", "PREROUTING"),
-    ("nat", "PREROUTING"),
-    ("mangle", "FORWARD"),
-    ("filter", "FORWARD"),
-    ("security", "FORWARD"),
-    ("mangle", "POSTROUTING"),
-    ("nat", "POSTROUTING"),
-];
-/// Hooks of a packet that the node itself sends: the tunnel's outer packet.
-const SENT: &[(&str, &str)] = &[
-    ("raw", "OUTPUT"),
-    ("mangle", "OUTPUT"),
-    ("nat", "OUTPUT"),
-    ("filter", "OUTPUT"),
-    ("security", "OUTPUT"),
-    ("mangle", "POSTROUTING"),
-    ("nat", "POSTROUTING"),
-];
-/// Hooks of a packet for the node, or the pod, itself.
-const RECEIVED: &[(&str, &str)] = &[
-    ("raw", "PREROUTING"),
-    ("mangle", "PREROUTING"),
-    ("nat", "PREROUTING"),
-    ("mangle", "INPUT"),
-    ("filter", "INPUT"),
-    ("security", "INPUT"),
-    ("nat", "INPUT"),
-];
-
-/// A ruleset to look into: where, under which hooks, for which packet.
+/// A host to look into: where, on which way through it, for which packet.
 struct Scene {
     node: String,
     /// Put before the texts' names: `pod:` inside the pod.
     inside: &'static str,
-    hooks: Vec<(&'static str, &'static str)>,
+    course: Course,
     meets: Meets,
     v6: bool,
+    /// The lost packets began connections, as far as that can be told.
+    begins: bool,
+}
+
+/// What decided on packets there, before and after.
+struct Stand {
+    before: Filters,
+    after: Filters,
+    /// The ways that the lost packets may have gone.
+    wide: Walked,
+    /// The only end that they can have come to.
+    surely: Option<End>,
 }
 
 /// Adds a cause for every rule that fits; gives what was looked at.
@@ -60,44 +43,70 @@ pub(super) fn explain(findings: &mut Findings, evidence: &Evidence<'_>) -> Vec<P
     let mut unread = BTreeSet::new();
     let mut looked = Vec::new();
     for scene in scenes(findings) {
-        for backend in ["-nft", "-legacy", ""] {
-            let family = if scene.v6 { "ip6tables" } else { "iptables" };
-            let name = format!("{}{family}{backend}-save", scene.inside);
-            match rulesets(evidence.texts, &scene.node, &name) {
-                Ok(Some((before, after))) => {
-                    let met = reach(&after, &scene.hooks, &scene.meets);
-                    if !met.is_empty() {
-                        let detail =
-                            format!("{name} on {}: {} rules that such a packet meets", scene.node, met.len());
-                        looked.push(Proof { source: "iptables", detail });
-                    }
-                    judge(&scene, &name, (&before, &after), &met, lost, evidence, &mut causes);
-                }
-                Ok(None) => {}
-                Err(why) => {
-                    unread.insert(format!("no counters of {name} on {}: {why}", scene.node));
-                }
+        let stand = Stand::take(&scene, evidence.texts);
+        for (name, _) in &stand.after.rulesets {
+            let number = stand.met(&stand.after.world(scene.v6), name).count();
+            if number > 0 {
+                let detail = format!("{name} on {}: {number} rules that such a packet meets", scene.node);
+                looked.push(Proof { source: source_of(name), detail });
             }
         }
+        for why in stand.before.unreadable.iter().chain(&stand.after.unreadable) {
+            unread.insert(format!("no counters of rules on {}: {why}", scene.node));
+        }
+        stand.judge(&scene, lost, evidence, &mut causes);
     }
     findings.causes.append(&mut causes);
     findings.warnings.extend(unread);
     looked
 }
 
-/// Both readings; None when nobody asked for them.
-fn rulesets(texts: &Texts, node: &str, name: &str) -> Result<Option<(Ruleset, Ruleset)>, String> {
-    let (Some(before), Some(after)) =
-        (texts.find(node, name, When::Before), texts.find(node, name, When::After))
-    else {
-        return Ok(None);
-    };
-    match (&before.content, &after.content) {
-        (Known::Read(before), Known::Read(after)) => {
-            Ok(Some((Ruleset::parse(before), Ruleset::parse(after))))
+/// The report's word for where a ruleset comes from.
+fn source_of(name: &str) -> &'static str {
+    if name.ends_with("-save") { "iptables" } else { "nftables" }
+}
+
+impl Stand {
+    fn take(scene: &Scene, texts: &Texts) -> Self {
+        let read = |when| Filters::read(texts, &scene.node, scene.inside, Some(when));
+        let (before, after) = (read(When::Before), read(When::After));
+        let world = after.world(scene.v6);
+        let wide = walk(&world, scene.course, &scene.meets);
+        let narrow = Meets { state: Some(CtState::New), ..scene.meets.clone() };
+        let surely = match wide.certain() {
+            None if scene.begins => walk(&world, scene.course, &narrow).certain().cloned(),
+            end => end.cloned(),
+        };
+        Self { before, after, wide, surely }
+    }
+
+    /// What the packets meet in the ruleset of that name.
+    fn met<'s>(&'s self, world: &World<'_>, name: &str) -> impl Iterator<Item = &'s Met> + use<'s> {
+        let number = world.rulesets.iter().position(|(own, _)| own == name);
+        self.wide.met.iter().filter(move |met| Some(met.place.ruleset) == number)
+    }
+
+    /// Adds a cause for every rule that ends packets, may be met by the lost ones, and moved.
+    fn judge(&self, scene: &Scene, lost: u64, evidence: &Evidence<'_>, causes: &mut Vec<Cause>) {
+        let world = self.after.world(scene.v6);
+        for (name, after) in &world.rulesets {
+            let Some((_, before)) = self.before.rulesets.iter().find(|(own, _)| own == name) else {
+                continue;
+            };
+            for moved in delta(before, after) {
+                let kills = match (&moved.rule, moved.policy) {
+                    (Some(rule), _) => matches!(rule.target, Target::Drop | Target::Reject(_)),
+                    (None, policy) => policy == Some(Policy::Drop),
+                };
+                let rule = moved.rule.is_some().then_some(moved.index);
+                let is_here = |met: &&Met| {
+                    (met.place.table, met.place.chain, met.place.rule) == (moved.at.0, moved.at.1, rule)
+                };
+                let Some(met) = self.met(&world, name).find(is_here).filter(|_| kills) else { continue };
+                let surely = self.surely.as_ref().is_some_and(|end| end.place.as_ref() == Some(&met.place));
+                causes.push(cause(scene, name, after, &moved, (&met.fits, surely), lost, evidence));
+            }
         }
-        (Known::Unreadable(why), _) | (_, Known::Unreadable(why)) => Err(why.clone()),
-        _ => Ok(None),
     }
 }
 
@@ -110,37 +119,51 @@ fn scenes(findings: &Findings) -> Vec<Scene> {
     let inner = inner(findings, way);
     let outer = outer(case, way);
     let v6 = case.from.address.is_ipv6();
-    let scene = |node: &str,
-                 hooks: &[&[(&'static str, &'static str)]],
-                 mut meets: Meets,
-                 inside,
-                 enters: Option<&str>,
-                 leaves: Option<&str>| {
-        meets.in_interface = enters.map(str::to_owned);
-        meets.out_interface = leaves.map(str::to_owned);
-        Scene { node: node.to_owned(), inside, hooks: hooks.concat(), meets, v6 }
-    };
+    let route = findings.routes.iter().find(|route| route.direction == way);
+    let begins = way == Direction::Forward && route.is_some_and(|route| route.delivered == 0);
+    let scene =
+        |node: &str, course: Course, mut meets: Meets, inside, enters: Option<&str>, leaves: Option<&str>| {
+            meets.in_interface = enters.map(str::to_owned);
+            meets.out_interface = leaves.map(str::to_owned);
+            if course != Course::Sent {
+                meets.mark = Some(0);
+            }
+            Scene { node: node.to_owned(), inside, course, meets, v6, begins }
+        };
     let path = case.paths.iter().find(|path| path.direction == way);
     let crosses = |end: &crate::evidence::CapturePoint| end.role == Role::Nic;
     match place.kind {
         StageKind::Forward => {
             let leaves = expected_exit(case, path, place.from);
-            let mut all =
-                vec![scene(&from.node, &[FORWARDED], inner, "", Some(&from.interface), leaves.as_deref())];
+            let mut all = vec![scene(
+                &from.node,
+                Course::Forwarded,
+                inner,
+                "",
+                Some(&from.interface),
+                leaves.as_deref(),
+            )];
             // Without a capture on the tunnel the outer packet may be what was lost.
             if path.is_some_and(|path| path.encapsulated) && to.is_some_and(crosses) {
-                all.push(scene(&from.node, &[SENT], outer, "", None, to.map(|to| to.interface.as_str())));
+                all.push(scene(
+                    &from.node,
+                    Course::Sent,
+                    outer,
+                    "",
+                    None,
+                    to.map(|to| to.interface.as_str()),
+                ));
             }
             all
         }
         StageKind::Encapsulate => {
-            vec![scene(&from.node, &[SENT], outer, "", None, to.map(|to| to.interface.as_str()))]
+            vec![scene(&from.node, Course::Sent, outer, "", None, to.map(|to| to.interface.as_str()))]
         }
         StageKind::Decapsulate => {
             let node = to.map_or(&from.node, |to| &to.node);
-            let mut all = vec![scene(node, &[RECEIVED], outer, "", Some(&from.interface), None)];
+            let mut all = vec![scene(node, Course::Received, outer, "", Some(&from.interface), None)];
             if let Some(veth) = to.filter(|to| to.role != Role::Tunnel) {
-                all.push(scene(node, &[FORWARDED], inner, "", None, Some(&veth.interface)));
+                all.push(scene(node, Course::Forwarded, inner, "", None, Some(&veth.interface)));
             }
             all
         }
@@ -148,7 +171,7 @@ fn scenes(findings: &Findings) -> Vec<Scene> {
             let node = to.map_or(&from.node, |to| &to.node);
             vec![scene(
                 node,
-                &[FORWARDED],
+                Course::Forwarded,
                 inner,
                 "",
                 Some(&from.interface),
@@ -160,8 +183,8 @@ fn scenes(findings: &Findings) -> Vec<Scene> {
             std::mem::swap(&mut answer.src, &mut answer.dst);
             std::mem::swap(&mut answer.src_port, &mut answer.dst_port);
             vec![
-                scene(&from.node, &[RECEIVED], inner, "pod:", None, None),
-                scene(&from.node, &[SENT], answer, "pod:", None, None),
+                scene(&from.node, Course::Received, inner, "pod:", None, None),
+                scene(&from.node, Course::Sent, answer, "pod:", None, None),
             ]
         }
         StageKind::LeavePod | StageKind::Underlay => Vec::new(),
@@ -202,8 +225,7 @@ fn inner(findings: &Findings, way: Direction) -> Meets {
         protocol: protocol.filter(|protocol| flows.iter().all(|flow| flow.protocol == *protocol)),
         src_port: common(&|flow| flow.src_port).filter(|_| has_ports && !translated),
         dst_port: common(&|flow| flow.dst_port).filter(|_| has_ports && !translated),
-        in_interface: None,
-        out_interface: None,
+        ..Meets::default()
     }
 }
 
@@ -220,51 +242,30 @@ fn outer(case: &Case, way: Direction) -> Meets {
     Meets { src, dst, protocol: Some(17), dst_port: Some(case.vxlan_port), ..Meets::default() }
 }
 
-fn judge(
-    scene: &Scene,
-    source: &str,
-    (before, after): (&Ruleset, &Ruleset),
-    met: &[Met],
-    lost: u64,
-    evidence: &Evidence<'_>,
-    causes: &mut Vec<Cause>,
-) {
-    for moved in delta(before, after) {
-        let kills = match (&moved.rule, moved.policy) {
-            (Some(rule), _) => matches!(rule.target, Target::Drop | Target::Reject(_)),
-            (None, policy) => policy == Some(Policy::Drop),
-        };
-        let index = moved.rule.is_some().then_some(moved.index);
-        let here =
-            met.iter().find(|met| met.table == moved.table && met.chain == moved.chain && met.index == index);
-        let Some(fits) = here.map(|met| &met.fits).filter(|_| kills) else { continue };
-        causes.push(cause(scene, source, after, &moved, fits, lost, evidence));
-    }
-}
-
 fn cause(
     scene: &Scene,
     source: &str,
     after: &Ruleset,
     moved: &Moved,
-    fits: &Fits,
+    (fits, surely): (&Fits, bool),
     lost: u64,
     evidence: &Evidence<'_>,
 ) -> Cause {
     let marking = marking_rule(after, moved);
     let kind = moved.rule.as_ref().map_or(RuleKind::NotCalico, |rule| calico::rule_kind(&moved.chain, rule));
     let policy = policy_behind(after, moved, evidence);
-    let confidence = match (moved.packets == lost && !moved.restarted, moved.packets > lost, fits) {
-        (true, _, _) => Confidence::Confirmed,
-        (_, true, Fits::Yes) => Confidence::Likely,
-        _ if moved.packets * 2 >= lost => Confidence::Likely,
-        _ => Confidence::Possible,
+    // Three witnesses: the rule that the packets are walked to, that its counter moved, and by how much.
+    let confidence = match (surely, moved.packets == lost && !moved.restarted) {
+        (true, true) => Confidence::Confirmed,
+        (true, false) | (false, true) => Confidence::Likely,
+        (false, false) => Confidence::Possible,
     };
     let what = match &moved.rule {
         Some(rule) => rule.text.clone(),
         None => format!("policy DROP at the end of {}", moved.chain),
     };
     let fit_words = match fits {
+        _ if surely => "walking such a packet through all rules ends at this one".to_owned(),
         Fits::Yes => "its matches fit the lost packets".to_owned(),
         Fits::Unknown(open) => {
             format!("its matches fit, as far as the packets tell; not known: {}", open.join(", "))
@@ -291,13 +292,16 @@ fn cause(
         evidence: marking
             .into_iter()
             .map(|rule| Proof {
-                source: "iptables",
+                source: source_of(source),
                 detail: format!("the policy's own rule marked them: {rule}"),
             })
             .chain([
-                Proof { source: "iptables", detail: format!("{source}, table {}: {what}", moved.table) },
                 Proof {
-                    source: "iptables",
+                    source: source_of(source),
+                    detail: format!("{source}, table {}: {what}", moved.table),
+                },
+                Proof {
+                    source: source_of(source),
                     detail: format!(
                         "counted {} packets while {lost} were lost; {fit_words}{restarted}",
                         moved.packets

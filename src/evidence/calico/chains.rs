@@ -115,13 +115,35 @@ pub fn policy_chains(policy: &PolicyName, direction: PolicyDirection) -> Vec<Str
     ids.iter().map(|id| chain_name(prefix, id)).collect()
 }
 
+/// A chain's name without the table that nftables mode puts before it (`tableName` of felix's nftables package).
+pub fn plain_chain(chain: &str) -> &str {
+    let tables = ["filter-", "nat-", "mangle-", "raw-"];
+    tables
+        .iter()
+        .find_map(|table| chain.strip_prefix(table))
+        .filter(|rest| rest.starts_with("cali-"))
+        .unwrap_or(chain)
+}
+
 /// The policy whose rules `chain` holds. `comments` are those of its rules. `None` for a chain that holds none, and
 /// for a hashed one that neither known policies nor comments explain.
 pub fn policy_of_chain(chain: &str, comments: &[String], known: &[PolicyName]) -> Option<PolicyRef> {
+    let chain = plain_chain(chain);
     let (id, direction, profile) = split(chain)?;
+    // In nftables mode names may be longer, and are then not hashed.
+    let whole = |policy: &PolicyName| {
+        chain.len() > 28
+            && !profile
+            && of_id(id)
+                == PolicyName {
+                    kind: policy.kind,
+                    namespace: policy.namespace.clone(),
+                    name: policy.name.clone(),
+                }
+    };
     let found = known
         .iter()
-        .find(|policy| policy_chains(policy, direction).iter().any(|name| name == chain))
+        .find(|policy| policy_chains(policy, direction).iter().any(|name| name == chain) || whole(policy))
         .cloned()
         .or_else(|| comments.iter().find_map(|comment| of_comment(comment, direction)))
         .or_else(|| match (id.starts_with('_'), profile) {

@@ -60,6 +60,7 @@ pub fn is_calico(rule: &Rule) -> bool {
 /// What `rule`, which stands in `chain`, is there for.
 pub fn rule_kind(chain: &str, rule: &Rule) -> RuleKind {
     let calico = is_calico(rule);
+    let chain = super::plain_chain(chain);
     let neither = if calico { RuleKind::Other } else { RuleKind::NotCalico };
     if !matches!(rule.target, Target::Drop | Target::Reject(_)) {
         return neither;

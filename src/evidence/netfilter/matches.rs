@@ -40,7 +40,8 @@ pub enum Match {
     Mark { value: u32, mask: u32, not: bool },
     /// Connection state: any of these.
     CtState { states: Vec<String>, not: bool },
-    /// Member of an ipset; `dirs` says which of its fields.
+    /// Member of an ipset, `dirs` says which of its fields (`src`, `dst`); or of an nftables set, whose fields are
+    /// named `src`, `dst`, `sport`, `dport`, `proto`, `iif`, `oif`, `mark`, or by what cannot be evaluated.
     Set { name: String, dirs: Vec<String>, not: bool },
     /// Kind of source or destination address: `LOCAL`, `BROADCAST`, …
     AddrType { source: bool, types: Vec<String>, not: bool },
@@ -83,6 +84,13 @@ pub enum Target {
     NoTrack,
     /// Writes a line to the kernel log; how.
     Log(String),
+    /// What a verdict map of the table says for these fields of the packet; nothing if it has no entry.
+    Map {
+        /// The map's name in its table.
+        name: String,
+        /// As in [`Match::Set`].
+        fields: Vec<String>,
+    },
     /// Any other target with its options, as text.
     Other(String),
     /// Nothing: the rule only counts.
@@ -235,6 +243,9 @@ impl Reader<'_> {
         let Some((module, typed)) = self.module.take() else { return };
         let silent = typed || SILENT.contains(&module.as_str());
         match module.as_str() {
+            "rpfilter" if options.contains("--loose") || options.contains("--accept-local") => {
+                self.matches.push(Match::Unknown(format!("rpfilter {options}")));
+            }
             "rpfilter" => self.matches.push(Match::RpFilter { not: options.contains("--invert") }),
             "limit" => self.matches.push(Match::Limit(options)),
             "statistic" => self.matches.push(Match::Statistic(options)),
@@ -341,7 +352,7 @@ fn network(text: &str) -> Option<IpNet> {
 }
 
 /// `value` or `value/mask`, decimal or with `0x`.
-fn masked(text: &str) -> Option<(u32, u32)> {
+pub(super) fn masked(text: &str) -> Option<(u32, u32)> {
     let number = |text: &str| match text.strip_prefix("0x") {
         Some(hex) => u32::from_str_radix(hex, 16).ok(),
         None => text.parse().ok(),
@@ -368,7 +379,7 @@ fn range(text: &str) -> Option<RangeInclusive<u16>> {
 }
 
 /// Names as /etc/protocols has had them; `all` is 0.
-fn protocol_number(name: &str) -> Option<u8> {
+pub(super) fn protocol_number(name: &str) -> Option<u8> {
     Some(match name {
         "all" | "ip" => 0,
         "icmp" => 1,

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use super::{Chain, Counters, Policy, Rule, Ruleset, Table, matches};
+use super::{Chain, Counters, Hook, Policy, Rule, Ruleset, Table, matches};
 
 impl Ruleset {
     /// Reads what a save program printed. Cannot fail; what made no sense is in
@@ -90,7 +90,7 @@ impl Reader {
     }
 
     fn begin(&mut self, name: &str) {
-        self.ruleset.tables.push(Table { name: name.trim().to_owned(), chains: Vec::new(), complete: false });
+        self.ruleset.tables.push(Table { name: name.trim().to_owned(), ..Table::default() });
         self.inside = true;
         self.places.clear();
     }
@@ -108,12 +108,8 @@ fn place(
         return *at;
     }
     let at = table.chains.len();
-    table.chains.push(Chain {
-        name: name.to_owned(),
-        policy: None,
-        counters: Counters::default(),
-        rules: Vec::new(),
-    });
+    let hook = Hook::of_iptables(&table.name, name);
+    table.chains.push(Chain { name: name.to_owned(), hook, ..Chain::default() });
     places.insert(name.to_owned(), (at, declared));
     at
 }
@@ -131,7 +127,7 @@ fn chain(text: &str) -> Result<Chain, String> {
     let counters = words.next().map_or(Ok(Counters::default()), |text| {
         counters(text.trim_matches(['[', ']'])).ok_or_else(|| format!("{text:?} are no counters"))
     })?;
-    Ok(Chain { name, policy, counters, rules: Vec::new() })
+    Ok(Chain { name, policy, counters, ..Chain::default() })
 }
 
 /// `[packets:bytes] -A chain …`, the counters being optional: the chain's name and the rule.
@@ -156,6 +152,7 @@ fn rule(line: &str, is_chain: &dyn Fn(&str) -> bool) -> Result<(String, Rule), S
         counters,
         comments: parts.comments,
         matches: parts.matches,
+        before: Vec::new(),
         target: parts.target,
     };
     Ok((name.text.clone(), rule))
