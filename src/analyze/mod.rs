@@ -10,6 +10,8 @@ pub mod locate;
 
 pub mod explain;
 
+pub mod rules;
+
 mod survey;
 
 use crate::evidence::capture_file::{CaptureError, FrameSource};

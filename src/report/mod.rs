@@ -1,6 +1,7 @@
 //! Findings into text, into a given writer: layout, never judgement.
 
 mod json;
+pub mod rules;
 mod text;
 mod words;
 

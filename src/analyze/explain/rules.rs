@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 
 use crate::analyze::Evidence;
 use crate::analyze::findings::{Cause, Confidence, Findings, Proof};
-use crate::evidence::calico::{self, PolicyKind, PolicyName, PolicyRef, RuleKind};
+use crate::analyze::rules::Names;
+use crate::evidence::calico::{self, RuleKind};
 use crate::evidence::netfilter::{
     Course, CtState, End, Filters, Fits, Meets, Met, Moved, Policy, Ruleset, Target, Walked, World, delta,
     walk,
@@ -314,30 +315,14 @@ fn cause(
 
 /// The policy whose chain a deny rule stands in, in words.
 fn policy_behind(after: &Ruleset, moved: &Moved, evidence: &Evidence<'_>) -> Option<String> {
-    let chain = after.chain(&moved.table, &moved.chain)?;
-    let comments = &chain.rules.first()?.comments;
-    let policies = evidence.cluster.map(|cluster| cluster.policies.as_slice()).unwrap_or_default();
-    let known: Vec<PolicyName> = policies.iter().filter_map(policy_name).collect();
-    let PolicyRef { kind, namespace, name, .. } = calico::policy_of_chain(&moved.chain, comments, &known)?;
-    let namespace = namespace.map(|namespace| format!("{namespace}/")).unwrap_or_default();
-    Some(format!("{} {namespace}{name}", kind.word()))
-}
-
-fn policy_name(policy: &crate::evidence::cluster::Policy) -> Option<PolicyName> {
-    let kind = match policy.kind.as_str() {
-        "KubernetesNetworkPolicy" => PolicyKind::KubernetesNetworkPolicy,
-        "NetworkPolicy" => PolicyKind::NetworkPolicy,
-        "GlobalNetworkPolicy" => PolicyKind::GlobalNetworkPolicy,
-        _ => return None,
-    };
-    Some(PolicyName { kind, namespace: policy.namespace.clone(), name: policy.name.clone() })
+    Names::new(evidence.cluster).policy(after.tables.get(moved.at.0)?.chains.get(moved.at.1)?)
 }
 
 /// Since Calico 3.30 a policy's deny rule only marks the packet, and the next rule drops what is marked: the rule that
 /// stands for the policy is the one before.
 fn marking_rule(after: &Ruleset, moved: &Moved) -> Option<String> {
     moved.rule.as_ref()?;
-    let chain = after.chain(&moved.table, &moved.chain)?;
+    let chain = after.tables.get(moved.at.0)?.chains.get(moved.at.1)?;
     let at = calico::deny_rule(chain, moved.index);
     (at != moved.index).then(|| chain.rules[at].text.clone())
 }

@@ -115,6 +115,46 @@ pub fn policy_chains(policy: &PolicyName, direction: PolicyDirection) -> Vec<Str
     ids.iter().map(|id| chain_name(prefix, id)).collect()
 }
 
+/// What a chain of Calico's is there for, by its name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ChainKind {
+    /// Where Calico's rules begin, and everything that is the same on every node.
+    Static,
+    /// Sends packets on by interface.
+    Dispatch,
+    /// A pod's, by its host interface; `to_pod` for what goes to it, else for what comes from it.
+    Workload {
+        /// Host interface.
+        interface: String,
+        /// Which way.
+        to_pod: bool,
+    },
+    /// An interface of the host itself.
+    HostEndpoint,
+    /// Rules of one policy, several policies of one selector, or a profile.
+    Policy,
+}
+
+/// What a chain is there for; `None` for one that Calico did not name.
+pub fn chain_kind(chain: &str) -> Option<ChainKind> {
+    let rest = plain_chain(chain).strip_prefix("cali-")?;
+    let workload = |rest: &str, to_pod| ChainKind::Workload { interface: rest.to_owned(), to_pod };
+    let begins = |starts: &[&str]| starts.iter().any(|start| rest.starts_with(start));
+    Some(if let Some(interface) = rest.strip_prefix("tw-") {
+        workload(interface, true)
+    } else if let Some(interface) = rest.strip_prefix("fw-") {
+        workload(interface, false)
+    } else if begins(&["pi-", "po-", "pri-", "pro-", "gi-", "go-"]) {
+        ChainKind::Policy
+    } else if begins(&["fh-", "th-", "fhfw-", "thfw-"]) {
+        ChainKind::HostEndpoint
+    } else if rest.contains("-dispatch") {
+        ChainKind::Dispatch
+    } else {
+        ChainKind::Static
+    })
+}
+
 /// A chain's name without the table that nftables mode puts before it (`tableName` of felix's nftables package).
 pub fn plain_chain(chain: &str) -> &str {
     let tables = ["filter-", "nat-", "mangle-", "raw-"];

@@ -9,7 +9,8 @@ mod names;
 mod rules;
 
 pub use chains::{
-    PolicyDirection, PolicyKind, PolicyName, PolicyRef, plain_chain, policy_chains, policy_of_chain,
+    ChainKind, PolicyDirection, PolicyKind, PolicyName, PolicyRef, chain_kind, plain_chain, policy_chains,
+    policy_of_chain,
 };
 pub use names::{chain_name, veth_name, vtep_mac};
 pub use rules::{RuleKind, cause_kind, deny_rule, is_calico, rule_kind};

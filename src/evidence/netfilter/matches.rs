@@ -134,6 +134,32 @@ impl fmt::Display for Match {
     }
 }
 
+impl fmt::Display for Target {
+    /// As `iptables-save` would print it.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let with = |name: &str, options: &str| format!("-j {name} {options}").trim_end().to_owned();
+        let text = match self {
+            Self::Accept => "-j ACCEPT".to_owned(),
+            Self::Drop => "-j DROP".to_owned(),
+            Self::Reject(how) if how.is_empty() => "-j REJECT".to_owned(),
+            Self::Reject(how) => format!("-j REJECT --reject-with {how}"),
+            Self::Return => "-j RETURN".to_owned(),
+            Self::Jump(chain) => format!("-j {chain}"),
+            Self::Goto(chain) => format!("-g {chain}"),
+            Self::Mark(how) => with("MARK", how),
+            Self::Dnat(how) => with("DNAT", how),
+            Self::Snat(how) => with("SNAT", how),
+            Self::Masquerade(how) => with("MASQUERADE", how),
+            Self::NoTrack => "-j NOTRACK".to_owned(),
+            Self::Log(how) => with("LOG", how),
+            Self::Map { name, fields } => format!("{} vmap @{name}", fields.join(" . ")),
+            Self::Other(text) => format!("-j {text}"),
+            Self::None => String::new(),
+        };
+        write!(out, "{text}")
+    }
+}
+
 /// The parts of one rule.
 #[derive(Debug)]
 pub(super) struct Parts {

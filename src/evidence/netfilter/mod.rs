@@ -115,6 +115,30 @@ impl Ruleset {
     }
 }
 
+impl Rule {
+    /// What it asks for and does, in few words: without `-A chain` and without comments.
+    pub fn words(&self) -> String {
+        if !self.text.starts_with("-A ") {
+            return self.text.clone();
+        }
+        let matches = self.matches.iter().map(ToString::to_string);
+        let words: Vec<String> =
+            matches.chain([self.target.to_string()]).filter(|word| !word.is_empty()).collect();
+        words.join(" ")
+    }
+
+    /// What its writer said of it, without Calico's hash.
+    pub fn said(&self) -> impl Iterator<Item = &str> {
+        self.comments.iter().map(String::as_str).filter(|comment| !comment.starts_with("cali:"))
+    }
+
+    /// Whether it has parts that are kept as text only.
+    pub fn has_unknown_parts(&self) -> bool {
+        let unknown = |one: &Match| matches!(one, Match::Unknown(_));
+        self.matches.iter().any(unknown) || matches!(self.target, Target::Other(_))
+    }
+}
+
 impl Table {
     /// The chain of that name.
     pub fn chain(&self, name: &str) -> Option<&Chain> {

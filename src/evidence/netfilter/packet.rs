@@ -173,6 +173,22 @@ impl State {
     }
 }
 
+impl State {
+    /// What both have in common; where a packet was translated or untracked on one of the ways, it counts as the
+    /// first has it.
+    pub(super) fn common(self, other: Self) -> Self {
+        Self {
+            mark: self.mark.common(other.mark),
+            ct_mark: self.ct_mark.common(other.ct_mark),
+            src: self.src.filter(|src| Some(*src) == other.src),
+            dst: self.dst.filter(|dst| Some(*dst) == other.dst),
+            src_port: self.src_port.filter(|port| Some(*port) == other.src_port),
+            dst_port: self.dst_port.filter(|port| Some(*port) == other.dst_port),
+            ..self
+        }
+    }
+}
+
 /// What a packet is held against at one base chain.
 pub(super) struct View<'a> {
     pub(super) meets: &'a Meets,

@@ -238,6 +238,11 @@ impl Sets {
         self.by_name.get(name).map(|set| set.members.count)
     }
 
+    /// Names and numbers of members, in no order.
+    pub fn sizes(&self) -> impl Iterator<Item = (String, u32)> {
+        self.by_name.iter().map(|(name, set)| (name.clone(), set.members.count))
+    }
+
     /// An nftables set.
     pub(super) fn put(&mut self, name: String, members: Members) {
         self.by_name.insert(name, Set { members, ..Set::default() });

@@ -85,9 +85,9 @@ pub struct Walked {
     pub ends: Vec<End>,
     /// Why nothing is certain, beside unknown matches.
     pub doubts: Vec<String>,
-    /// The mark with which it comes out, if that is known: what a tunnel puts around it begins with it, and so does what
-    /// is taken out of it (`skb_scrub_packet` within one namespace).
-    pub mark: Option<u32>,
+    /// The packet as it comes out, if it may: what differs between its ways is unknown. Its mark is also what a tunnel
+    /// begins with, on the way in and on the way out (`skb_scrub_packet` within one namespace).
+    pub out: Meets,
 }
 
 impl Walked {
@@ -148,9 +148,15 @@ pub fn walk(world: &World<'_>, course: Course, meets: &Meets) -> Walked {
             states = walk.routed(states);
         }
     }
-    let marks = states.iter().map(|state| state.mark).reduce(Bits::common);
-    walk.walked.mark = marks.filter(|mark| mark.known == u32::MAX).map(|mark| mark.value);
-    if !states.is_empty() {
+    if let Some(state) = states.iter().cloned().reduce(State::common) {
+        walk.walked.out = Meets {
+            src: state.src,
+            dst: state.dst,
+            src_port: state.src_port,
+            dst_port: state.dst_port,
+            mark: (state.mark.known == u32::MAX).then_some(state.mark.value),
+            ..meets.clone()
+        };
         walk.end(Ending::Passes, None);
     }
     if walk.steps > MOST_STEPS {
@@ -752,14 +758,7 @@ fn together(states: States) -> States {
         };
         match merged.iter_mut().find(same) {
             None => merged.push(state),
-            Some(one) => {
-                one.mark = one.mark.common(state.mark);
-                one.ct_mark = one.ct_mark.common(state.ct_mark);
-                one.src = one.src.filter(|src| Some(*src) == state.src);
-                one.dst = one.dst.filter(|dst| Some(*dst) == state.dst);
-                one.src_port = one.src_port.filter(|port| Some(*port) == state.src_port);
-                one.dst_port = one.dst_port.filter(|port| Some(*port) == state.dst_port);
-            }
+            Some(one) => *one = one.clone().common(state),
         }
     }
     merged.into_iter().collect()
