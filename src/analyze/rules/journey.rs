@@ -48,6 +48,8 @@ pub struct Request {
     pub protocol: u8,
     /// Destination port.
     pub port: Option<u16>,
+    /// The packet itself, when more is known of it than its ends, protocol and port.
+    pub packet: Option<Meets>,
 }
 
 /// The whole way.
@@ -163,6 +165,7 @@ impl Request {
             vxlan_port: plan.vxlan_port,
             protocol: plan.only.protocol.unwrap_or(TCP),
             port: plan.only.port,
+            packet: None,
         }
     }
 
@@ -195,11 +198,15 @@ impl Request {
             vxlan_port: case.vxlan_port,
             protocol: case.only.protocol.unwrap_or(TCP),
             port: case.only.port,
+            packet: None,
         }
     }
 
     /// The packet that the first end sends.
     fn packet(&self) -> Meets {
+        if let Some(packet) = &self.packet {
+            return packet.clone();
+        }
         let v6 = self.dst.is_some_and(|dst| dst.is_ipv6());
         let protocol = if self.protocol == ICMP && v6 { ICMP6 } else { self.protocol };
         Meets {

@@ -109,6 +109,7 @@ fn a_packet_to_a_denied_port_ends_at_the_policy() {
             vxlan_port: 4789,
             protocol: 6,
             port,
+            packet: None,
         };
         travel(request, &all(nft), None)
     };
