@@ -6,7 +6,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use serde::Deserialize;
-use trace_drop::analyze::rules::journey::{Journey, Request, Side, Verdict, travel};
+use trace_drop::analyze::rules::journey::{Journey, Nodes, Request, Side, Verdict, travel};
 use trace_drop::evidence::bundle::Bundle;
 use trace_drop::evidence::netfilter::{Meets, Ruleset, Target, delta, first_state};
 
@@ -62,6 +62,8 @@ struct Score {
     impossible: u64,
     /// Rules that dropped, over all batches.
     counts: u64,
+    /// Why it could not be told, and how often.
+    open: BTreeMap<String, u64>,
     counts_wrong: u64,
 }
 
@@ -86,6 +88,9 @@ fn main() -> ExitCode {
             score.counts_wrong
         );
         said.expect("standard output");
+        for (why, count) in &score.open {
+            writeln!(out, "  not known {count} times: {why}").expect("standard output");
+        }
         passed += all - score.wrong - score.impossible + score.counts - score.counts_wrong;
         failed += score.wrong + score.impossible + score.counts_wrong;
     }
@@ -95,12 +100,12 @@ fn main() -> ExitCode {
 
 fn judge(sent: &Sent, out: &mut impl Write) -> Score {
     let bundle = Bundle::open(std::path::Path::new(&sent.case)).expect("a saved case");
-    let texts = bundle.texts().expect("its texts");
+    let nodes = Nodes::read(&bundle.texts().expect("its texts"));
     let mut score = Score::default();
     for (number, batch) in sent.batches.iter().enumerate() {
         let (mut surely, mut perhaps) = (BTreeMap::<Rule, u64>::new(), BTreeMap::<Rule, u64>::new());
         for packet in &batch.packets {
-            let journey = travel(request(packet, sent, batch.loose), &texts, None);
+            let journey = travel(request(packet, sent, batch.loose), &nodes, None);
             let places = places(&journey);
             let can_pass = journey.legs.iter().all(|leg| leg.ends.iter().any(|end| end.what == "passes"));
             let right = match journey.verdict {
@@ -108,6 +113,14 @@ fn judge(sent: &Sent, out: &mut impl Write) -> Score {
                 Verdict::Ends => !packet.arrived,
                 Verdict::Unknown => {
                     score.unknown += 1;
+                    for step in journey.legs.iter().flat_map(|leg| &leg.steps) {
+                        for open in &step.unknown {
+                            *score.open.entry(open.clone()).or_default() += 1;
+                        }
+                    }
+                    for doubt in journey.legs.iter().flat_map(|leg| &leg.doubts) {
+                        *score.open.entry(doubt.clone()).or_default() += 1;
+                    }
                     for place in &places {
                         *perhaps.entry(place.clone()).or_default() += 1;
                     }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use super::progress::Progress;
 use super::{Failure, args};
-use crate::analyze::rules::journey::{Journey, Request, Verdict, travel};
+use crate::analyze::rules::journey::{Journey, Nodes, Request, Verdict, travel};
 use crate::analyze::rules::overview;
 use crate::evidence::bundle::Bundle;
 use crate::evidence::case::{NodeFacts, Only};
@@ -117,7 +117,7 @@ fn asked(
     typed: &args::Rules,
 ) -> Result<Request, Failure> {
     let plan = plan(cluster, ends, typed)?;
-    let mut request = Request::of_plan(&plan, texts);
+    let mut request = Request::of_plan(&plan, &Nodes::read(texts));
     let service = ends.1.strip_prefix("svc/").or_else(|| ends.1.strip_prefix("service/"));
     if let Some(service) = service {
         request.dst = plan.aliases.to.first().copied().or(request.dst);
@@ -152,7 +152,7 @@ fn finish(
             args::Form::Json => report::rules::overview_json(&nodes, out),
         });
     };
-    let journey: Journey = travel(request, texts, cluster);
+    let journey: Journey = travel(request, &Nodes::read(texts), cluster);
     super::print(|out| match typed.output.form {
         args::Form::Text => report::rules::journey(&journey, style, out),
         args::Form::Json => report::rules::journey_json(&journey, out),

@@ -2,6 +2,7 @@
 //! from it, forwarded at the destination. Takes the texts of both nodes and what the packet is; gives for each leg the
 //! rules that it fits, with what they counted, and what becomes of it. It knows of no loss outside of rules.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::Names;
@@ -131,7 +132,7 @@ pub struct LegEnd {
 
 impl Request {
     /// From a plan that was made of the cluster. The NIC's name is found on the node.
-    pub fn of_plan(plan: &Plan, texts: &Texts) -> Self {
+    pub fn of_plan(plan: &Plan, nodes: &Nodes) -> Self {
         let side = |end: &Endpoint| {
             let mut side = Side::of(end);
             for point in plan.points.iter().filter(|point| Some(&point.node) == end.node.as_ref()) {
@@ -154,8 +155,8 @@ impl Request {
         }
         for side in [&mut from, &mut to] {
             let Some((node, underlay)) = side.node.clone().zip(side.underlay) else { continue };
-            let host = Filters::read(texts, &node, "", None).host;
-            side.nic = host.and_then(|host| host.link_of(underlay).map(|link| link.name.clone()));
+            let host = nodes.0.get(&node).and_then(|filters| filters.host.as_ref());
+            side.nic = host.and_then(|host| host.link_of(underlay)).map(|link| link.name.clone());
         }
         Self {
             from,
@@ -244,22 +245,34 @@ impl Side {
     }
 }
 
+/// What was read of each node, by name.
+#[derive(Debug, Default)]
+pub struct Nodes(BTreeMap<String, Filters>);
+
+impl Nodes {
+    /// All nodes of the texts; the newest of each text.
+    pub fn read(texts: &Texts) -> Self {
+        let names: BTreeSet<&String> = texts.0.iter().map(|text| &text.node).collect();
+        Self(names.into_iter().map(|node| (node.clone(), Filters::read(texts, node, "", None))).collect())
+    }
+}
+
 /// Walks the packet through both nodes, until a leg surely ends it.
-pub fn travel(request: Request, texts: &Texts, cluster: Option<&Cluster>) -> Journey {
-    let mut course = Travel { texts, names: Names::new(cluster), legs: Vec::new(), open: true };
+pub fn travel(request: Request, nodes: &Nodes, cluster: Option<&Cluster>) -> Journey {
+    let mut course = Travel { nodes, names: Names::new(cluster), legs: Vec::new(), open: true };
     course.all(&request);
-    let verdict = match course.legs.last() {
-        _ if course.legs.iter().all(|leg| leg.certain) && course.open && !course.legs.is_empty() => {
-            Verdict::Passes
-        }
-        Some(leg) if leg.certain && !course.open => Verdict::Ends,
-        _ => Verdict::Unknown,
+    // Where one leg is uncertain, the packet may not have come to the next.
+    let certain = !course.legs.is_empty() && course.legs.iter().all(|leg| leg.certain);
+    let verdict = match (certain, course.open) {
+        (true, true) => Verdict::Passes,
+        (true, false) => Verdict::Ends,
+        (false, _) => Verdict::Unknown,
     };
     Journey { request, legs: course.legs, verdict }
 }
 
 struct Travel<'t> {
-    texts: &'t Texts,
+    nodes: &'t Nodes,
     names: Names<'t>,
     legs: Vec<Leg>,
     /// The packet may still be under way.
@@ -323,7 +336,8 @@ impl Travel<'_> {
         if !self.open {
             return meets;
         }
-        let filters = Filters::read(self.texts, node, "", None);
+        let nothing = Filters::default();
+        let filters = self.nodes.0.get(node).unwrap_or(&nothing);
         let v6 = meets.dst.or(meets.src).is_some_and(|address| address.is_ipv6());
         let world = filters.world(v6);
         let walked = walk(&world, course, &meets);

@@ -1,4 +1,4 @@
-use super::journey::{Request, Side, Verdict, travel};
+use super::journey::{Nodes, Request, Side, Verdict, travel};
 use super::*;
 use crate::evidence::Text;
 
@@ -111,7 +111,7 @@ fn a_packet_to_a_denied_port_ends_at_the_policy() {
             port,
             packet: None,
         };
-        travel(request, &all(nft), None)
+        travel(request, &Nodes::read(&all(nft)), None)
     };
     let denied = ask(Some(81), "");
     assert_eq!(denied.verdict, Verdict::Ends, "{:?}", denied.legs);
@@ -123,5 +123,5 @@ fn a_packet_to_a_denied_port_ends_at_the_policy() {
     assert_eq!(ask(None, "").verdict, Verdict::Unknown);
     // A reading that failed takes all certainty.
     let missing = texts(&[("iptables-nft-save", When::Before, data("netfilter/calico-3.30-nft.txt"))]);
-    assert_eq!(travel(denied.request, &missing, None).verdict, Verdict::Unknown);
+    assert_eq!(travel(denied.request, &Nodes::read(&missing), None).verdict, Verdict::Unknown);
 }

@@ -86,6 +86,9 @@ pub(super) enum Found {
     Unknown,
 }
 
+/// Members of a set that are looked through one by one for a packet of which too little is known.
+const MOST_LOOKED_THROUGH: u32 = 10_000;
+
 impl Members {
     /// A member that stands for a whole range of addresses comes as several calls with the same number.
     pub(super) fn add(&mut self, parts: Vec<Part>, number: u32, not: bool) {
@@ -127,6 +130,34 @@ impl Members {
         self.incomplete = true;
     }
 
+    /// Whether a packet of which some fields are not known may be in the set.
+    fn may_hold(&self, fields: &[Option<Cell>]) -> bool {
+        // Not worth looking through all of many.
+        if self.count > MOST_LOOKED_THROUGH {
+            return true;
+        }
+        let cell = |cell: &Cell, length: u8, field: &Option<Cell>| match (cell, field) {
+            (_, None) => true,
+            (Cell::Address(net), Some(Cell::Address(own))) => {
+                length > 0 && IpNet::new(*net, length - 1).is_ok_and(|net| net.contains(own))
+            }
+            (cell, Some(own)) => cell == own,
+        };
+        let listed = self.by_shape.iter().any(|(shape, members)| {
+            shape.len() == fields.len()
+                && members.keys().any(|key| {
+                    key.iter().zip(shape).zip(fields).all(|((own, length), field)| cell(own, *length, field))
+                })
+        });
+        let part =
+            |(part, field): (&Part, &Option<Cell>)| field.as_ref().is_none_or(|field| part.holds(field));
+        listed
+            || self
+                .open
+                .iter()
+                .any(|(parts, _)| parts.len() == fields.len() && parts.iter().zip(fields).all(part))
+    }
+
     pub(super) fn count(&self) -> u32 {
         self.count
     }
@@ -138,7 +169,7 @@ impl Members {
             return miss;
         }
         let Some(fields) = fields.iter().cloned().collect::<Option<Vec<Cell>>>() else {
-            return Found::Unknown;
+            return if self.may_hold(fields) { Found::Unknown } else { miss };
         };
         let hit = |member: &Member| match (member.not, self.incomplete) {
             (false, false) => Found::In(member.number),
@@ -453,6 +484,22 @@ mod tests {
         assert_eq!(find(&sets, "odd", "src", "1.1.1.1", "1.1.1.2", 1), Found::Unknown);
         assert_eq!(find(&sets, "missing", "src", "1.1.1.1", "1.1.1.2", 1), Found::Unknown);
         assert_eq!(sets.not_understood.len(), 1);
+    }
+
+    #[test]
+    fn a_port_that_is_not_known_is_looked_for_by_the_rest() {
+        let sets = Sets::parse(SAVED);
+        let find = |dst: &str, proto| {
+            let field = move |name: &str| match name {
+                "dst" => Some(Cell::Address(dst.parse().unwrap())),
+                "proto" => Some(Cell::Number(proto)),
+                _ => None,
+            };
+            sets.find("ports", &["dst".to_owned(), "dst".to_owned()], &field)
+        };
+        assert_eq!(find("10.42.1.5", 6), Found::Unknown);
+        assert_eq!(find("10.42.1.5", 1), Found::Out);
+        assert_eq!(find("10.42.1.9", 6), Found::Out);
     }
 
     #[test]
