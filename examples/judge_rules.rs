@@ -199,6 +199,7 @@ fn request(packet: &Packet, sent: &Sent, loose: bool) -> Request {
             tunnel: Some("vxlan.calico".to_owned()),
             nic: Some("eth0".to_owned()),
             underlay: pod.underlay.parse().ok(),
+            by_tunnel: false,
         }
     };
     let dst = packet.dst.parse().ok();

@@ -9,7 +9,7 @@ use crate::analyze::rules::journey::{Journey, Nodes, Request, Verdict, travel};
 use crate::analyze::rules::overview;
 use crate::evidence::bundle::Bundle;
 use crate::evidence::case::{NodeFacts, Only};
-use crate::evidence::cluster::Cluster;
+use crate::evidence::cluster::{Cluster, Node};
 use crate::evidence::plan::{Plan, PlanOptions};
 use crate::evidence::{Texts, When};
 use crate::gather;
@@ -54,18 +54,14 @@ fn live(typed: &args::Rules) -> Result<ExitCode, Failure> {
     let reach = Reach { template: typed.reach.clone(), agent };
     let endpoints = typed.from.as_deref().zip(typed.to.as_deref());
     let plan = endpoints.map(|ends| plan(&cluster, ends, typed)).transpose()?;
-    let request = match &plan {
-        Some(plan) => ReadRequest { pods: Vec::new(), ..ReadRequest::of_plan(plan, reach) },
-        None => {
-            let nodes =
-                cluster.nodes.iter().filter(|node| typed.node.as_ref().is_none_or(|only| *only == node.name));
-            let facts = |node: &crate::evidence::cluster::Node| NodeFacts {
-                name: node.name.clone(),
-                addresses: node.underlay(),
-                on_path: true,
-            };
-            ReadRequest { nodes: nodes.map(facts).collect(), reach, pods: Vec::new(), pair: None }
-        }
+    let request = if let Some(plan) = &plan {
+        ReadRequest { pods: Vec::new(), ..ReadRequest::of_plan(plan, reach) }
+    } else {
+        let wanted = |node: &&Node| typed.node.as_ref().is_none_or(|only| *only == node.name);
+        let facts =
+            |node: &Node| NodeFacts { name: node.name.clone(), addresses: node.underlay(), on_path: true };
+        let nodes = cluster.nodes.iter().filter(wanted).map(facts).collect();
+        ReadRequest { nodes, reach, pods: Vec::new(), pair: None }
     };
     if request.nodes.is_empty() {
         let name = typed.node.as_deref().unwrap_or("at all");

@@ -8,6 +8,7 @@ use crate::analyze::Evidence;
 use crate::analyze::findings::{Cause, Confidence, Findings, Proof};
 use crate::analyze::rules::Names;
 use crate::evidence::calico::{self, RuleKind};
+use crate::evidence::cluster::Cluster;
 use crate::evidence::netfilter::{
     Course, CtState, End, Filters, Fits, Meets, Met, Moved, Policy, Ruleset, Target, Walked, World, delta,
     walk,
@@ -55,7 +56,7 @@ pub(super) fn explain(findings: &mut Findings, evidence: &Evidence<'_>) -> Vec<P
         for why in stand.before.unreadable.iter().chain(&stand.after.unreadable) {
             unread.insert(format!("no counters of rules on {}: {why}", scene.node));
         }
-        stand.judge(&scene, lost, evidence, &mut causes);
+        stand.judge(&scene, lost, evidence.cluster, &mut causes);
     }
     findings.causes.append(&mut causes);
     findings.warnings.extend(unread);
@@ -88,7 +89,7 @@ impl Stand {
     }
 
     /// Adds a cause for every rule that ends packets, may be met by the lost ones, and moved.
-    fn judge(&self, scene: &Scene, lost: u64, evidence: &Evidence<'_>, causes: &mut Vec<Cause>) {
+    fn judge(&self, scene: &Scene, lost: u64, cluster: Option<&Cluster>, causes: &mut Vec<Cause>) {
         let world = self.after.world(scene.v6);
         for (name, after) in &world.rulesets {
             let Some((_, before)) = self.before.rulesets.iter().find(|(own, _)| own == name) else {
@@ -105,7 +106,7 @@ impl Stand {
                 };
                 let Some(met) = self.met(&world, name).find(is_here).filter(|_| kills) else { continue };
                 let surely = self.surely.as_ref().is_some_and(|end| end.place.as_ref() == Some(&met.place));
-                causes.push(cause(scene, name, after, &moved, (&met.fits, surely), lost, evidence));
+                causes.push(cause(scene, name, after, &moved, (&met.fits, surely), lost, cluster));
             }
         }
     }
@@ -250,17 +251,12 @@ fn cause(
     moved: &Moved,
     (fits, surely): (&Fits, bool),
     lost: u64,
-    evidence: &Evidence<'_>,
+    cluster: Option<&Cluster>,
 ) -> Cause {
     let marking = marking_rule(after, moved);
     let kind = moved.rule.as_ref().map_or(RuleKind::NotCalico, |rule| calico::rule_kind(&moved.chain, rule));
-    let policy = policy_behind(after, moved, evidence);
-    // Three witnesses: the rule that the packets are walked to, that its counter moved, and by how much.
-    let confidence = match (surely, moved.packets == lost && !moved.restarted) {
-        (true, true) => Confidence::Confirmed,
-        (true, false) | (false, true) => Confidence::Likely,
-        (false, false) => Confidence::Possible,
-    };
+    let policy = policy_behind(after, moved, cluster);
+    let confidence = confidence(surely, moved.packets == lost && !moved.restarted);
     let what = match &moved.rule {
         Some(rule) => rule.text.clone(),
         None => format!("policy DROP at the end of {}", moved.chain),
@@ -313,9 +309,18 @@ fn cause(
     }
 }
 
+/// Three witnesses: the rule that the packets are walked to, that its counter moved, and by how much.
+fn confidence(walked_to: bool, as_many: bool) -> Confidence {
+    match (walked_to, as_many) {
+        (true, true) => Confidence::Confirmed,
+        (true, false) | (false, true) => Confidence::Likely,
+        (false, false) => Confidence::Possible,
+    }
+}
+
 /// The policy whose chain a deny rule stands in, in words.
-fn policy_behind(after: &Ruleset, moved: &Moved, evidence: &Evidence<'_>) -> Option<String> {
-    Names::new(evidence.cluster).policy(after.tables.get(moved.at.0)?.chains.get(moved.at.1)?)
+fn policy_behind(after: &Ruleset, moved: &Moved, cluster: Option<&Cluster>) -> Option<String> {
+    Names::new(cluster).policy(after.tables.get(moved.at.0)?.chains.get(moved.at.1)?)
 }
 
 /// Since Calico 3.30 a policy's deny rule only marks the packet, and the next rule drops what is marked: the rule that
@@ -377,5 +382,87 @@ fn remedy(kind: &RuleKind, policy: Option<&str>, node: &str) -> String {
             "find out who wrote this rule on {node} (firewalld, ufw, Docker, a script) and let it accept this traffic"
         ),
         _ => format!("look at this rule on {node}: `iptables-save -c`"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evidence::{Known, Text};
+
+    const STATE: &str = r#"{"addresses":[{"link":"eth0","address":"192.0.2.12/24"}],"routes":[]}"#;
+
+    /// The rules of FORWARD before and after, with the number of packets that each counted.
+    fn texts(rules: &[(&str, u64, u64)], whole: bool) -> Texts {
+        let ruleset = |after: bool| {
+            let line = |(rule, before, later): &(&str, u64, u64)| {
+                format!("[{}:0] -A FORWARD {rule}\n", if after { later } else { before })
+            };
+            let lines: String = rules.iter().map(line).collect::<Vec<_>>().concat();
+            format!("*filter\n:FORWARD ACCEPT [0:0]\n{lines}{}", if whole { "COMMIT\n" } else { "" })
+        };
+        let text = |name: &str, when, content: String| Text {
+            node: "n".to_owned(),
+            name: name.to_owned(),
+            when,
+            content: Known::Read(content),
+        };
+        let both = |when, after| {
+            [("iptables-nft-save", ruleset(after)), ("state", STATE.to_owned()), ("nft", String::new())]
+                .map(|(name, content)| text(name, when, content))
+        };
+        Texts(both(When::Before, false).into_iter().chain(both(When::After, true)).collect())
+    }
+
+    fn causes(rules: &[(&str, u64, u64)], whole: bool, lost: u64) -> Vec<(String, Confidence)> {
+        let scene = Scene {
+            node: "n".to_owned(),
+            inside: "",
+            course: Course::Forwarded,
+            meets: Meets {
+                src: "10.0.0.1".parse().ok(),
+                dst: "10.0.0.2".parse().ok(),
+                protocol: Some(17),
+                mark: Some(0),
+                ..Meets::default()
+            },
+            v6: false,
+            begins: true,
+        };
+        let mut causes = Vec::new();
+        let texts = texts(rules, whole);
+        Stand::take(&scene, &texts).judge(&scene, lost, None, &mut causes);
+        let shown = |cause: Cause| {
+            let rule = cause.evidence.iter().find_map(|proof| proof.detail.split("table filter: ").nth(1));
+            (rule.unwrap_or_default().to_owned(), cause.confidence)
+        };
+        causes.into_iter().map(shown).collect()
+    }
+
+    #[test]
+    fn walk_counter_and_loss_must_agree_for_a_cause_to_be_confirmed() {
+        let drop = "-d 10.0.0.2/32 -j DROP";
+        let only = |rules: &[(&str, u64, u64)], whole, lost| {
+            let found = causes(rules, whole, lost);
+            assert_eq!(found.len(), 1, "{found:?}");
+            found[0].1
+        };
+        assert_eq!(only(&[(drop, 3, 13)], true, 10), Confidence::Confirmed);
+        assert_eq!(only(&[(drop, 3, 15)], true, 10), Confidence::Likely);
+        // Half a ruleset may hold something else; so may a match that is not known.
+        assert_eq!(only(&[(drop, 3, 13)], false, 10), Confidence::Likely);
+        assert_eq!(only(&[(drop, 3, 15)], false, 10), Confidence::Possible);
+        assert_eq!(only(&[("-m u32 --u32 x -j DROP", 0, 10)], true, 10), Confidence::Likely);
+        assert_eq!(only(&[("-m u32 --u32 x -j DROP", 0, 4)], true, 10), Confidence::Possible);
+        // What begins a connection meets it; what does not is no witness.
+        assert_eq!(only(&[("-m conntrack --ctstate NEW -j DROP", 0, 10)], true, 10), Confidence::Confirmed);
+    }
+
+    #[test]
+    fn a_rule_that_such_a_packet_does_not_meet_is_no_cause() {
+        assert_eq!(causes(&[("-d 10.0.0.9/32 -j DROP", 0, 10)], true, 10), []);
+        assert_eq!(causes(&[("-d 10.0.0.2/32 -j ACCEPT", 0, 0), ("-j DROP", 0, 10)], true, 10), []);
+        assert_eq!(causes(&[("-m mark --mark 0x1/0x1 -j DROP", 0, 10)], true, 10), []);
+        assert_eq!(causes(&[("-d 10.0.0.2/32 -j DROP", 7, 7)], true, 10), []);
     }
 }

@@ -7,8 +7,9 @@ use std::net::IpAddr;
 
 use super::Names;
 use crate::evidence::cluster::Cluster;
+use crate::evidence::host::Question;
 use crate::evidence::netfilter::{
-    Course, CtState, End, Ending, Filters, Fits, Meets, Policy, Walked, World, walk,
+    Course, CtState, End, Ending, Filters, Fits, Meets, Met, Policy, Rule, Walked, World, walk,
 };
 use crate::evidence::plan::{Find, Plan};
 use crate::evidence::{Case, Endpoint, Role, Texts};
@@ -30,6 +31,8 @@ pub struct Side {
     pub nic: Option<String>,
     /// The node's address on the underlay.
     pub underlay: Option<IpAddr>,
+    /// The node's own packets go through the tunnel too.
+    pub by_tunnel: bool,
 }
 
 /// Where from, where to, and how.
@@ -158,11 +161,24 @@ impl Request {
             let host = nodes.0.get(&node).and_then(|filters| filters.host.as_ref());
             side.nic = host.and_then(|host| host.link_of(underlay)).map(|link| link.name.clone());
         }
+        let mut encapsulated = plan.encapsulated;
+        // A node's own packet to a pod elsewhere goes by the tunnel, from the tunnel's address.
+        let host = from.node.as_ref().filter(|_| from.veth.is_none() && to.veth.is_some());
+        if let Some(host) = host.and_then(|node| nodes.0.get(node)?.host.as_ref()) {
+            let question = Question { dst: plan.to.address, src: None, iif: None };
+            let device = host.lookup(&question).route.and_then(|route| route.dev.clone());
+            if let Some(device) = device.filter(|device| device.starts_with("vxlan")) {
+                let own = host.addresses.iter().find(|at| at.link == device);
+                from.address = own.map(|at| at.address.addr());
+                (from.by_tunnel, encapsulated) = (true, true);
+                (from.tunnel, to.tunnel) = (Some(device.clone()), Some(device));
+            }
+        }
         Self {
             from,
             to,
             dst: Some(plan.to.address),
-            encapsulated: plan.encapsulated,
+            encapsulated,
             vxlan_port: plan.vxlan_port,
             protocol: plan.only.protocol.unwrap_or(TCP),
             port: plan.only.port,
@@ -241,7 +257,8 @@ impl Side {
 
     /// The device by which packets from and to another node go.
     fn outlet(&self, encapsulated: bool) -> Option<String> {
-        if encapsulated && self.veth.is_some() { self.tunnel.clone() } else { self.nic.clone() }
+        let by_tunnel = self.veth.is_some() || self.by_tunnel;
+        if encapsulated && by_tunnel { self.tunnel.clone() } else { self.nic.clone() }
     }
 }
 
@@ -291,7 +308,7 @@ impl Travel<'_> {
                 (Some(_), _) => (Course::Forwarded, "from the pod onwards"),
                 (None, _) => (Course::Sent, "from the node onwards"),
             };
-            inner.in_interface = from.veth.clone();
+            inner.in_interface.clone_from(&from.veth);
             inner.out_interface = out;
             inner = self.leg(node, what, course, inner);
             if same {
@@ -323,7 +340,7 @@ impl Travel<'_> {
         // What left the first node by an address that could not be worked out is taken to come to the end asked for.
         inner.dst = inner.dst.or(to.address);
         inner.in_interface = to.outlet(request.encapsulated);
-        inner.out_interface = to.veth.clone();
+        inner.out_interface.clone_from(&to.veth);
         let (course, what) = match to.veth {
             Some(_) => (Course::Forwarded, "onwards to the pod"),
             None => (Course::Received, "to the node itself"),
@@ -379,7 +396,7 @@ fn leg_end(end: &End, walked: &Walked) -> LegEnd {
 }
 
 fn steps(world: &World<'_>, walked: &Walked, names: &Names<'_>) -> Vec<Step> {
-    let step = |met: &crate::evidence::netfilter::Met| {
+    let step = |met: &Met| {
         let (table, chain) = world.chain(&met.place)?;
         let rule = world.rule(&met.place);
         let family = table.family.as_ref().map(|family| format!("{family} ")).unwrap_or_default();
@@ -393,8 +410,8 @@ fn steps(world: &World<'_>, walked: &Walked, names: &Names<'_>) -> Vec<Step> {
             chain: chain.name.clone(),
             of: names.of(chain),
             number: met.place.rule.map(|rule| rule + 1),
-            words: rule.map_or_else(|| policy.to_owned(), crate::evidence::netfilter::Rule::words),
-            said: rule.into_iter().flat_map(|rule| rule.said()).map(str::to_owned).collect(),
+            words: rule.map_or_else(|| policy.to_owned(), Rule::words),
+            said: rule.into_iter().flat_map(Rule::said).map(str::to_owned).collect(),
             packets: match rule {
                 Some(rule) => rule.counters.map(|counters| counters.packets),
                 None => table.family.is_none().then_some(chain.counters.packets),

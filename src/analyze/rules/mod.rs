@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use crate::evidence::calico::{self, ChainKind, PolicyKind, PolicyName};
 use crate::evidence::cluster::Cluster;
-use crate::evidence::netfilter::{Chain, Filters, Moved, Policy, Rule, Ruleset, Table, Target, delta};
+use crate::evidence::netfilter::{Chain, Filters, Moved, Policy, Rule, Ruleset, Sets, Table, Target, delta};
 use crate::evidence::{Known, Texts, When};
 
 /// One node's rules.
@@ -127,7 +127,7 @@ fn of_node(texts: &Texts, cluster: Option<&Cluster>, node: &str) -> NodeRules {
         });
         of_text(name, ruleset, moved.as_deref(), text.unwrap_or_default(), &names)
     });
-    let mut sets: Vec<(String, u32)> = newest.sets.iter().flat_map(|sets| sets.sizes()).collect();
+    let mut sets: Vec<(String, u32)> = newest.sets.iter().flat_map(Sets::sizes).collect();
     sets.sort();
     NodeRules { node: node.to_owned(), texts: by_text.collect(), sets, unread: newest.unreadable.clone() }
 }

@@ -73,7 +73,7 @@ fn counters_that_move_between_two_readings() {
 #[test]
 fn a_packet_to_a_denied_port_ends_at_the_policy() {
     let state = r#"{"addresses":[{"link":"eth0","address":"192.0.2.12/24"}],"routes":[]}"#;
-    let sets: String = [
+    let sets = [
         "cali40s:oy593DLyi5BRwxLRqXScOfE",
         "cali40s:n5MAdiB8NISc09JOdYHtATr",
         "cali40all-vxlan-net",
@@ -82,7 +82,8 @@ fn a_packet_to_a_denied_port_ends_at_the_policy() {
     ]
     .iter()
     .map(|name| format!("create {name} hash:net family inet\nadd {name} 0.0.0.0/1\n"))
-    .collect();
+    .collect::<Vec<_>>()
+    .concat();
     let all = |nft: &str| {
         texts(&[
             ("iptables-nft-save", When::Before, data("netfilter/calico-3.30-nft.txt")),
@@ -99,6 +100,7 @@ fn a_packet_to_a_denied_port_ends_at_the_policy() {
         tunnel: Some("vxlan.calico".to_owned()),
         nic: Some("eth0".to_owned()),
         underlay: "192.0.2.12".parse().ok(),
+        by_tunnel: false,
     };
     let ask = |port, nft: &str| {
         let request = Request {

@@ -5,6 +5,7 @@
 //! off. Out: plain data. It never fails and never judges; a line that it cannot read is kept in
 //! [`Ruleset::not_understood`]. What cannot be evaluated for a packet is unknown, and both ways are followed.
 
+mod change;
 mod delta;
 mod filters;
 mod hook;
@@ -124,7 +125,7 @@ impl Rule {
         let matches = self.matches.iter().map(ToString::to_string);
         let words: Vec<String> =
             matches.chain([self.target.to_string()]).filter(|word| !word.is_empty()).collect();
-        words.join(" ")
+        if words.is_empty() { "(counts only)".to_owned() } else { words.join(" ") }
     }
 
     /// What its writer said of it, without Calico's hash.

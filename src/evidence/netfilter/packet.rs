@@ -176,7 +176,7 @@ impl State {
 impl State {
     /// What both have in common; where a packet was translated or untracked on one of the ways, it counts as the
     /// first has it.
-    pub(super) fn common(self, other: Self) -> Self {
+    pub(super) fn common(self, other: &Self) -> Self {
         Self {
             mark: self.mark.common(other.mark),
             ct_mark: self.ct_mark.common(other.ct_mark),
@@ -205,8 +205,8 @@ impl View<'_> {
         let within =
             |ports: &[RangeInclusive<u16>], port: u16| ports.iter().any(|range| range.contains(&port));
         let (holds, not) = match one {
-            Match::Source { net, not } => return address(*net, *not, state.src?),
-            Match::Destination { net, not } => return address(*net, *not, state.dst?),
+            Match::Source { net, not } => return Some(within_net(*net, *not, state.src?)),
+            Match::Destination { net, not } => return Some(within_net(*net, *not, state.dst?)),
             Match::In { interface, not } => (named(interface, &self.enters()?), not),
             Match::Out { interface, not } => (named(interface, &self.leaves(state)?), not),
             Match::Protocol { protocol: 0, not } => (true, not),
@@ -364,9 +364,9 @@ impl View<'_> {
 }
 
 /// A prefix of the other family never fits, whatever is asked of it.
-fn address(net: ipnet::IpNet, not: bool, address: IpAddr) -> Option<bool> {
+fn within_net(net: ipnet::IpNet, not: bool, address: IpAddr) -> bool {
     let same = net.addr().is_ipv4() == address.is_ipv4();
-    Some(same && net.contains(&address) != not)
+    same && net.contains(&address) != not
 }
 
 /// Whether one of several holds.

@@ -41,11 +41,14 @@ pub struct VerdictMap {
     pub(super) conditions: Vec<Match>,
 }
 
+/// For each field of a member one more than its prefix length, 0 for what is no address.
+type Shape = Vec<u8>;
+
 /// Members, found by value.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Members {
-    /// For each combination of prefix lengths (0 for what is no address) the members, with their number.
-    by_shape: Vec<(Vec<u8>, HashMap<Vec<Cell>, Member>)>,
+    /// For each combination of prefix lengths the members, the most specific first.
+    by_shape: Vec<(Shape, HashMap<Vec<Cell>, Member>)>,
     /// Members with a range of numbers or an open name, asked one after the other.
     open: Vec<(Vec<Part>, Member)>,
     count: u32,
@@ -406,13 +409,8 @@ pub(super) fn range_of(first: IpAddr, last: IpAddr) -> Option<Vec<IpNet>> {
 fn port(word: &str) -> Option<Vec<Part>> {
     let (protocol, port) =
         word.split_once(':').map_or((None, word), |(protocol, port)| (Some(protocol), port));
-    let range = match port.split_once('-') {
-        Some((low, high)) => low.parse().ok()?..=high.parse().ok()?,
-        None => {
-            let only = port.parse().ok()?;
-            only..=only
-        }
-    };
+    let (low, high) = port.split_once('-').unwrap_or((port, port));
+    let range = low.parse().ok()?..=high.parse().ok()?;
     let protocol = match protocol {
         None => 0..=255,
         Some("icmp" | "icmpv6" | "ipv6-icmp") => return None,

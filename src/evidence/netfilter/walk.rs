@@ -7,10 +7,10 @@
 //! differ are one again. The work is bounded; where it would not be, nothing is called certain.
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::IpAddr;
 
+use super::change::changed;
 use super::hook::{Course, Hook, HookPoint};
-use super::packet::{Bits, CtState, Fits, Meets, State, View};
+use super::packet::{CtState, Fits, Meets, State, View};
 use super::sets::{Found, Sets};
 use super::{Chain, Policy, Rule, Ruleset, Table, Target};
 use crate::evidence::host::{Host, Question};
@@ -148,7 +148,7 @@ pub fn walk(world: &World<'_>, course: Course, meets: &Meets) -> Walked {
             states = walk.routed(states);
         }
     }
-    if let Some(state) = states.iter().cloned().reduce(State::common) {
+    if let Some(state) = states.iter().cloned().reduce(|one, other| one.common(&other)) {
         walk.walked.out = Meets {
             src: state.src,
             dst: state.dst,
@@ -445,7 +445,7 @@ impl<'w> Walk<'w> {
                 }
             }
             Target::Map { name, fields } => {
-                self.look_up(view, place, table, (name, fields), taken, alive, way, depth)
+                self.look_up(view, &place, table, (name, fields), taken, alive, way, depth);
             }
             Target::Accept => {
                 self.accepted.extend(taken);
@@ -472,7 +472,7 @@ impl<'w> Walk<'w> {
     fn look_up(
         &mut self,
         view: &View<'w>,
-        place: Place,
+        place: &Place,
         table: &'w Table,
         (name, fields): (&str, &[String]),
         taken: States,
@@ -660,95 +660,6 @@ fn sort(view: &View<'_>, rule: &Rule, alive: States) -> Sorted {
     Sorted { taken, rest, fits: Fits::Unknown(words) }
 }
 
-/// A packet after a target that changes it.
-fn changed(mut state: State, target: &Target) -> State {
-    match target {
-        Target::Mark(how) => state.mark = marked(state.mark, how, state.ct_mark),
-        Target::NoTrack => state.untracked = true,
-        Target::Dnat(how) => {
-            let (address, port) = translated(how, "--to-destination");
-            state.dst = address;
-            if let Some(port) = port {
-                state.dst_port = port;
-            }
-            state.dnat = true;
-        }
-        Target::Snat(how) => {
-            (state.src, state.src_port, state.snat) = (translated(how, "--to-source").0, None, true);
-        }
-        Target::Masquerade(_) => (state.src, state.src_port, state.snat) = (None, None, true),
-        Target::Other(text) if text.starts_with("CONNMARK") => connection_marked(&mut state, text),
-        // It may have written anything anywhere.
-        Target::Other(_) => {
-            (state.mark, state.ct_mark) = (Bits::UNKNOWN, Bits::UNKNOWN);
-            (state.src, state.dst, state.src_port, state.dst_port) = (None, None, None, None);
-        }
-        _ => {}
-    }
-    state
-}
-
-/// The options of MARK (`mark_tg` and the old forms).
-fn marked(mark: Bits, how: &str, ct_mark: Bits) -> Bits {
-    let mut words = how.split(' ');
-    let (Some(option), Some(number)) = (words.next(), words.next()) else { return Bits::UNKNOWN };
-    let Some((value, mask)) = super::matches::masked(number) else { return Bits::UNKNOWN };
-    match option {
-        "--set-xmark" => mark.set_xmark(value, mask),
-        "--set-mark" => mark.set_xmark(value, mask | value),
-        "--and-mark" => mark.set_xmark(0, !value),
-        "--or-mark" => mark.set_xmark(value, value),
-        "--xor-mark" => mark.set_xmark(value, 0),
-        "--set-ctmark" => ct_mark,
-        _ => Bits::UNKNOWN,
-    }
-}
-
-/// CONNMARK: `ct mark` from and into the packet's.
-fn connection_marked(state: &mut State, text: &str) {
-    let words: Vec<&str> = text.split(' ').collect();
-    let option = |name: &str| {
-        let at = words.iter().position(|word| *word == name)?;
-        super::matches::masked(words.get(at + 1)?)
-    };
-    let mask = |name: &str| option(name).map_or(u32::MAX, |(value, _)| value);
-    let (nf_mask, ct_mask) = match option("--mask") {
-        Some((both, _)) => (both, both),
-        None => (mask("--nfmask"), mask("--ctmask")),
-    };
-    // `(into & !its mask) ^ (from & its mask)`, bit by bit known or not.
-    let mixed = |into: Bits, cleared: u32, from: Bits, kept: u32| {
-        let from = Bits { value: from.value & kept, known: from.known | !kept };
-        let base = into.set_xmark(0, cleared);
-        let known = base.known & from.known;
-        Bits { value: (base.value ^ from.value) & known, known }
-    };
-    if words.contains(&"--restore-mark") {
-        state.mark = mixed(state.mark, nf_mask, state.ct_mark, ct_mask);
-    } else if words.contains(&"--save-mark") {
-        state.ct_mark = mixed(state.ct_mark, ct_mask, state.mark, nf_mask);
-    } else if let Some((value, mask)) = option("--set-xmark") {
-        state.ct_mark = state.ct_mark.set_xmark(value, mask);
-    } else {
-        state.ct_mark = Bits::UNKNOWN;
-    }
-}
-
-/// The address and port that a packet is translated to; `None` of each that the text does not fix. A port that is not
-/// mentioned stays as it was.
-fn translated(how: &str, option: &str) -> (Option<IpAddr>, Option<Option<u16>>) {
-    let mut words = how.split(' ').skip_while(|word| *word != option);
-    let Some(to) = words.nth(1) else { return (None, Some(None)) };
-    if let Ok(address) = to.parse::<IpAddr>() {
-        return (Some(address), None);
-    }
-    let (address, port) = match to.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((address, port)) => (address, port.strip_prefix(':')),
-        None => to.rsplit_once(':').map_or((to, None), |(address, port)| (address, Some(port))),
-    };
-    (address.parse().ok(), port.map(|port| port.parse().ok()))
-}
-
 /// Ways that agree in all but marks and addresses become one.
 fn together(states: States) -> States {
     let mut merged: Vec<State> = Vec::new();
@@ -758,7 +669,7 @@ fn together(states: States) -> States {
         };
         match merged.iter_mut().find(same) {
             None => merged.push(state),
-            Some(one) => *one = one.clone().common(state),
+            Some(one) => *one = one.clone().common(&state),
         }
     }
     merged.into_iter().collect()

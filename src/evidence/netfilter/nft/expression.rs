@@ -47,14 +47,15 @@ pub(super) fn read(parts: &[Value], table: &mut Table) -> Parts {
                 read.before.push(Target::Other(format!("set {}", words::part(part))));
             }
             "vmap" => read.target = vmap(value, table),
-            key => match verdict(key, value) {
-                Some(target) => read.target = target,
-                // It may do anything to the packet.
-                None => {
+            key => {
+                if let Some(target) = verdict(key, value) {
+                    read.target = target;
+                } else {
+                    // It may do anything to the packet.
                     read.matches.push(Match::Unknown(words::part(part)));
                     read.before.push(Target::Other(words::part(part)));
                 }
-            },
+            }
         }
     }
     read.before.retain(|action| !matches!(action, Target::Other(text) if text.starts_with("set ")));
@@ -231,16 +232,14 @@ fn simple(left: &Value, right: &Value, not: bool) -> Option<Match> {
             kind: right.as_str().map(str::to_owned).or_else(|| Some(right.as_u64()?.to_string()))?,
             not,
         }),
-        "length" => match right["range"].as_array().map(Vec::as_slice) {
-            Some([low, high]) => {
-                let number = |value: &Value| value.as_u64().and_then(|number| u16::try_from(number).ok());
-                Some(Match::Length { range: number(low)?..=number(high)?, not })
-            }
-            _ => {
-                let only = u16::try_from(right.as_u64()?).ok()?;
-                Some(Match::Length { range: only..=only, not })
-            }
-        },
+        "length" => {
+            let number = |value: &Value| value.as_u64().and_then(|number| u16::try_from(number).ok());
+            let (low, high) = match right["range"].as_array() {
+                Some(ends) => (ends.first()?, ends.last()?),
+                None => (right, right),
+            };
+            Some(Match::Length { range: number(low)?..=number(high)?, not })
+        }
         // Which family: an address of it is what a packet of it has.
         "nfproto" => {
             let all = if right == "ipv4" { "0.0.0.0/0" } else { "::/0" };
@@ -311,12 +310,11 @@ fn among(left: &Value, right: &Value, not: bool, table: &mut Table) -> Option<Ma
         return Some(Match::Set { name: name.to_owned(), dirs, not });
     }
     let listed;
-    let elements = match right["set"].as_array() {
-        Some(elements) => elements.as_slice(),
-        None => {
-            listed = [right.clone()];
-            &listed
-        }
+    let elements = if let Some(elements) = right["set"].as_array() {
+        elements.as_slice()
+    } else {
+        listed = [right.clone()];
+        &listed
     };
     let kinds: Vec<Kind> = dirs.iter().map(|field| Kind::of_field(field)).collect();
     let members = members_of(elements, &kinds);
