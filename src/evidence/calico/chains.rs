@@ -285,6 +285,37 @@ mod tests {
     }
 
     #[test]
+    fn chains_of_nftables_mode() {
+        let known = [PolicyName {
+            kind: PolicyKind::KubernetesNetworkPolicy,
+            namespace: Some("default".to_owned()),
+            name: "allow-everything-from-monitoring".to_owned(),
+        }];
+        let chain = "filter-cali-pi-knp/default/allow-everything-from-monitoring";
+        let found = policy_of_chain(chain, &[], &known).expect("a policy");
+        assert_eq!(
+            (found.name.as_str(), found.direction),
+            ("allow-everything-from-monitoring", PolicyDirection::Ingress)
+        );
+        assert_eq!(
+            policy_of_chain("filter-cali-pri-kns.shop", &[], &[]).expect("a profile").name,
+            "kns.shop"
+        );
+        let workload = ChainKind::Workload { interface: "cali0123456789a".to_owned(), to_pod: true };
+        assert_eq!(chain_kind("filter-cali-tw-cali0123456789a"), Some(workload));
+        for (name, kind) in [
+            ("cali-FORWARD", Some(ChainKind::Static)),
+            ("cali-to-wl-dispatch-4", Some(ChainKind::Dispatch)),
+            ("cali-gi-abc", Some(ChainKind::Policy)),
+            ("cali-thfw-eth0", Some(ChainKind::HostEndpoint)),
+            ("KUBE-SERVICES", None),
+            ("filter-FORWARD", None),
+        ] {
+            assert_eq!(chain_kind(name), kind, "{name}");
+        }
+    }
+
+    #[test]
     fn a_known_policy_in_each_family() {
         let others = policy(PolicyKind::NetworkPolicy, "shop", "web");
         let known = [others, deny_all()];
