@@ -148,8 +148,13 @@ pub(super) struct Rules {
     /// Follow a packet from here: pod, namespace/pod, an IP address, or node/NAME
     #[arg(long, value_name = "ENDPOINT", requires = "to")]
     pub(super) from: Option<String>,
-    /// To here: the same, or svc/[namespace/]name[:port]
-    #[arg(long, value_name = "ENDPOINT", requires = "from")]
+    /// To here
+    #[arg(
+        long,
+        value_name = "ENDPOINT",
+        requires = "from",
+        help = "To here: the same, or svc/[namespace/]name[:port]"
+    )]
     pub(super) to: Option<String>,
     /// From a saved case, without asking any node
     #[arg(long, value_name = "SAVED", conflicts_with_all = ["cluster", "reach", "agent_path"])]

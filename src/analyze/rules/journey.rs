@@ -162,16 +162,33 @@ impl Request {
             side.nic = host.and_then(|host| host.link_of(underlay)).map(|link| link.name.clone());
         }
         let mut encapsulated = plan.encapsulated;
-        // A node's own packet to a pod elsewhere goes by the tunnel, from the tunnel's address.
-        let host = from.node.as_ref().filter(|_| from.veth.is_none() && to.veth.is_some());
-        if let Some(host) = host.and_then(|node| nodes.0.get(node)?.host.as_ref()) {
-            let question = Question { dst: plan.to.address, src: None, iif: None };
-            let device = host.lookup(&question).route.and_then(|route| route.dev.clone());
-            if let Some(device) = device.filter(|device| device.starts_with("vxlan")) {
-                let own = host.addresses.iter().find(|at| at.link == device);
-                from.address = own.map(|at| at.address.addr());
-                (from.by_tunnel, encapsulated) = (true, true);
-                (from.tunnel, to.tunnel) = (Some(device.clone()), Some(device));
+        // Which way the packet really goes is what its node's routes say.
+        let host = from
+            .node
+            .as_ref()
+            .filter(|_| from.node != to.node)
+            .and_then(|node| nodes.0.get(node)?.host.as_ref());
+        if let Some(host) = host {
+            let question =
+                Question { dst: plan.to.address, src: Some(plan.from.address), iif: from.veth.as_deref() };
+            let route = host.lookup(&question).route.filter(|route| route.kind == "unicast");
+            if let Some(device) = route.and_then(|route| route.dev.clone()) {
+                encapsulated = host.link(&device).is_some_and(|link| link.vxlan.is_some())
+                    || device.starts_with("tunl")
+                    || device.starts_with("wireguard");
+                if encapsulated {
+                    (from.tunnel, to.tunnel) = (Some(device.clone()), Some(device.clone()));
+                } else {
+                    from.nic = Some(device.clone());
+                }
+                // A node's own packet goes out with the address of the device.
+                if from.veth.is_none() && encapsulated {
+                    let own = host.addresses.iter().find(|at| {
+                        at.link == device && at.address.addr().is_ipv6() == plan.to.address.is_ipv6()
+                    });
+                    from.address = own.map(|at| at.address.addr());
+                    from.by_tunnel = true;
+                }
             }
         }
         Self {

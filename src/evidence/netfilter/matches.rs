@@ -43,8 +43,9 @@ pub enum Match {
     /// Member of an ipset, `dirs` says which of its fields (`src`, `dst`); or of an nftables set, whose fields are
     /// named `src`, `dst`, `sport`, `dport`, `proto`, `iif`, `oif`, `mark`, or by what cannot be evaluated.
     Set { name: String, dirs: Vec<String>, not: bool },
-    /// Kind of source or destination address: `LOCAL`, `BROADCAST`, …
-    AddrType { source: bool, types: Vec<String>, not: bool },
+    /// Kind of source or destination address: `LOCAL`, `BROADCAST`, …; as the incoming or outgoing interface alone has
+    /// it, if it says so.
+    AddrType { source: bool, types: Vec<String>, only_at: Option<HookSide>, not: bool },
     /// The route back to the source leaves by the interface it came by; with `not`, it does not.
     RpFilter { not: bool },
     /// Not more often than this.
@@ -55,6 +56,15 @@ pub enum Match {
     Length { range: RangeInclusive<u16>, not: bool },
     /// Anything else, as text.
     Unknown(String),
+}
+
+/// Which of a packet's two interfaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HookSide {
+    /// The one it came by.
+    In,
+    /// The one it leaves by.
+    Out,
 }
 
 /// What a rule does.
@@ -123,8 +133,13 @@ impl fmt::Display for Match {
             Self::Mark { value, mask, not } => (*not, format!("--mark {value:#x}/{mask:#x}")),
             Self::CtState { states, not } => (*not, format!("--ctstate {}", states.join(","))),
             Self::Set { name, dirs, not } => (*not, format!("--match-set {name} {}", dirs.join(","))),
-            Self::AddrType { source, types, not } => {
-                (*not, format!("--{}-type {}", if *source { "src" } else { "dst" }, types.join(",")))
+            Self::AddrType { source, types, only_at, not } => {
+                let limit = match only_at {
+                    None => "",
+                    Some(HookSide::In) => " --limit-iface-in",
+                    Some(HookSide::Out) => " --limit-iface-out",
+                };
+                (*not, format!("--{}-type {}{limit}", if *source { "src" } else { "dst" }, types.join(",")))
             }
             Self::RpFilter { not } => (false, format!("rpfilter{}", if *not { " --invert" } else { "" })),
             Self::Limit(text) | Self::Statistic(text) | Self::Unknown(text) => (false, text.clone()),
@@ -228,6 +243,18 @@ impl Reader<'_> {
 
     /// One option with its values: typed if possible, as text otherwise.
     fn option(&mut self, option: &str, not: bool) {
+        let limit = match option {
+            "--limit-iface-in" => Some(HookSide::In),
+            "--limit-iface-out" => Some(HookSide::Out),
+            _ => None,
+        };
+        let of_kind = self.module_is(&["addrtype"]);
+        if let (Some(limit), Some(Match::AddrType { only_at, .. }), true) =
+            (limit, self.matches.last_mut(), of_kind)
+        {
+            *only_at = Some(limit);
+            return;
+        }
         let values: Vec<&str> = self.words[self.at..].iter().take(2).map(|word| word.text.as_str()).collect();
         if let Some(found) = of_packet(option, &values, not) {
             self.at += 1;
@@ -343,8 +370,12 @@ fn of_module(module: Option<&str>, option: &str, values: &[&str], not: bool) -> 
         (Some("conntrack"), "--ctstate") | (Some("state"), "--state") => {
             Match::CtState { states: list(value?), not }
         }
-        (Some("addrtype"), "--src-type") => Match::AddrType { source: true, types: list(value?), not },
-        (Some("addrtype"), "--dst-type") => Match::AddrType { source: false, types: list(value?), not },
+        (Some("addrtype"), "--src-type") => {
+            Match::AddrType { source: true, types: list(value?), only_at: None, not }
+        }
+        (Some("addrtype"), "--dst-type") => {
+            Match::AddrType { source: false, types: list(value?), only_at: None, not }
+        }
         (Some("length"), "--length") => Match::Length { range: range(value?)?, not },
         (module, option) if module.is_none_or(|name| WITH_PORTS.contains(&name)) => match option {
             "--sport" | "--sports" | "--source-port" | "--source-ports" => {

@@ -19,7 +19,7 @@ mod walk;
 pub use delta::{Moved, delta};
 pub use filters::Filters;
 pub use hook::{Course, Hook, HookPoint};
-pub use matches::{Match, Target};
+pub use matches::{HookSide, Match, Target};
 pub use packet::{CtState, Fits, Meets, first_state};
 pub use sets::{Sets, VerdictMap};
 pub use walk::{End, Ending, Met, Place, Walked, World, walk};

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use super::hook::{Hook, HookPoint};
+use super::matches::HookSide;
 use super::sets::{Cell, Found, Sets};
 use super::{Course, Match};
 use crate::evidence::host::{Host, Question};
@@ -232,9 +233,14 @@ impl View<'_> {
                 Found::Out => (false, not),
                 Found::Unknown => return None,
             },
-            Match::AddrType { source, types, not } => {
+            Match::AddrType { source, types, only_at, not } => {
                 let address = if *source { state.src? } else { state.dst? };
-                (any(types.iter().map(|word| self.address_is(address, word)))?, not)
+                let at = match only_at {
+                    None => None,
+                    Some(HookSide::In) => Some(self.enters()?),
+                    Some(HookSide::Out) => Some(self.leaves(state)?),
+                };
+                (any(types.iter().map(|word| self.address_is(address, at.as_deref(), word)))?, not)
             }
             Match::RpFilter { not } => (self.way_back(state)?, not),
             Match::Length { range, not } => {
@@ -321,14 +327,18 @@ impl View<'_> {
         }
     }
 
-    fn address_is(&self, address: IpAddr, word: &str) -> Option<bool> {
+    /// Whether an address is of that kind, as the routing table of `at` alone has it, or of all interfaces
+    /// (`inet_addr_type`, `inet_dev_addr_type`).
+    fn address_is(&self, address: IpAddr, at: Option<&str>, word: &str) -> Option<bool> {
         let word = word.to_ascii_uppercase();
         if address.is_multicast() {
             return Some(word == "MULTICAST");
         }
         let host = self.host?;
-        let own = address.is_loopback() || host.addresses.iter().any(|at| at.address.addr() == address);
-        let all = host.addresses.iter().any(|at| {
+        let mut here = host.addresses.iter().filter(|own| at.is_none_or(|link| own.link == link));
+        let own = (at.is_none_or(|link| link == "lo") && address.is_loopback())
+            || here.clone().any(|at| at.address.addr() == address);
+        let all = here.any(|at| {
             matches!(at.address, ipnet::IpNet::V4(net) if net.prefix_len() < 31 && IpAddr::V4(net.broadcast()) == address)
         }) || address == IpAddr::from([255, 255, 255, 255]);
         match word.as_str() {

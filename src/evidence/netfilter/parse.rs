@@ -251,8 +251,7 @@ mod tests {
                 for rule in table.chains.iter().flat_map(|chain| &chain.rules) {
                     let unknown: Vec<_> =
                         rule.matches.iter().filter(|m| matches!(m, Match::Unknown(_))).collect();
-                    let masquerade = matches!(rule.target, Target::Masquerade(_));
-                    assert!(unknown.is_empty() || masquerade, "{name}: {}: {unknown:?}", rule.text);
+                    assert!(unknown.is_empty(), "{name}: {}: {unknown:?}", rule.text);
                     assert!(!matches!(rule.target, Target::Other(_)), "{name}: {}", rule.text);
                     assert!(rule.comments[0].starts_with("cali:"), "{name}: {}", rule.text);
                 }
@@ -324,7 +323,7 @@ mod tests {
                 Match::IcmpType { kind: "128".into(), not: false },
                 Match::Mark { value: 0x10000, mask: 0x30000, not: true },
                 Match::Set { name: "cali40x".into(), dirs: words("src,dst"), not: true },
-                Match::AddrType { source: true, types: words("LOCAL,BROADCAST"), not: true },
+                Match::AddrType { source: true, types: words("LOCAL,BROADCAST"), only_at: None, not: true },
                 Match::CtState { states: words("RELATED,ESTABLISHED"), not: false },
                 Match::RpFilter { not: true },
                 Match::Limit("--limit 5/sec --limit-burst 7".into()),

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::super::matches::protocol_number;
+use super::super::matches::{HookSide, protocol_number};
 use super::super::sets::{Members, Part, VerdictMap, range_of};
 use super::super::{Counters, Match, Table, Target};
 use super::words;
@@ -296,8 +296,17 @@ fn fib(result: &str, flags: &[&str], right: &Value, not: bool) -> Option<Match> 
     match result {
         "oif" if way_back && missing => Some(Match::RpFilter { not: !not }),
         "oif" if way_back && right == &Value::Bool(true) => Some(Match::RpFilter { not }),
-        "type" if flags == ["saddr"] || flags == ["daddr"] => {
-            Some(Match::AddrType { source: flags == ["saddr"], types: states(right)?, not })
+        "type" => {
+            let (source, only_at) = match flags {
+                ["saddr"] => (true, None),
+                ["daddr"] => (false, None),
+                ["saddr", "iif"] => (true, Some(HookSide::In)),
+                ["daddr", "iif"] => (false, Some(HookSide::In)),
+                ["saddr", "oif"] => (true, Some(HookSide::Out)),
+                ["daddr", "oif"] => (false, Some(HookSide::Out)),
+                _ => return None,
+            };
+            Some(Match::AddrType { source, types: states(right)?, only_at, not })
         }
         _ => None,
     }
