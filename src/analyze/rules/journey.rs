@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::Names;
+use crate::evidence::calico::veth_name;
 use crate::evidence::cluster::Cluster;
 use crate::evidence::host::Question;
 use crate::evidence::netfilter::{
@@ -140,7 +141,9 @@ impl Request {
             let mut side = Side::of(end);
             for point in plan.points.iter().filter(|point| Some(&point.node) == end.node.as_ref()) {
                 match (&point.find, point.role) {
-                    (Find::Name(name), Role::Veth) if side.veth.is_none() => side.veth = Some(name.clone()),
+                    (Find::Name(name), Role::Veth) if own_veth(end).as_ref() == Some(name) => {
+                        side.veth = Some(name.clone());
+                    }
                     (Find::Name(name), Role::Tunnel) => side.tunnel = Some(name.clone()),
                     (Find::Holding(address), Role::Nic) => side.underlay = Some(*address),
                     _ => {}
@@ -149,13 +152,6 @@ impl Request {
             side
         };
         let (mut from, mut to) = (side(&plan.from), side(&plan.to));
-        if plan.from.node == plan.to.node {
-            let veths = plan.points.iter().filter(|point| point.role == Role::Veth);
-            let names: Vec<_> = veths.map(|point| &point.find).collect();
-            if let (Some(Find::Name(first)), Some(Find::Name(last))) = (names.first(), names.last()) {
-                (from.veth, to.veth) = (Some(first.clone()), Some(last.clone()));
-            }
-        }
         for side in [&mut from, &mut to] {
             let Some((node, underlay)) = side.node.clone().zip(side.underlay) else { continue };
             let host = nodes.0.get(&node).and_then(|filters| filters.host.as_ref());
@@ -205,19 +201,17 @@ impl Request {
 
     /// From a saved case, whose points have names.
     pub fn of_case(case: &Case) -> Self {
-        let side = |end: &Endpoint, last: bool| {
+        let side = |end: &Endpoint| {
             let mut side = Side::of(end);
             let own = case.points.iter().filter(|point| Some(&point.node) == end.node.as_ref());
             for point in own {
                 let place = match point.role {
-                    Role::Veth => &mut side.veth,
+                    Role::Veth if own_veth(end).as_ref() == Some(&point.interface) => &mut side.veth,
                     Role::Tunnel => &mut side.tunnel,
                     Role::Nic => &mut side.nic,
-                    Role::Pod => continue,
+                    Role::Veth | Role::Pod => continue,
                 };
-                if last || place.is_none() {
-                    *place = Some(point.interface.clone());
-                }
+                *place = Some(point.interface.clone());
             }
             let facts = case.nodes.iter().find(|facts| Some(&facts.name) == end.node.as_ref());
             let same = |address: &&IpAddr| address.is_ipv6() == end.address.is_ipv6();
@@ -225,8 +219,8 @@ impl Request {
             side
         };
         Self {
-            from: side(&case.from, false),
-            to: side(&case.to, true),
+            from: side(&case.from),
+            to: side(&case.to),
             dst: Some(case.to.address),
             encapsulated: case.paths.iter().any(|path| path.encapsulated),
             vxlan_port: case.vxlan_port,
@@ -266,6 +260,11 @@ const TCP: u8 = 6;
 const UDP: u8 = 17;
 const ICMP6: u8 = 58;
 const SYN: u8 = 2;
+
+/// The host end of a pod's veth; an end that is no pod has a name that no interface is derived from.
+fn own_veth(end: &Endpoint) -> Option<String> {
+    end.name.split_once('/').map(|(namespace, pod)| veth_name(namespace, pod))
+}
 
 impl Side {
     fn of(end: &Endpoint) -> Self {

@@ -127,3 +127,20 @@ fn a_packet_to_a_denied_port_ends_at_the_policy() {
     let missing = texts(&[("iptables-nft-save", When::Before, data("netfilter/calico-3.30-nft.txt"))]);
     assert_eq!(travel(denied.request, &Nodes::read(&missing), None).verdict, Verdict::Unknown);
 }
+
+#[test]
+fn a_pod_and_its_own_node_share_no_interface() {
+    use crate::evidence::plan::{Plan, PlanOptions};
+    let yaml = "apiVersion: v1\nkind: Node\nmetadata: {name: node-b}\nstatus: {addresses: [{type: InternalIP, address: 192.0.2.12}]}\n\
+                ---\napiVersion: v1\nkind: Pod\nmetadata: {name: web-0, namespace: shop}\nspec: {nodeName: node-b}\n\
+                status: {phase: Running, podIPs: [{ip: 10.42.1.5}]}\n";
+    let (cluster, _) = Cluster::parse(yaml).unwrap();
+    let ends = |from, to| {
+        let plan = Plan::make(&cluster, from, to, &PlanOptions::default()).unwrap();
+        let request = Request::of_plan(&plan, &Nodes::default());
+        (request.from.veth, request.to.veth)
+    };
+    let veth = || Some("calia4fc3c48bd8".to_owned());
+    assert_eq!(ends("shop/web-0", "node/node-b"), (veth(), None));
+    assert_eq!(ends("node/node-b", "10.42.1.5"), (None, veth()));
+}
