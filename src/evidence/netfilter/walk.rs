@@ -229,6 +229,9 @@ impl<'w> Walk<'w> {
             if states.is_empty() {
                 break;
             }
+            if states.len() > MOST_WAYS {
+                states = together(states);
+            }
             let device = match point {
                 HookPoint::Ingress => &self.meets.in_interface,
                 HookPoint::Egress => &self.meets.out_interface,
@@ -398,6 +401,9 @@ impl<'w> Walk<'w> {
             }
         }
         way.out.append(&mut alive);
+        if way.out.len() > MOST_WAYS {
+            way.out = together(way.out);
+        }
         Passed { out: way.out, whole: way.whole }
     }
 

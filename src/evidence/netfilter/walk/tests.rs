@@ -257,6 +257,33 @@ fn a_hundred_thousand_members_are_no_burden() {
     }
 }
 
+#[test]
+fn ten_thousand_services_are_walked_even_if_nothing_is_known() {
+    use std::fmt::Write;
+    let mut text = "*nat\n:PREROUTING ACCEPT [0:0]\n:KUBE-SERVICES - [0:0]\n".to_owned();
+    for n in 0..10_000 {
+        let _ = write!(text, ":KUBE-SVC-{n} - [0:0]\n:KUBE-SEP-{n} - [0:0]\n");
+    }
+    text += "-A PREROUTING -j KUBE-SERVICES\n";
+    for n in 0..10_000_u32 {
+        let (service, pod) =
+            (std::net::Ipv4Addr::from(0x0a60_0000 + n), std::net::Ipv4Addr::from(0x0af4_0000 + n));
+        let _ = write!(
+            text,
+            "-A KUBE-SERVICES -d {service}/32 -p tcp -m tcp --dport 80 -j KUBE-SVC-{n}\n\
+             -A KUBE-SVC-{n} -m statistic --mode random --probability 0.5 -j KUBE-SEP-{n}\n\
+             -A KUBE-SVC-{n} -j KUBE-SEP-{n}\n\
+             -A KUBE-SEP-{n} -p tcp -m tcp -j DNAT --to-destination {pod}:8080\n"
+        );
+    }
+    text += "COMMIT\n*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -d 10.244.0.7 -j DROP\nCOMMIT\n";
+    let ruleset = Ruleset::parse(&text);
+    let one = Meets { dst: "10.96.0.7".parse().ok(), ..syn() };
+    assert_eq!(ends(&ruleset, None, &one), ["-A FORWARD -d 10.244.0.7 -j DROP"]);
+    let walked = through(&ruleset, None, &Meets::default());
+    assert!(walked.certain().is_none());
+}
+
 proptest! {
     #[test]
     fn any_jumps_come_to_an_end(rules in prop::collection::vec((0..3_usize, 0..7_usize), 0..60)) {
