@@ -234,9 +234,14 @@ impl Sets {
             let words: Vec<&str> = line.split_whitespace().collect();
             let read = match words.as_slice() {
                 [] => Ok(()),
-                ["create", name, kind, ..] => {
+                ["create", name, kind, options @ ..] => {
                     last = Some((*name).to_owned());
-                    sets.by_name.insert((*name).to_owned(), Set::of_kind(kind));
+                    let mut set = Set::of_kind(kind);
+                    // Addresses are cut to that length before they are looked for, which is not done here.
+                    if options.contains(&"netmask") || options.contains(&"bitmask") {
+                        set.members.leave_out();
+                    }
+                    sets.by_name.insert((*name).to_owned(), set);
                     Ok(())
                 }
                 ["add", name, member, options @ ..] => match sets.by_name.get_mut(*name) {
@@ -505,6 +510,8 @@ mod tests {
         let sets = Sets::parse("create s hash:ip family inet\nadd s 10.0.0.1\nadd s 10.0.0");
         assert_eq!(find(&sets, "s", "src", "10.0.0.1", "1.1.1.1", 1), Found::Unknown);
         assert_eq!(find(&sets, "s", "src", "10.0.0.9", "1.1.1.1", 1), Found::Unknown);
+        let cut = Sets::parse("create s hash:ip family inet netmask 24\nadd s 10.0.0.0\n");
+        assert_eq!(find(&cut, "s", "src", "10.0.0.9", "1.1.1.1", 1), Found::Unknown);
         let odd = Sets::parse("nonsense\nadd nowhere 1.2.3.4\ncreate s hash:ip\nadd s what\n");
         assert_eq!(odd.not_understood.len(), 3);
         assert_eq!(find(&odd, "s", "src", "10.0.0.9", "1.1.1.1", 1), Found::Unknown);
