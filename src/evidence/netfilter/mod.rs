@@ -15,6 +15,7 @@ mod packet;
 mod parse;
 mod sets;
 mod walk;
+mod world;
 
 pub use delta::{Moved, delta};
 pub use filters::Filters;
@@ -22,7 +23,8 @@ pub use hook::{Course, Hook, HookPoint};
 pub use matches::{HookSide, Match, Target};
 pub use packet::{CtState, Fits, Meets, first_state};
 pub use sets::{Sets, VerdictMap};
-pub use walk::{End, Ending, Met, Place, Walked, World, walk};
+pub use walk::walk;
+pub use world::{End, Ending, Met, Place, Walked, World};
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,6 @@
 use proptest::prelude::{prop, proptest};
 
+use super::super::{Ruleset, Sets};
 use super::*;
 
 fn saved(name: &str) -> String {
