@@ -31,6 +31,7 @@ fn all(words: &[&str]) -> String {
 fn help() {
     insta::assert_snapshot!("help", all(&["-h"]));
     insta::assert_snapshot!("help_replay", all(&["replay", "-h"]));
+    insta::assert_snapshot!("help_rules", all(&["rules", "-h"]));
 }
 
 const CLUSTER: &str = "tests/data/cluster.yaml";
@@ -59,10 +60,44 @@ fn errors_say_what_to_do() {
         ("replay_no_case", &["replay", "Cargo.toml"]),
         ("replay_one_file", &["replay", "--at", "worker-1/eth0=nowhere.pcap"]),
         ("replay_bad_point", &["replay", "--at", "eth0=nowhere.pcap"]),
+        ("rules_nothing", &["rules"]),
+        ("rules_one_end", &["rules", "--cluster", CLUSTER, "--from", "client"]),
+        ("rules_node_misspelt", &["rules", "--cluster", CLUSTER, "--node", "worker-9"]),
+        ("rules_case_missing", &["rules", "--case", "nowhere.tgz"]),
     ];
     for (name, words) in cases {
         insta::assert_snapshot!(format!("error_{name}"), all(words));
     }
+}
+
+#[test]
+fn rules_of_a_saved_case() {
+    let case = "captures/deliver.tgz";
+    insta::assert_snapshot!("rules_overview", all(&["rules", "--case", case, "--node", "worker-2"]));
+    insta::assert_snapshot!("rules_path", all(&["rules", "--case", case, "--path", "--port", "9999"]));
+    let done = trace_drop(&["rules", "--case", case, "-o", "json"]);
+    let json: serde_json::Value = serde_json::from_slice(&done.stdout).expect("JSON");
+    assert_eq!(json["schema"], "trace-drop/rules/v1");
+    for text in json["nodes"]
+        .as_array()
+        .expect("nodes")
+        .iter()
+        .flat_map(|node| node["texts"].as_array().expect("texts"))
+    {
+        let chains = text["tables"]
+            .as_array()
+            .expect("tables")
+            .iter()
+            .flat_map(|table| table["groups"].as_array().expect("groups"));
+        let chains = chains.flat_map(|group| group["chains"].as_array().expect("chains"));
+        let rules: usize = chains.map(|chain| chain["rules"].as_array().expect("rules").len()).sum();
+        assert_eq!(Some(rules as u64), text["n_rules"].as_u64());
+    }
+    let way = trace_drop(&[
+        "rules", "--case", case, "--from", "client", "--to", "server", "--port", "9999", "-o", "json",
+    ]);
+    let json: serde_json::Value = serde_json::from_slice(&way.stdout).expect("JSON");
+    assert_eq!(json["legs"].as_array().expect("legs").len(), 4);
 }
 
 #[test]

@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from . import build, faults, objects, rules
+from . import build, faults, nft, objects, rules
 from . import topology as t
 
 HERE = Path(__file__).resolve().parent
@@ -52,6 +52,9 @@ def up(words):
     state.write(data)
     build.up(topology)
     for node in topology.nodes:
+        if words.backend == "nftables":
+            build.inside(node.name, "nft", "-f", "-", text=nft.tables(topology, node, words.layout))
+            continue
         build.inside(node.name, "ipset", "restore", text=rules.ipsets(topology, node))
         for v6, tool in ((False, "iptables"), (True, "ip6tables")):
             text = rules.Felix(topology, node, v6, words.layout).tables()
@@ -145,7 +148,8 @@ def parser():
     one = commands.add_parser("up", help="make the lab")
     one.add_argument("--nodes", type=int, default=3)
     one.add_argument("--pods", type=int, default=2, help="pods a node")
-    one.add_argument("--backend", choices=["nft", "legacy"], default="nft")
+    one.add_argument("--backend", choices=["nft", "legacy", "nftables"], default="nft",
+                     help="which iptables holds the rules, or nftables without iptables")
     one.add_argument("--layout", choices=["new", "old"], default="new", help="Calico's mark layout: 3.30 and later, or before")
     one.add_argument("-q", "--quiet", action="store_true")
     one.set_defaults(run=up)

@@ -12,7 +12,9 @@ pub mod locate;
 
 pub mod explain;
 
+pub mod rules;
 pub mod state;
+
 mod survey;
 
 use crate::evidence::capture_file::{CaptureError, FrameSource};

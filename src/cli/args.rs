@@ -35,6 +35,8 @@ pub(super) enum Command {
     Replay(Replay),
     /// Show and check Calico's addresses: pools, blocks, leaks; release one
     Ipam(ipam::Ipam),
+    /// Make the rules of nodes readable, or follow a packet through them
+    Rules(Rules),
     /// Print a completion script for a shell
     Completions {
         /// Which shell
@@ -136,6 +138,61 @@ pub(super) struct Replay {
     pub(super) output: Output,
 }
 
+/// Calico's rules made readable: what a packet meets, in order, with counters.
+///
+/// Without endpoints: for each node its tables and chains, grouped by what they are there for, with the rules that
+/// dropped something or count right now. With two endpoints: the way of the first packet of a connection through
+/// the rules of both nodes, and the rule that ends it. Exit status with endpoints: 0 it passes, 1 a rule stops it, 3 that
+/// cannot be told.
+#[derive(Debug, Args)]
+pub(super) struct Rules {
+    /// Only this node
+    #[arg(long, value_name = "NODE", conflicts_with_all = ["from", "to"])]
+    pub(super) node: Option<String>,
+    /// Follow a packet from here: pod, namespace/pod, an IP address, or node/NAME
+    #[arg(long, value_name = "ENDPOINT", requires = "to")]
+    pub(super) from: Option<String>,
+    /// To here
+    #[arg(
+        long,
+        value_name = "ENDPOINT",
+        requires = "from",
+        help = "To here: the same, or svc/[namespace/]name[:port]"
+    )]
+    pub(super) to: Option<String>,
+    /// From a saved case, without asking any node
+    #[arg(long, value_name = "SAVED", conflicts_with_all = ["cluster", "reach", "agent_path"])]
+    pub(super) case: Option<PathBuf>,
+    /// With --case: follow a packet between the two that were traced
+    #[arg(long, requires = "case", conflicts_with_all = ["from", "node"])]
+    pub(super) path: bool,
+    /// Namespace of bare pod names
+    #[arg(short, long, value_name = "NS", default_value = "default")]
+    pub(super) namespace: String,
+    /// Read the cluster from a file: what `kubectl get … -o yaml` prints
+    #[arg(long, value_name = "FILE")]
+    pub(super) cluster: Option<PathBuf>,
+    /// How to run a program on a node; {node} and {address} are filled in [default: this host only]
+    #[arg(long, value_name = "CMD")]
+    pub(super) reach: Option<String>,
+    /// Where this program is on the nodes [default: where it is here]
+    #[arg(long, value_name = "PATH")]
+    pub(super) agent_path: Option<String>,
+    /// How long to wait for counters to move, for an overview; 0 reads once
+    #[arg(long, value_name = "D", default_value = "1s", value_parser = duration_or_none)]
+    pub(super) interval: Duration,
+    #[command(flatten)]
+    pub(super) only: Only,
+    /// Use IPv4
+    #[arg(short = '4', conflicts_with = "ipv6")]
+    pub(super) ipv4: bool,
+    /// Use IPv6
+    #[arg(short = '6')]
+    pub(super) ipv6: bool,
+    #[command(flatten)]
+    pub(super) output: Output,
+}
+
 /// Which traffic between the two endpoints.
 #[derive(Debug, Args)]
 pub(super) struct Only {
@@ -206,6 +263,11 @@ fn duration(typed: &str) -> Result<Duration, String> {
         Duration::try_from(span).map_err(|error| error.to_string())?
     };
     if duration.is_zero() { Err("must be longer than nothing".to_owned()) } else { Ok(duration) }
+}
+
+/// The same, or nothing at all.
+fn duration_or_none(typed: &str) -> Result<Duration, String> {
+    if typed == "0" { Ok(Duration::ZERO) } else { duration(typed) }
 }
 
 fn at(typed: &str) -> Result<(String, PathBuf), String> {

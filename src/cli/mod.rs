@@ -4,6 +4,7 @@ mod args;
 mod ipam;
 mod progress;
 mod replay;
+mod rules;
 mod trace;
 
 use std::error::Error;
@@ -29,6 +30,7 @@ pub fn run() -> ExitCode {
     let done = match typed.command {
         Some(args::Command::Replay(replay)) => replay::run(&replay),
         Some(args::Command::Ipam(typed)) => ipam::run(&typed.what),
+        Some(args::Command::Rules(rules)) => rules::run(&rules),
         Some(args::Command::Agent) => {
             gather::agent::serve::over_standard_streams().map_err(Failure::work).map(|()| ExitCode::SUCCESS)
         }
@@ -76,12 +78,7 @@ impl Failure {
 
 /// Prints the report to stdout and turns its verdict into the exit code.
 fn show(findings: &Findings, output: &args::Output) -> Result<ExitCode, Failure> {
-    let color = match output.color {
-        args::When::Always => true,
-        args::When::Never => false,
-        args::When::Auto => io::stdout().is_terminal() && no_color_unset(),
-    };
-    let style = report::Style { color, verbose: output.verbose };
+    let style = style(output);
     print(|out| match output.form {
         args::Form::Text => report::text(findings, style, out),
         args::Form::Json => report::json(findings, out),
@@ -91,6 +88,16 @@ fn show(findings: &Findings, output: &args::Output) -> Result<ExitCode, Failure>
         Outcome::Dropped | Outcome::Diverted => 1,
         Outcome::NoTraffic | Outcome::Inconclusive => 3,
     }))
+}
+
+/// How the text should look.
+fn style(output: &args::Output) -> report::Style {
+    let color = match output.color {
+        args::When::Always => true,
+        args::When::Never => false,
+        args::When::Auto => io::stdout().is_terminal() && no_color_unset(),
+    };
+    report::Style { color, verbose: output.verbose }
 }
 
 /// Says where the case was saved; beside JSON, on stderr.

@@ -96,18 +96,7 @@ fn plan(typed: &args::Trace) -> Result<(Cluster, Plan), Failure> {
     let (Some(file), Some(from), Some(to)) = (&typed.cluster, &typed.from, &typed.to) else {
         return Err(Failure::usage("--from, --to and --cluster are needed".to_owned()));
     };
-    let text = std::fs::read_to_string(file).map_err(|error| {
-        Failure::work_text(format!(
-            "cannot read the cluster from {}: {error}; make it with `kubectl get … -o yaml`",
-            file.display()
-        ))
-    })?;
-    let (cluster, warnings) = Cluster::parse(&text).map_err(Failure::work)?;
-    if typed.output.verbose {
-        for warning in &warnings {
-            super::complain(&format!("{}: {warning}", file.display()));
-        }
-    }
+    let cluster = cluster(file, &typed.output)?;
     let options = PlanOptions {
         namespace: typed.namespace.clone(),
         family: match (typed.ipv4, typed.ipv6) {
@@ -120,6 +109,23 @@ fn plan(typed: &args::Trace) -> Result<(Cluster, Plan), Failure> {
     };
     let plan = Plan::make(&cluster, from, to, &options).map_err(Failure::work)?;
     Ok((cluster, plan))
+}
+
+/// The cluster of a file.
+pub(super) fn cluster(file: &Path, output: &args::Output) -> Result<Cluster, Failure> {
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        Failure::work_text(format!(
+            "cannot read the cluster from {}: {error}; make it with `kubectl get … -o yaml`",
+            file.display()
+        ))
+    })?;
+    let (cluster, warnings) = Cluster::parse(&text).map_err(Failure::work)?;
+    if output.verbose {
+        for warning in &warnings {
+            super::complain(&format!("{}: {warning}", file.display()));
+        }
+    }
+    Ok(cluster)
 }
 
 /// `icmp`, `tcp:PORT` or `udp:PORT`. Through a Service the probe goes to the Service's own address.

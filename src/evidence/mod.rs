@@ -12,8 +12,6 @@ pub mod host;
 
 pub mod netfilter;
 
-pub mod nft;
-
 pub mod cluster;
 
 pub mod ipam;

@@ -2,6 +2,7 @@
 
 pub mod ipam;
 mod json;
+pub mod rules;
 mod text;
 mod words;
 

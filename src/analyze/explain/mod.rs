@@ -4,7 +4,6 @@
 //! [`locate`]: super::locate
 
 mod before;
-mod nft;
 mod rules;
 mod states;
 mod traffic;
@@ -42,9 +41,6 @@ pub(super) fn explain(findings: &mut Findings, evidence: &Evidence<'_>, sift: &S
         let faults = way.as_ref().map(faults).unwrap_or_default();
         if let Some(way) = &way {
             findings.causes.extend(states::explain(&faults, &scope));
-            let (causes, seen) = nft::explain(findings, evidence, way, &scope);
-            findings.causes.extend(causes);
-            looked.extend(seen);
             looked.extend(states::looked(way, &scope));
         }
         findings.causes.extend(traffic::explain(findings, evidence, way.as_ref(), &scope));

@@ -6,56 +6,43 @@ use std::collections::BTreeSet;
 
 use crate::analyze::Evidence;
 use crate::analyze::findings::{Cause, Confidence, Findings, Proof};
-use crate::evidence::calico::{self, PolicyKind, PolicyName, PolicyRef, RuleKind};
-use crate::evidence::netfilter::{Fits, Meets, Met, Moved, Policy, Ruleset, Target, delta, reach};
-use crate::evidence::{Case, Direction, Known, Path, PointId, Role, StageKind, Texts, When};
+use crate::analyze::rules::Names;
+use crate::evidence::calico::{self, RuleKind};
+use crate::evidence::cluster::Cluster;
+use crate::evidence::netfilter::{
+    Course, CtState, End, Filters, Fits, HookPoint, Meets, Met, Moved, Policy, Ruleset, Target, Walked,
+    World, delta, walk,
+};
+use crate::evidence::{Case, Direction, Path, PointId, Role, StageKind, Texts, When};
 use crate::packet::Flow;
 
-/// Hooks that a forwarded packet meets (`nf_hooks` of `net/ipv4/ip_input.c`, `ip_forward.c` and `ip_output.c`).
-const FORWARDED: &[(&str, &str)] = &[
-    ("raw", "PREROUTING"),
-    ("mangle", "PREROUTING"),
-    ("nat", "PREROUTING"),
-    ("mangle", "FORWARD"),
-    ("filter", "FORWARD"),
-    ("security", "FORWARD"),
-    ("mangle", "POSTROUTING"),
-    ("nat", "POSTROUTING"),
-];
-/// Hooks of a packet that the node itself sends: the tunnel's outer packet.
-const SENT: &[(&str, &str)] = &[
-    ("raw", "OUTPUT"),
-    ("mangle", "OUTPUT"),
-    ("nat", "OUTPUT"),
-    ("filter", "OUTPUT"),
-    ("security", "OUTPUT"),
-    ("mangle", "POSTROUTING"),
-    ("nat", "POSTROUTING"),
-];
-/// Hooks of a packet for the node, or the pod, itself.
-const RECEIVED: &[(&str, &str)] = &[
-    ("raw", "PREROUTING"),
-    ("mangle", "PREROUTING"),
-    ("nat", "PREROUTING"),
-    ("mangle", "INPUT"),
-    ("filter", "INPUT"),
-    ("security", "INPUT"),
-    ("nat", "INPUT"),
-];
-
-/// A ruleset to look into: where, under which hooks, for which packet.
+/// A host to look into: where, on which way through it, for which packet.
 struct Scene {
     node: String,
     /// Put before the texts' names: `pod:` inside the pod.
     inside: &'static str,
-    hooks: Vec<(&'static str, &'static str)>,
+    course: Course,
     meets: Meets,
     v6: bool,
+    /// The lost packets began connections, as far as that can be told.
+    begins: bool,
+}
+
+/// What decided on packets there, before and after.
+struct Stand {
+    before: Filters,
+    after: Filters,
+    /// The ways that the lost packets may have gone.
+    wide: Walked,
+    /// The only end that they can have come to.
+    surely: Option<End>,
 }
 
 /// Adds a cause for every rule that fits; gives what was looked at.
 pub(super) fn explain(findings: &mut Findings, evidence: &Evidence<'_>) -> Vec<Proof> {
-    let (causes, looked) = examine(scenes(findings), findings.verdict.lost, findings, evidence);
+    let route = findings.routes.iter().find(|route| route.direction == findings.verdict.direction);
+    let lost = Lost { sure: findings.verdict.lost, perhaps: route.map_or(0, |route| route.unjudged) };
+    let (causes, looked) = examine(scenes(findings), lost, findings, evidence);
     findings.causes.extend(causes);
     looked
 }
@@ -66,13 +53,27 @@ pub(super) fn before(findings: &mut Findings, evidence: &Evidence<'_>, missing: 
     let Some(node) = case.from.node.clone() else { return Vec::new() };
     let meets = Meets { src: Some(case.from.address), dst: Some(case.to.address), ..Meets::default() };
     let v6 = case.from.address.is_ipv6();
-    let scene = Scene { node, inside: "pod:", hooks: SENT.to_vec(), meets, v6 };
-    examine(vec![scene], missing, findings, evidence).0
+    let scene = Scene { node, inside: "pod:", course: Course::Sent, meets, v6, begins: true };
+    examine(vec![scene], Lost { sure: missing, perhaps: 0 }, findings, evidence).0
+}
+
+/// How many packets a rule's counter is held against.
+#[derive(Debug, Clone, Copy)]
+struct Lost {
+    sure: u64,
+    /// Too near to an edge of a capture to be judged: lost too, if the rule took them.
+    perhaps: u64,
+}
+
+impl Lost {
+    fn agrees(self, counted: u64) -> bool {
+        (self.sure..=self.sure + self.perhaps).contains(&counted)
+    }
 }
 
 fn examine(
     scenes: Vec<Scene>,
-    lost: u64,
+    lost: Lost,
     findings: &mut Findings,
     evidence: &Evidence<'_>,
 ) -> (Vec<Cause>, Vec<Proof>) {
@@ -80,43 +81,133 @@ fn examine(
     let mut unread = BTreeSet::new();
     let mut looked = Vec::new();
     for scene in scenes {
-        for backend in ["-nft", "-legacy", ""] {
-            let family = if scene.v6 { "ip6tables" } else { "iptables" };
-            let name = format!("{}{family}{backend}-save", scene.inside);
-            match rulesets(evidence.texts, &scene.node, &name) {
-                Ok(Some((before, after))) => {
-                    let met = reach(&after, &scene.hooks, &scene.meets);
-                    if !met.is_empty() {
-                        let detail =
-                            format!("{name} on {}: {} rules that such a packet meets", scene.node, met.len());
-                        looked.push(Proof { source: "iptables", detail });
-                    }
-                    judge(&scene, &name, (&before, &after), &met, lost, evidence, &mut causes);
-                }
-                Ok(None) => {}
-                Err(why) => {
-                    unread.insert(format!("no counters of {name} on {}: {why}", scene.node));
-                }
+        let stand = Stand::take(&scene, evidence.texts);
+        for (name, _) in &stand.after.rulesets {
+            let number = stand.met(&stand.after.world(scene.v6), name).count();
+            if number > 0 {
+                let detail = format!("{name} on {}: {number} rules that such a packet meets", scene.node);
+                looked.push(Proof { source: source_of(name), detail });
             }
         }
+        for why in stand.before.unreadable.iter().chain(&stand.after.unreadable) {
+            unread.insert(format!("no counters of rules on {}: {why}", scene.node));
+        }
+        stand.judge(&scene, lost, evidence.cluster, &mut causes);
     }
     findings.warnings.extend(unread);
     (causes, looked)
 }
 
-/// Both readings; None when nobody asked for them.
-fn rulesets(texts: &Texts, node: &str, name: &str) -> Result<Option<(Ruleset, Ruleset)>, String> {
-    let (Some(before), Some(after)) =
-        (texts.find(node, name, When::Before), texts.find(node, name, When::After))
-    else {
-        return Ok(None);
-    };
-    match (&before.content, &after.content) {
-        (Known::Read(before), Known::Read(after)) => {
-            Ok(Some((Ruleset::parse(before), Ruleset::parse(after))))
+/// The report's word for where a ruleset comes from.
+fn source_of(name: &str) -> &'static str {
+    if name.ends_with("-save") { "iptables" } else { "nftables" }
+}
+
+impl Stand {
+    fn take(scene: &Scene, texts: &Texts) -> Self {
+        let read = |when| Filters::read(texts, &scene.node, scene.inside, Some(when));
+        let (before, after) = (read(When::Before), read(When::After));
+        let world = after.world(scene.v6);
+        let wide = walk(&world, scene.course, &scene.meets);
+        let narrow = Meets { state: Some(CtState::New), ..scene.meets.clone() };
+        let surely = match wide.certain() {
+            None if scene.begins => walk(&world, scene.course, &narrow).certain().cloned(),
+            end => end.cloned(),
+        };
+        Self { before, after, wide, surely }
+    }
+
+    /// What the packets meet in the ruleset of that name.
+    fn met<'s>(&'s self, world: &World<'_>, name: &str) -> impl Iterator<Item = &'s Met> + use<'s> {
+        let number = world.rulesets.iter().position(|(own, _)| own == name);
+        self.wide.met.iter().filter(move |met| Some(met.place.ruleset) == number)
+    }
+
+    /// Adds a cause for every rule that ends packets, may be met by the lost ones, and moved.
+    fn judge(&self, scene: &Scene, lost: Lost, cluster: Option<&Cluster>, causes: &mut Vec<Cause>) {
+        let world = self.after.world(scene.v6);
+        for (name, after) in &world.rulesets {
+            let Some((_, before)) = self.before.rulesets.iter().find(|(own, _)| own == name) else {
+                continue;
+            };
+            for moved in delta(before, after) {
+                let kills = match (&moved.rule, moved.policy) {
+                    (Some(rule), _) => matches!(rule.target, Target::Drop | Target::Reject(_)),
+                    (None, policy) => policy == Some(Policy::Drop),
+                };
+                let rule = moved.rule.is_some().then_some(moved.index);
+                let is_here = |met: &&Met| {
+                    (met.place.table, met.place.chain, met.place.rule) == (moved.at.0, moved.at.1, rule)
+                };
+                let Some(met) = self.met(&world, name).find(is_here).filter(|_| kills) else { continue };
+                let surely = self.surely.as_ref().is_some_and(|end| end.place.as_ref() == Some(&met.place));
+                causes.push(cause(scene, name, after, &moved, (met, surely), lost, cluster));
+            }
         }
-        (Known::Unreadable(why), _) | (_, Known::Unreadable(why)) => Err(why.clone()),
-        _ => Ok(None),
+        for met in &self.wide.met {
+            causes.extend(self.uncounted(scene, &world, met));
+        }
+    }
+
+    /// nftables counts only where it is told to: of a rule that drops without a counter, its matches alone speak.
+    fn uncounted(&self, scene: &Scene, world: &World<'_>, met: &Met) -> Option<Cause> {
+        let rule = world.rule(&met.place)?;
+        let ends = matches!(rule.target, Target::Drop | Target::Reject(_));
+        if !ends || rule.counters.is_some() {
+            return None;
+        }
+        let (name, _) = world.rulesets.get(met.place.ruleset)?;
+        let (table, chain) = world.chain(&met.place)?;
+        let surely = self.surely.as_ref().is_some_and(|end| end.place.as_ref() == Some(&met.place));
+        let kind = calico::rule_kind(&chain.name, rule);
+        let family = table.family.as_deref().unwrap_or_default();
+        let fits = surely || met.fits == Fits::Yes;
+        Some(Cause {
+            kind: kind_word(scene, met.point, &kind),
+            node: scene.node.clone(),
+            confidence: if fits { Confidence::Likely } else { Confidence::Possible },
+            summary: format!(
+                "{} such packets in table {family} {}, chain {}, and does not count them",
+                doer(met.point, &kind, None),
+                table.name,
+                chain.name
+            ),
+            remedy: format!(
+                "on {}: `nft -a list table {family} {}`; find out who made it and let it accept this traffic",
+                scene.node, table.name
+            ),
+            evidence: vec![
+                Proof {
+                    source: source_of(name),
+                    detail: format!("table {family} {}, chain {}: {}", table.name, chain.name, rule.text),
+                },
+                Proof {
+                    source: source_of(name),
+                    detail: format!("no counter; {}", fit_words(&met.fits, surely)),
+                },
+            ],
+        })
+    }
+}
+
+/// The report's word for the cause that a rule is.
+fn kind_word(scene: &Scene, point: HookPoint, kind: &RuleKind) -> &'static str {
+    match (scene.inside, point, kind) {
+        ("", HookPoint::Ingress | HookPoint::Egress, RuleKind::NotCalico) => "early_hook",
+        ("", ..) => calico::cause_kind(kind),
+        _ => "pod_firewall",
+    }
+}
+
+/// How a rule's matches fit the lost packets.
+fn fit_words(fits: &Fits, surely: bool) -> String {
+    match fits {
+        _ if surely => "walking such a packet through all rules ends at this one".to_owned(),
+        Fits::Yes => "its matches fit the lost packets".to_owned(),
+        Fits::Unknown(open) => {
+            format!("its matches fit, as far as the packets tell; not known: {}", open.join(", "))
+        }
+        Fits::No => String::new(),
     }
 }
 
@@ -129,37 +220,51 @@ fn scenes(findings: &Findings) -> Vec<Scene> {
     let inner = inner(findings, way);
     let outer = outer(case, way);
     let v6 = case.from.address.is_ipv6();
-    let scene = |node: &str,
-                 hooks: &[&[(&'static str, &'static str)]],
-                 mut meets: Meets,
-                 inside,
-                 enters: Option<&str>,
-                 leaves: Option<&str>| {
-        meets.in_interface = enters.map(str::to_owned);
-        meets.out_interface = leaves.map(str::to_owned);
-        Scene { node: node.to_owned(), inside, hooks: hooks.concat(), meets, v6 }
-    };
+    let route = findings.routes.iter().find(|route| route.direction == way);
+    let begins = way == Direction::Forward && route.is_some_and(|route| route.delivered == 0);
+    let scene =
+        |node: &str, course: Course, mut meets: Meets, inside, enters: Option<&str>, leaves: Option<&str>| {
+            meets.in_interface = enters.map(str::to_owned);
+            meets.out_interface = leaves.map(str::to_owned);
+            if course != Course::Sent {
+                meets.mark = Some(0);
+            }
+            Scene { node: node.to_owned(), inside, course, meets, v6, begins }
+        };
     let path = case.paths.iter().find(|path| path.direction == way);
     let crosses = |end: &crate::evidence::CapturePoint| end.role == Role::Nic;
     match place.kind {
         StageKind::Forward => {
             let leaves = expected_exit(case, path, place.from);
-            let mut all =
-                vec![scene(&from.node, &[FORWARDED], inner, "", Some(&from.interface), leaves.as_deref())];
+            let mut all = vec![scene(
+                &from.node,
+                Course::Forwarded,
+                inner,
+                "",
+                Some(&from.interface),
+                leaves.as_deref(),
+            )];
             // Without a capture on the tunnel the outer packet may be what was lost.
             if path.is_some_and(|path| path.encapsulated) && to.is_some_and(crosses) {
-                all.push(scene(&from.node, &[SENT], outer, "", None, to.map(|to| to.interface.as_str())));
+                all.push(scene(
+                    &from.node,
+                    Course::Sent,
+                    outer,
+                    "",
+                    None,
+                    to.map(|to| to.interface.as_str()),
+                ));
             }
             all
         }
         StageKind::Encapsulate => {
-            vec![scene(&from.node, &[SENT], outer, "", None, to.map(|to| to.interface.as_str()))]
+            vec![scene(&from.node, Course::Sent, outer, "", None, to.map(|to| to.interface.as_str()))]
         }
         StageKind::Decapsulate => {
             let node = to.map_or(&from.node, |to| &to.node);
-            let mut all = vec![scene(node, &[RECEIVED], outer, "", Some(&from.interface), None)];
+            let mut all = vec![scene(node, Course::Received, outer, "", Some(&from.interface), None)];
             if let Some(veth) = to.filter(|to| to.role != Role::Tunnel) {
-                all.push(scene(node, &[FORWARDED], inner, "", None, Some(&veth.interface)));
+                all.push(scene(node, Course::Forwarded, inner, "", None, Some(&veth.interface)));
             }
             all
         }
@@ -167,7 +272,7 @@ fn scenes(findings: &Findings) -> Vec<Scene> {
             let node = to.map_or(&from.node, |to| &to.node);
             vec![scene(
                 node,
-                &[FORWARDED],
+                Course::Forwarded,
                 inner,
                 "",
                 Some(&from.interface),
@@ -179,8 +284,8 @@ fn scenes(findings: &Findings) -> Vec<Scene> {
             std::mem::swap(&mut answer.src, &mut answer.dst);
             std::mem::swap(&mut answer.src_port, &mut answer.dst_port);
             vec![
-                scene(&from.node, &[RECEIVED], inner, "pod:", None, None),
-                scene(&from.node, &[SENT], answer, "pod:", None, None),
+                scene(&from.node, Course::Received, inner, "pod:", None, None),
+                scene(&from.node, Course::Sent, answer, "pod:", None, None),
             ]
         }
         StageKind::LeavePod | StageKind::Underlay => Vec::new(),
@@ -196,7 +301,7 @@ fn expected_exit(case: &Case, path: Option<&Path>, from: PointId) -> Option<Stri
 }
 
 /// A lost packet as it stands inside the tunnel; its ports only when all that were kept agree.
-pub(super) fn inner(findings: &Findings, way: Direction) -> Meets {
+fn inner(findings: &Findings, way: Direction) -> Meets {
     let route = findings.routes.iter().find(|route| route.direction == way);
     let stages = route.into_iter().flat_map(|route| &route.stages).filter(|stage| stage.lost > 0);
     let lost = stages.flat_map(|stage| stage.examples.iter().map(|packet| packet.flow));
@@ -221,13 +326,12 @@ pub(super) fn inner(findings: &Findings, way: Direction) -> Meets {
         protocol: protocol.filter(|protocol| flows.iter().all(|flow| flow.protocol == *protocol)),
         src_port: common(&|flow| flow.src_port).filter(|_| has_ports && !translated),
         dst_port: common(&|flow| flow.dst_port).filter(|_| has_ports && !translated),
-        in_interface: None,
-        out_interface: None,
+        ..Meets::default()
     }
 }
 
 /// The tunnel's outer packet.
-pub(super) fn outer(case: &Case, way: Direction) -> Meets {
+fn outer(case: &Case, way: Direction) -> Meets {
     let address = |node: &Option<String>| {
         let facts = case.nodes.iter().find(|facts| Some(&facts.name) == node.as_ref())?;
         facts.addresses.iter().copied().find(|address| address.is_ipv6() == case.from.address.is_ipv6())
@@ -239,57 +343,24 @@ pub(super) fn outer(case: &Case, way: Direction) -> Meets {
     Meets { src, dst, protocol: Some(17), dst_port: Some(case.vxlan_port), ..Meets::default() }
 }
 
-fn judge(
-    scene: &Scene,
-    source: &str,
-    (before, after): (&Ruleset, &Ruleset),
-    met: &[Met],
-    lost: u64,
-    evidence: &Evidence<'_>,
-    causes: &mut Vec<Cause>,
-) {
-    for moved in delta(before, after) {
-        let kills = match (&moved.rule, moved.policy) {
-            (Some(rule), _) => matches!(rule.target, Target::Drop | Target::Reject(_)),
-            (None, policy) => policy == Some(Policy::Drop),
-        };
-        let index = moved.rule.is_some().then_some(moved.index);
-        let here =
-            met.iter().find(|met| met.table == moved.table && met.chain == moved.chain && met.index == index);
-        let Some(fits) = here.map(|met| &met.fits).filter(|_| kills) else { continue };
-        causes.push(cause(scene, source, after, &moved, fits, lost, evidence));
-    }
-}
-
 fn cause(
     scene: &Scene,
     source: &str,
     after: &Ruleset,
     moved: &Moved,
-    fits: &Fits,
-    lost: u64,
-    evidence: &Evidence<'_>,
+    (met, surely): (&Met, bool),
+    lost: Lost,
+    cluster: Option<&Cluster>,
 ) -> Cause {
     let marking = marking_rule(after, moved);
     let kind = moved.rule.as_ref().map_or(RuleKind::NotCalico, |rule| calico::rule_kind(&moved.chain, rule));
-    let policy = policy_behind(after, moved, evidence);
-    let confidence = match (moved.packets == lost && !moved.restarted, moved.packets > lost, fits) {
-        (true, _, _) => Confidence::Confirmed,
-        (_, true, Fits::Yes) => Confidence::Likely,
-        _ if moved.packets * 2 >= lost => Confidence::Likely,
-        _ => Confidence::Possible,
-    };
+    let policy = policy_behind(after, moved, cluster);
+    let confidence = confidence(surely, lost.agrees(moved.packets) && !moved.restarted);
     let what = match &moved.rule {
         Some(rule) => rule.text.clone(),
         None => format!("policy DROP at the end of {}", moved.chain),
     };
-    let fit_words = match fits {
-        Fits::Yes => "its matches fit the lost packets".to_owned(),
-        Fits::Unknown(open) => {
-            format!("its matches fit, as far as the packets tell; not known: {}", open.join(", "))
-        }
-        Fits::No => String::new(),
-    };
+    let fit_words = fit_words(&met.fits, surely);
     let restarted = if moved.restarted {
         "; the chain was rewritten meanwhile, so this is what it counted since"
     } else {
@@ -302,24 +373,37 @@ fn cause(
         if scene.inside.is_empty() { "" } else { "in the pod" }
     );
     Cause {
-        kind: if scene.inside.is_empty() { calico::cause_kind(&kind) } else { "pod_firewall" },
+        kind: kind_word(scene, met.point, &kind),
         node: scene.node.clone(),
         confidence,
-        summary: summary(&kind, policy.as_deref(), place.trim(), moved.packets, lost),
+        summary: format!(
+            "{} {} packets, {}, in {}",
+            doer(met.point, &kind, policy.as_deref()),
+            moved.packets,
+            if moved.packets == lost.sure {
+                "as many as were lost".to_owned()
+            } else {
+                format!("of {} lost", lost.sure)
+            },
+            place.trim()
+        ),
         remedy: remedy(&kind, policy.as_deref(), &scene.node),
         evidence: marking
             .into_iter()
             .map(|rule| Proof {
-                source: "iptables",
+                source: source_of(source),
                 detail: format!("the policy's own rule marked them: {rule}"),
             })
             .chain([
-                Proof { source: "iptables", detail: format!("{source}, table {}: {what}", moved.table) },
                 Proof {
-                    source: "iptables",
+                    source: source_of(source),
+                    detail: format!("{source}, table {}: {what}", moved.table),
+                },
+                Proof {
+                    source: source_of(source),
                     detail: format!(
-                        "counted {} packets while {lost} were lost; {fit_words}{restarted}",
-                        moved.packets
+                        "counted {} packets while {} were lost; {fit_words}{restarted}",
+                        moved.packets, lost.sure
                     ),
                 },
             ])
@@ -327,38 +411,35 @@ fn cause(
     }
 }
 
-/// The policy whose chain a deny rule stands in, in words.
-fn policy_behind(after: &Ruleset, moved: &Moved, evidence: &Evidence<'_>) -> Option<String> {
-    let chain = after.chain(&moved.table, &moved.chain)?;
-    let comments = &chain.rules.first()?.comments;
-    let policies = evidence.cluster.map(|cluster| cluster.policies.as_slice()).unwrap_or_default();
-    let known: Vec<PolicyName> = policies.iter().filter_map(policy_name).collect();
-    let PolicyRef { kind, namespace, name, .. } = calico::policy_of_chain(&moved.chain, comments, &known)?;
-    let namespace = namespace.map(|namespace| format!("{namespace}/")).unwrap_or_default();
-    Some(format!("{} {namespace}{name}", kind.word()))
+/// Three witnesses: the rule that the packets are walked to, that its counter moved, and by how much.
+fn confidence(walked_to: bool, as_many: bool) -> Confidence {
+    match (walked_to, as_many) {
+        (true, true) => Confidence::Confirmed,
+        (true, false) | (false, true) => Confidence::Likely,
+        (false, false) => Confidence::Possible,
+    }
 }
 
-fn policy_name(policy: &crate::evidence::cluster::Policy) -> Option<PolicyName> {
-    let kind = match policy.kind.as_str() {
-        "KubernetesNetworkPolicy" => PolicyKind::KubernetesNetworkPolicy,
-        "NetworkPolicy" => PolicyKind::NetworkPolicy,
-        "GlobalNetworkPolicy" => PolicyKind::GlobalNetworkPolicy,
-        _ => return None,
-    };
-    Some(PolicyName { kind, namespace: policy.namespace.clone(), name: policy.name.clone() })
+/// The policy whose chain a deny rule stands in, in words.
+fn policy_behind(after: &Ruleset, moved: &Moved, cluster: Option<&Cluster>) -> Option<String> {
+    Names::new(cluster).policy(after.tables.get(moved.at.0)?.chains.get(moved.at.1)?)
 }
 
 /// Since Calico 3.30 a policy's deny rule only marks the packet, and the next rule drops what is marked: the rule that
 /// stands for the policy is the one before.
 fn marking_rule(after: &Ruleset, moved: &Moved) -> Option<String> {
     moved.rule.as_ref()?;
-    let chain = after.chain(&moved.table, &moved.chain)?;
+    let chain = after.tables.get(moved.at.0)?.chains.get(moved.at.1)?;
     let at = calico::deny_rule(chain, moved.index);
     (at != moved.index).then(|| chain.rules[at].text.clone())
 }
 
-fn summary(kind: &RuleKind, policy: Option<&str>, place: &str, packets: u64, lost: u64) -> String {
-    let what = match (kind, policy) {
+/// Who did what, before the number of packets.
+fn doer(point: HookPoint, kind: &RuleKind, policy: Option<&str>) -> String {
+    match (kind, policy) {
+        (RuleKind::NotCalico, _) if matches!(point, HookPoint::Ingress | HookPoint::Egress) => {
+            "a rule at the link's own hook, beside the IP layer, dropped".to_owned()
+        }
         (RuleKind::EndOfTier(_), _) => "no policy of the pod accepted".to_owned(),
         (RuleKind::PolicyDeny, Some(policy)) => format!("{policy} denied"),
         (RuleKind::PolicyDeny, None) => "a policy's deny rule dropped".to_owned(),
@@ -377,9 +458,7 @@ fn summary(kind: &RuleKind, policy: Option<&str>, place: &str, packets: u64, los
         }
         (RuleKind::NotCalico, _) => "a rule that Calico did not write dropped".to_owned(),
         _ => "a rule of Calico's dropped".to_owned(),
-    };
-    let as_many = if packets == lost { "as many as were lost".to_owned() } else { format!("of {lost} lost") };
-    format!("{what} {packets} packets, {as_many}, in {place}")
+    }
 }
 
 fn remedy(kind: &RuleKind, policy: Option<&str>, node: &str) -> String {
@@ -407,5 +486,89 @@ fn remedy(kind: &RuleKind, policy: Option<&str>, node: &str) -> String {
             "find out who wrote this rule on {node} (firewalld, ufw, Docker, a script) and let it accept this traffic"
         ),
         _ => format!("look at this rule on {node}: `iptables-save -c`"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evidence::{Known, Text};
+
+    const STATE: &str = r#"{"addresses":[{"link":"eth0","address":"192.0.2.12/24"}],"routes":[]}"#;
+
+    /// The rules of FORWARD before and after, with the number of packets that each counted.
+    fn texts(rules: &[(&str, u64, u64)], whole: bool) -> Texts {
+        let ruleset = |after: bool| {
+            let line = |(rule, before, later): &(&str, u64, u64)| {
+                format!("[{}:0] -A FORWARD {rule}\n", if after { later } else { before })
+            };
+            let lines: String = rules.iter().map(line).collect::<Vec<_>>().concat();
+            format!("*filter\n:FORWARD ACCEPT [0:0]\n{lines}{}", if whole { "COMMIT\n" } else { "" })
+        };
+        let text = |name: &str, when, content: String| Text {
+            node: "n".to_owned(),
+            name: name.to_owned(),
+            when,
+            content: Known::Read(content),
+        };
+        let both = |when, after| {
+            [("iptables-nft-save", ruleset(after)), ("state", STATE.to_owned()), ("nft", String::new())]
+                .map(|(name, content)| text(name, when, content))
+        };
+        Texts(both(When::Before, false).into_iter().chain(both(When::After, true)).collect())
+    }
+
+    fn causes(rules: &[(&str, u64, u64)], whole: bool, lost: u64) -> Vec<(String, Confidence)> {
+        let scene = Scene {
+            node: "n".to_owned(),
+            inside: "",
+            course: Course::Forwarded,
+            meets: Meets {
+                src: "10.0.0.1".parse().ok(),
+                dst: "10.0.0.2".parse().ok(),
+                protocol: Some(17),
+                mark: Some(0),
+                ..Meets::default()
+            },
+            v6: false,
+            begins: true,
+        };
+        let mut causes = Vec::new();
+        let texts = texts(rules, whole);
+        Stand::take(&scene, &texts).judge(&scene, Lost { sure: lost, perhaps: 1 }, None, &mut causes);
+        let shown = |cause: Cause| {
+            let rule = cause.evidence.iter().find_map(|proof| proof.detail.split("table filter: ").nth(1));
+            (rule.unwrap_or_default().to_owned(), cause.confidence)
+        };
+        causes.into_iter().map(shown).collect()
+    }
+
+    #[test]
+    fn walk_counter_and_loss_must_agree_for_a_cause_to_be_confirmed() {
+        let drop = "-d 10.0.0.2/32 -j DROP";
+        let only = |rules: &[(&str, u64, u64)], whole, lost| {
+            let found = causes(rules, whole, lost);
+            assert_eq!(found.len(), 1, "{found:?}");
+            found[0].1
+        };
+        assert_eq!(only(&[(drop, 3, 13)], true, 10), Confidence::Confirmed);
+        // One more was too near to an edge of a capture to be judged.
+        assert_eq!(only(&[(drop, 3, 14)], true, 10), Confidence::Confirmed);
+        assert_eq!(only(&[(drop, 3, 15)], true, 10), Confidence::Likely);
+        // Half a ruleset may hold something else; so may a match that is not known.
+        assert_eq!(only(&[(drop, 3, 13)], false, 10), Confidence::Likely);
+        assert_eq!(only(&[(drop, 3, 15)], false, 10), Confidence::Possible);
+        assert_eq!(only(&[("-m u32 --u32 x -j DROP", 0, 10)], true, 10), Confidence::Likely);
+        assert_eq!(only(&[("-m u32 --u32 x -j DROP", 0, 4)], true, 10), Confidence::Possible);
+        // What begins a connection meets it; what does not is no witness.
+        assert_eq!(only(&[("-m conntrack --ctstate NEW -j DROP", 0, 10)], true, 10), Confidence::Confirmed);
+    }
+
+    #[test]
+    fn a_rule_that_such_a_packet_does_not_meet_is_no_cause() {
+        assert_eq!(causes(&[("-d 10.0.0.9/32 -j DROP", 0, 10)], true, 10), []);
+        assert_eq!(causes(&[("-d 10.0.0.2/32 -j ACCEPT", 0, 0), ("-j DROP", 0, 10)], true, 10), []);
+        assert_eq!(causes(&[("-m mark --mark 0x1/0x1 -j DROP", 0, 10)], true, 10), []);
+        assert_eq!(causes(&[("-d 10.0.0.2/32 -j DROP", 7, 7)], true, 10), []);
     }
 }

@@ -115,13 +115,75 @@ pub fn policy_chains(policy: &PolicyName, direction: PolicyDirection) -> Vec<Str
     ids.iter().map(|id| chain_name(prefix, id)).collect()
 }
 
+/// What a chain of Calico's is there for, by its name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ChainKind {
+    /// Where Calico's rules begin, and everything that is the same on every node.
+    Static,
+    /// Sends packets on by interface.
+    Dispatch,
+    /// A pod's, by its host interface; `to_pod` for what goes to it, else for what comes from it.
+    Workload {
+        /// Host interface.
+        interface: String,
+        /// Which way.
+        to_pod: bool,
+    },
+    /// An interface of the host itself.
+    HostEndpoint,
+    /// Rules of one policy, several policies of one selector, or a profile.
+    Policy,
+}
+
+/// What a chain is there for; `None` for one that Calico did not name.
+pub fn chain_kind(chain: &str) -> Option<ChainKind> {
+    let rest = plain_chain(chain).strip_prefix("cali-")?;
+    let workload = |rest: &str, to_pod| ChainKind::Workload { interface: rest.to_owned(), to_pod };
+    let begins = |starts: &[&str]| starts.iter().any(|start| rest.starts_with(start));
+    Some(if let Some(interface) = rest.strip_prefix("tw-") {
+        workload(interface, true)
+    } else if let Some(interface) = rest.strip_prefix("fw-") {
+        workload(interface, false)
+    } else if begins(&["pi-", "po-", "pri-", "pro-", "gi-", "go-"]) {
+        ChainKind::Policy
+    } else if begins(&["fh-", "th-", "fhfw-", "thfw-"]) {
+        ChainKind::HostEndpoint
+    } else if rest.contains("-dispatch") {
+        ChainKind::Dispatch
+    } else {
+        ChainKind::Static
+    })
+}
+
+/// A chain's name without the table that nftables mode puts before it (`tableName` of felix's nftables package).
+pub fn plain_chain(chain: &str) -> &str {
+    let tables = ["filter-", "nat-", "mangle-", "raw-"];
+    tables
+        .iter()
+        .find_map(|table| chain.strip_prefix(table))
+        .filter(|rest| rest.starts_with("cali-"))
+        .unwrap_or(chain)
+}
+
 /// The policy whose rules `chain` holds. `comments` are those of its rules. `None` for a chain that holds none, and
 /// for a hashed one that neither known policies nor comments explain.
 pub fn policy_of_chain(chain: &str, comments: &[String], known: &[PolicyName]) -> Option<PolicyRef> {
+    let chain = plain_chain(chain);
     let (id, direction, profile) = split(chain)?;
+    // In nftables mode names may be longer, and are then not hashed.
+    let whole = |policy: &PolicyName| {
+        chain.len() > 28
+            && !profile
+            && of_id(id)
+                == PolicyName {
+                    kind: policy.kind,
+                    namespace: policy.namespace.clone(),
+                    name: policy.name.clone(),
+                }
+    };
     let found = known
         .iter()
-        .find(|policy| policy_chains(policy, direction).iter().any(|name| name == chain))
+        .find(|policy| policy_chains(policy, direction).iter().any(|name| name == chain) || whole(policy))
         .cloned()
         .or_else(|| comments.iter().find_map(|comment| of_comment(comment, direction)))
         .or_else(|| match (id.starts_with('_'), profile) {
@@ -220,6 +282,37 @@ mod tests {
         let comments: Vec<String> = comments.iter().map(|&comment| comment.to_owned()).collect();
         let PolicyRef { kind, namespace, name, .. } = policy_of_chain(chain, &comments, known)?;
         Some(PolicyName { kind, namespace, name })
+    }
+
+    #[test]
+    fn chains_of_nftables_mode() {
+        let known = [PolicyName {
+            kind: PolicyKind::KubernetesNetworkPolicy,
+            namespace: Some("default".to_owned()),
+            name: "allow-everything-from-monitoring".to_owned(),
+        }];
+        let chain = "filter-cali-pi-knp/default/allow-everything-from-monitoring";
+        let found = policy_of_chain(chain, &[], &known).expect("a policy");
+        assert_eq!(
+            (found.name.as_str(), found.direction),
+            ("allow-everything-from-monitoring", PolicyDirection::Ingress)
+        );
+        assert_eq!(
+            policy_of_chain("filter-cali-pri-kns.shop", &[], &[]).expect("a profile").name,
+            "kns.shop"
+        );
+        let workload = ChainKind::Workload { interface: "cali0123456789a".to_owned(), to_pod: true };
+        assert_eq!(chain_kind("filter-cali-tw-cali0123456789a"), Some(workload));
+        for (name, kind) in [
+            ("cali-FORWARD", Some(ChainKind::Static)),
+            ("cali-to-wl-dispatch-4", Some(ChainKind::Dispatch)),
+            ("cali-gi-abc", Some(ChainKind::Policy)),
+            ("cali-thfw-eth0", Some(ChainKind::HostEndpoint)),
+            ("KUBE-SERVICES", None),
+            ("filter-FORWARD", None),
+        ] {
+            assert_eq!(chain_kind(name), kind, "{name}");
+        }
     }
 
     #[test]

@@ -60,6 +60,7 @@ pub fn is_calico(rule: &Rule) -> bool {
 /// What `rule`, which stands in `chain`, is there for.
 pub fn rule_kind(chain: &str, rule: &Rule) -> RuleKind {
     let calico = is_calico(rule);
+    let chain = super::plain_chain(chain);
     let neither = if calico { RuleKind::Other } else { RuleKind::NotCalico };
     if !matches!(rule.target, Target::Drop | Target::Reject(_)) {
         return neither;
@@ -102,9 +103,19 @@ pub fn deny_rule(chain: &Chain, drops: usize) -> usize {
     let sets = format!("--set-xmark {value:#x}/{mask:#x}");
     chain.rules[..drops]
         .iter()
-        .rposition(|rule| !matches!(&rule.target, Target::Other(_) | Target::Log(_)))
-        .filter(|&at| chain.rules[at].target == Target::Mark(sets))
+        .rposition(|rule| !matches!(&rule.target, Target::Other(_) | Target::Log(_)) && !only_logs(rule))
+        .filter(|&at| {
+            let rule = &chain.rules[at];
+            rule.before.iter().chain([&rule.target]).any(|action| *action == Target::Mark(sets.clone()))
+        })
         .unwrap_or(drops)
+}
+
+/// An nftables rule that logs and does nothing else.
+fn only_logs(rule: &Rule) -> bool {
+    rule.target == Target::None
+        && !rule.before.is_empty()
+        && rule.before.iter().all(|action| matches!(action, Target::Log(_)))
 }
 
 fn of_comments(rule: &Rule) -> Option<RuleKind> {
@@ -274,6 +285,37 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn every_drop_of_nftables_mode_has_a_kind() {
+        for name in ["calico-new", "calico-old"] {
+            let path = format!("{}/tests/data/nft/{name}.json", env!("CARGO_MANIFEST_DIR"));
+            let ruleset = Ruleset::parse_nft(&std::fs::read_to_string(path).expect("test data"));
+            let tables = ruleset.tables.iter().filter(|table| table.name == "calico");
+            let mut drops = 0;
+            for chain in tables.flat_map(|table| &table.chains) {
+                for rule in chain.rules.iter().filter(|rule| rule.target == Target::Drop) {
+                    let kind = rule_kind(&chain.name, rule);
+                    assert!(
+                        !matches!(kind, RuleKind::Other | RuleKind::NotCalico),
+                        "{}: {}",
+                        chain.name,
+                        rule.text
+                    );
+                    drops += 1;
+                }
+            }
+            assert!(drops > 20, "{drops}");
+        }
+        let denies = r#"{"nftables":[{"rule":{"family":"ip","table":"calico","chain":"filter-cali-po-x","expr":[{"mangle":
+            {"key":{"meta":{"key":"mark"}},"value":{"|":[{"meta":{"key":"mark"}},262144]}}}]}},
+            {"rule":{"family":"ip","table":"calico","chain":"filter-cali-po-x","comment":"cali:Fqb84BpxxPmLbJAm;","expr":[{"match":
+            {"op":"==","left":{"&":[{"meta":{"key":"mark"}},262144]},"right":262144}},{"drop":null}]}}]}"#;
+        let chain = Ruleset::parse_nft(&denies.replace('\n', "")).tables[0].chains[0].clone();
+        assert_eq!(rule_kind(&chain.name, &chain.rules[1]), RuleKind::PolicyDeny);
+        // The rule that marks does it before its target, which is none.
+        assert_eq!(deny_rule(&chain, 1), 0);
     }
 
     #[test]

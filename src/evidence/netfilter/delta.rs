@@ -15,6 +15,8 @@ pub struct Moved {
     pub table: String,
     /// Chain.
     pub chain: String,
+    /// Numbers of the table and of the chain in the later text.
+    pub at: (usize, usize),
     /// The rule; `None` for the chain's policy.
     pub rule: Option<Rule>,
     /// The policy of the chain, if it has one.
@@ -33,17 +35,19 @@ pub struct Moved {
 pub fn delta(before: &Ruleset, after: &Ruleset) -> Vec<Moved> {
     let earlier = counters_by_rule(before);
     let mut moved = Vec::new();
-    for table in &after.tables {
-        for chain in &table.chains {
+    for (table_at, table) in after.tables.iter().enumerate() {
+        for (chain_at, chain) in table.chains.iter().enumerate() {
             let mut seen: HashMap<&str, usize> = HashMap::new();
             for (index, rule) in chain.rules.iter().enumerate() {
                 let occurrence = seen.entry(&rule.text).and_modify(|n| *n += 1).or_insert(0);
-                let key = (&*table.name, &*chain.name, Some((&*rule.text, *occurrence)));
+                let key =
+                    (&*table.name, table.family.as_deref(), &*chain.name, Some((&*rule.text, *occurrence)));
                 let Some(now) = rule.counters else { continue };
                 if let Some((counters, restarted)) = difference(earlier.get(&key), now) {
                     moved.push(Moved {
                         table: table.name.clone(),
                         chain: chain.name.clone(),
+                        at: (table_at, chain_at),
                         rule: Some(rule.clone()),
                         policy: chain.policy,
                         index,
@@ -53,11 +57,12 @@ pub fn delta(before: &Ruleset, after: &Ruleset) -> Vec<Moved> {
                     });
                 }
             }
-            let key = (&*table.name, &*chain.name, None);
+            let key = (&*table.name, table.family.as_deref(), &*chain.name, None);
             if let Some((counters, restarted)) = difference(earlier.get(&key), chain.counters) {
                 moved.push(Moved {
                     table: table.name.clone(),
                     chain: chain.name.clone(),
+                    at: (table_at, chain_at),
                     rule: None,
                     policy: chain.policy,
                     index: chain.rules.len(),
@@ -71,8 +76,8 @@ pub fn delta(before: &Ruleset, after: &Ruleset) -> Vec<Moved> {
     moved
 }
 
-/// Table, chain, and the rule's text with its occurrence (`None`: the policy).
-type Key<'a> = (&'a str, &'a str, Option<(&'a str, usize)>);
+/// Table and its family, chain, and the rule's text with its occurrence (`None`: the policy).
+type Key<'a> = (&'a str, Option<&'a str>, &'a str, Option<(&'a str, usize)>);
 
 fn counters_by_rule(ruleset: &Ruleset) -> HashMap<Key<'_>, Counters> {
     let mut known = HashMap::new();
@@ -81,12 +86,13 @@ fn counters_by_rule(ruleset: &Ruleset) -> HashMap<Key<'_>, Counters> {
             let mut seen: HashMap<&str, usize> = HashMap::new();
             for rule in &chain.rules {
                 let occurrence = seen.entry(&rule.text).and_modify(|n| *n += 1).or_insert(0);
-                let key: Key<'_> = (&table.name, &chain.name, Some((&rule.text, *occurrence)));
+                let key: Key<'_> =
+                    (&table.name, table.family.as_deref(), &chain.name, Some((&rule.text, *occurrence)));
                 if let Some(counters) = rule.counters {
                     known.insert(key, counters);
                 }
             }
-            known.insert((&table.name, &chain.name, None), chain.counters);
+            known.insert((&table.name, table.family.as_deref(), &chain.name, None), chain.counters);
         }
     }
     known

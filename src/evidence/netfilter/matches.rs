@@ -40,10 +40,12 @@ pub enum Match {
     Mark { value: u32, mask: u32, not: bool },
     /// Connection state: any of these.
     CtState { states: Vec<String>, not: bool },
-    /// Member of an ipset; `dirs` says which of its fields.
+    /// Member of an ipset, `dirs` says which of its fields (`src`, `dst`); or of an nftables set, whose fields are
+    /// named `src`, `dst`, `sport`, `dport`, `proto`, `iif`, `oif`, `mark`, or by what cannot be evaluated.
     Set { name: String, dirs: Vec<String>, not: bool },
-    /// Kind of source or destination address: `LOCAL`, `BROADCAST`, …
-    AddrType { source: bool, types: Vec<String>, not: bool },
+    /// Kind of source or destination address: `LOCAL`, `BROADCAST`, …; as the incoming or outgoing interface alone has
+    /// it, if it says so.
+    AddrType { source: bool, types: Vec<String>, only_at: Option<HookSide>, not: bool },
     /// The route back to the source leaves by the interface it came by; with `not`, it does not.
     RpFilter { not: bool },
     /// Not more often than this.
@@ -54,6 +56,15 @@ pub enum Match {
     Length { range: RangeInclusive<u16>, not: bool },
     /// Anything else, as text.
     Unknown(String),
+}
+
+/// Which of a packet's two interfaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HookSide {
+    /// The one it came by.
+    In,
+    /// The one it leaves by.
+    Out,
 }
 
 /// What a rule does.
@@ -83,6 +94,13 @@ pub enum Target {
     NoTrack,
     /// Writes a line to the kernel log; how.
     Log(String),
+    /// What a verdict map of the table says for these fields of the packet; nothing if it has no entry.
+    Map {
+        /// The map's name in its table.
+        name: String,
+        /// As in [`Match::Set`].
+        fields: Vec<String>,
+    },
     /// Any other target with its options, as text.
     Other(String),
     /// Nothing: the rule only counts.
@@ -115,14 +133,45 @@ impl fmt::Display for Match {
             Self::Mark { value, mask, not } => (*not, format!("--mark {value:#x}/{mask:#x}")),
             Self::CtState { states, not } => (*not, format!("--ctstate {}", states.join(","))),
             Self::Set { name, dirs, not } => (*not, format!("--match-set {name} {}", dirs.join(","))),
-            Self::AddrType { source, types, not } => {
-                (*not, format!("--{}-type {}", if *source { "src" } else { "dst" }, types.join(",")))
+            Self::AddrType { source, types, only_at, not } => {
+                let limit = match only_at {
+                    None => "",
+                    Some(HookSide::In) => " --limit-iface-in",
+                    Some(HookSide::Out) => " --limit-iface-out",
+                };
+                (*not, format!("--{}-type {}{limit}", if *source { "src" } else { "dst" }, types.join(",")))
             }
             Self::RpFilter { not } => (false, format!("rpfilter{}", if *not { " --invert" } else { "" })),
             Self::Limit(text) | Self::Statistic(text) | Self::Unknown(text) => (false, text.clone()),
             Self::Length { range, not } => (*not, format!("--length {}:{}", range.start(), range.end())),
         };
         write!(out, "{}{text}", if not { "! " } else { "" })
+    }
+}
+
+impl fmt::Display for Target {
+    /// As `iptables-save` would print it.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let with = |name: &str, options: &str| format!("-j {name} {options}").trim_end().to_owned();
+        let text = match self {
+            Self::Accept => "-j ACCEPT".to_owned(),
+            Self::Drop => "-j DROP".to_owned(),
+            Self::Reject(how) if how.is_empty() => "-j REJECT".to_owned(),
+            Self::Reject(how) => format!("-j REJECT --reject-with {how}"),
+            Self::Return => "-j RETURN".to_owned(),
+            Self::Jump(chain) => format!("-j {chain}"),
+            Self::Goto(chain) => format!("-g {chain}"),
+            Self::Mark(how) => with("MARK", how),
+            Self::Dnat(how) => with("DNAT", how),
+            Self::Snat(how) => with("SNAT", how),
+            Self::Masquerade(how) => with("MASQUERADE", how),
+            Self::NoTrack => "-j NOTRACK".to_owned(),
+            Self::Log(how) => with("LOG", how),
+            Self::Map { name, fields } => format!("{} vmap @{name}", fields.join(" . ")),
+            Self::Other(text) => format!("-j {text}"),
+            Self::None => String::new(),
+        };
+        write!(out, "{text}")
     }
 }
 
@@ -194,6 +243,18 @@ impl Reader<'_> {
 
     /// One option with its values: typed if possible, as text otherwise.
     fn option(&mut self, option: &str, not: bool) {
+        let limit = match option {
+            "--limit-iface-in" => Some(HookSide::In),
+            "--limit-iface-out" => Some(HookSide::Out),
+            _ => None,
+        };
+        let of_kind = self.module_is(&["addrtype"]);
+        if let (Some(limit), Some(Match::AddrType { only_at, .. }), true) =
+            (limit, self.matches.last_mut(), of_kind)
+        {
+            *only_at = Some(limit);
+            return;
+        }
         let values: Vec<&str> = self.words[self.at..].iter().take(2).map(|word| word.text.as_str()).collect();
         if let Some(found) = of_packet(option, &values, not) {
             self.at += 1;
@@ -235,6 +296,9 @@ impl Reader<'_> {
         let Some((module, typed)) = self.module.take() else { return };
         let silent = typed || SILENT.contains(&module.as_str());
         match module.as_str() {
+            "rpfilter" if options.contains("--loose") || options.contains("--accept-local") => {
+                self.matches.push(Match::Unknown(format!("rpfilter {options}")));
+            }
             "rpfilter" => self.matches.push(Match::RpFilter { not: options.contains("--invert") }),
             "limit" => self.matches.push(Match::Limit(options)),
             "statistic" => self.matches.push(Match::Statistic(options)),
@@ -306,8 +370,12 @@ fn of_module(module: Option<&str>, option: &str, values: &[&str], not: bool) -> 
         (Some("conntrack"), "--ctstate") | (Some("state"), "--state") => {
             Match::CtState { states: list(value?), not }
         }
-        (Some("addrtype"), "--src-type") => Match::AddrType { source: true, types: list(value?), not },
-        (Some("addrtype"), "--dst-type") => Match::AddrType { source: false, types: list(value?), not },
+        (Some("addrtype"), "--src-type") => {
+            Match::AddrType { source: true, types: list(value?), only_at: None, not }
+        }
+        (Some("addrtype"), "--dst-type") => {
+            Match::AddrType { source: false, types: list(value?), only_at: None, not }
+        }
         (Some("length"), "--length") => Match::Length { range: range(value?)?, not },
         (module, option) if module.is_none_or(|name| WITH_PORTS.contains(&name)) => match option {
             "--sport" | "--sports" | "--source-port" | "--source-ports" => {
@@ -341,7 +409,7 @@ fn network(text: &str) -> Option<IpNet> {
 }
 
 /// `value` or `value/mask`, decimal or with `0x`.
-fn masked(text: &str) -> Option<(u32, u32)> {
+pub(super) fn masked(text: &str) -> Option<(u32, u32)> {
     let number = |text: &str| match text.strip_prefix("0x") {
         Some(hex) => u32::from_str_radix(hex, 16).ok(),
         None => text.parse().ok(),
@@ -368,7 +436,7 @@ fn range(text: &str) -> Option<RangeInclusive<u16>> {
 }
 
 /// Names as /etc/protocols has had them; `all` is 0.
-fn protocol_number(name: &str) -> Option<u8> {
+pub(super) fn protocol_number(name: &str) -> Option<u8> {
     Some(match name {
         "all" | "ip" => 0,
         "icmp" => 1,

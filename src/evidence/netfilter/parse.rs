@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use super::{Chain, Counters, Policy, Rule, Ruleset, Table, matches};
+use super::{Chain, Counters, Hook, Policy, Rule, Ruleset, Table, matches};
 
 impl Ruleset {
     /// Reads what a save program printed. Cannot fail; what made no sense is in
@@ -90,7 +90,7 @@ impl Reader {
     }
 
     fn begin(&mut self, name: &str) {
-        self.ruleset.tables.push(Table { name: name.trim().to_owned(), chains: Vec::new(), complete: false });
+        self.ruleset.tables.push(Table { name: name.trim().to_owned(), ..Table::default() });
         self.inside = true;
         self.places.clear();
     }
@@ -108,12 +108,8 @@ fn place(
         return *at;
     }
     let at = table.chains.len();
-    table.chains.push(Chain {
-        name: name.to_owned(),
-        policy: None,
-        counters: Counters::default(),
-        rules: Vec::new(),
-    });
+    let hook = Hook::of_iptables(&table.name, name);
+    table.chains.push(Chain { name: name.to_owned(), hook, ..Chain::default() });
     places.insert(name.to_owned(), (at, declared));
     at
 }
@@ -131,7 +127,7 @@ fn chain(text: &str) -> Result<Chain, String> {
     let counters = words.next().map_or(Ok(Counters::default()), |text| {
         counters(text.trim_matches(['[', ']'])).ok_or_else(|| format!("{text:?} are no counters"))
     })?;
-    Ok(Chain { name, policy, counters, rules: Vec::new() })
+    Ok(Chain { name, policy, counters, ..Chain::default() })
 }
 
 /// `[packets:bytes] -A chain …`, the counters being optional: the chain's name and the rule.
@@ -156,6 +152,7 @@ fn rule(line: &str, is_chain: &dyn Fn(&str) -> bool) -> Result<(String, Rule), S
         counters,
         comments: parts.comments,
         matches: parts.matches,
+        before: Vec::new(),
         target: parts.target,
     };
     Ok((name.text.clone(), rule))
@@ -254,8 +251,7 @@ mod tests {
                 for rule in table.chains.iter().flat_map(|chain| &chain.rules) {
                     let unknown: Vec<_> =
                         rule.matches.iter().filter(|m| matches!(m, Match::Unknown(_))).collect();
-                    let masquerade = matches!(rule.target, Target::Masquerade(_));
-                    assert!(unknown.is_empty() || masquerade, "{name}: {}: {unknown:?}", rule.text);
+                    assert!(unknown.is_empty(), "{name}: {}: {unknown:?}", rule.text);
                     assert!(!matches!(rule.target, Target::Other(_)), "{name}: {}", rule.text);
                     assert!(rule.comments[0].starts_with("cali:"), "{name}: {}", rule.text);
                 }
@@ -327,7 +323,7 @@ mod tests {
                 Match::IcmpType { kind: "128".into(), not: false },
                 Match::Mark { value: 0x10000, mask: 0x30000, not: true },
                 Match::Set { name: "cali40x".into(), dirs: words("src,dst"), not: true },
-                Match::AddrType { source: true, types: words("LOCAL,BROADCAST"), not: true },
+                Match::AddrType { source: true, types: words("LOCAL,BROADCAST"), only_at: None, not: true },
                 Match::CtState { states: words("RELATED,ESTABLISHED"), not: false },
                 Match::RpFilter { not: true },
                 Match::Limit("--limit 5/sec --limit-burst 7".into()),

@@ -1,0 +1,161 @@
+//! `trace-drop rules`: the rules of nodes made readable, or the way of a packet through them; live or from a saved case.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use super::progress::Progress;
+use super::{Failure, args};
+use crate::analyze::rules::journey::{Journey, Nodes, Request, Verdict, travel};
+use crate::analyze::rules::overview;
+use crate::evidence::bundle::Bundle;
+use crate::evidence::case::{NodeFacts, Only};
+use crate::evidence::cluster::{Cluster, Node};
+use crate::evidence::plan::{Plan, PlanOptions};
+use crate::evidence::{Texts, When};
+use crate::gather;
+use crate::gather::agent::client::Reach;
+use crate::gather::run::ReadRequest;
+use crate::report;
+
+pub(super) fn run(typed: &args::Rules) -> Result<ExitCode, Failure> {
+    match &typed.case {
+        Some(saved) => of_case(saved, typed),
+        None => live(typed),
+    }
+}
+
+fn of_case(saved: &Path, typed: &args::Rules) -> Result<ExitCode, Failure> {
+    let bundle = Bundle::open(saved).map_err(Failure::work)?;
+    let texts = bundle.texts().map_err(Failure::work)?;
+    let cluster = bundle.cluster_text().map_err(Failure::work)?;
+    let cluster = cluster.and_then(|text| Cluster::from_json(&text).ok());
+    let endpoints = typed.from.as_deref().zip(typed.to.as_deref());
+    let request = match (endpoints, &cluster, typed.path) {
+        (Some((from, to)), Some(cluster), _) => Some(asked(cluster, (from, to), &texts, typed)?),
+        (Some(_), None, _) => {
+            let why =
+                "--from and --to: the case holds no cluster to find them in; use --path for the traced two";
+            return Err(Failure::usage(why.to_owned()));
+        }
+        (None, _, true) => Some(narrowed(Request::of_case(bundle.case()), typed)),
+        (None, _, false) => None,
+    };
+    finish(request, &texts, cluster.as_ref(), typed)
+}
+
+fn live(typed: &args::Rules) -> Result<ExitCode, Failure> {
+    let Some(file) = &typed.cluster else {
+        return Err(Failure::usage("--cluster, or --case with a saved case, is needed".to_owned()));
+    };
+    let cluster = super::trace::cluster(file, &typed.output)?;
+    let agent = gather::run::agent_command(typed.agent_path.as_deref()).map_err(|error| {
+        Failure::work_text(format!("cannot tell where this program is: {error}; say it with --agent-path"))
+    })?;
+    let reach = Reach { template: typed.reach.clone(), agent };
+    let endpoints = typed.from.as_deref().zip(typed.to.as_deref());
+    let plan = endpoints.map(|ends| plan(&cluster, ends, typed)).transpose()?;
+    let request = if let Some(plan) = &plan {
+        ReadRequest { pods: Vec::new(), ..ReadRequest::of_plan(plan, reach) }
+    } else {
+        let wanted = |node: &&Node| typed.node.as_ref().is_none_or(|only| *only == node.name);
+        let facts =
+            |node: &Node| NodeFacts { name: node.name.clone(), addresses: node.underlay(), on_path: true };
+        let nodes = cluster.nodes.iter().filter(wanted).map(facts).collect();
+        ReadRequest { nodes, reach, pods: Vec::new(), pair: None }
+    };
+    if request.nodes.is_empty() {
+        let name = typed.node.as_deref().unwrap_or("at all");
+        return Err(Failure::usage(format!("there is no node {name} in the cluster")));
+    }
+    let texts = read(&request, typed, plan.is_none())?;
+    let request = match endpoints {
+        Some(ends) => Some(asked(&cluster, ends, &texts, typed)?),
+        None => None,
+    };
+    finish(request, &texts, Some(&cluster), typed)
+}
+
+/// Reads the nodes, for an overview twice: what counted in between is under way.
+fn read(request: &ReadRequest, typed: &args::Rules, twice: bool) -> Result<Texts, Failure> {
+    let progress = std::cell::RefCell::new(Progress::new(typed.output.quiet));
+    let once =
+        || gather::run::read(request, &mut |event| progress.borrow_mut().show(&event)).map_err(Failure::work);
+    let mut texts = once()?.texts;
+    if twice && !typed.interval.is_zero() {
+        std::thread::sleep(typed.interval);
+        let mut later = once()?.texts;
+        later.0.iter_mut().for_each(|text| text.when = When::After);
+        texts.0.append(&mut later.0);
+    }
+    progress.into_inner().done();
+    Ok(texts)
+}
+
+fn plan(cluster: &Cluster, (from, to): (&str, &str), typed: &args::Rules) -> Result<Plan, Failure> {
+    let options = PlanOptions {
+        namespace: typed.namespace.clone(),
+        family: match (typed.ipv4, typed.ipv6) {
+            (true, _) => Some(4),
+            (_, true) => Some(6),
+            _ => None,
+        },
+        only: Only { protocol: typed.only.protocol.map(args::Protocol::number), port: typed.only.port },
+        in_pod: false,
+    };
+    Plan::make(cluster, from, to, &options).map_err(Failure::work)
+}
+
+/// The packet between two endpoints; to a Service it bears the Service's own address.
+fn asked(
+    cluster: &Cluster,
+    ends: (&str, &str),
+    texts: &Texts,
+    typed: &args::Rules,
+) -> Result<Request, Failure> {
+    let plan = plan(cluster, ends, typed)?;
+    let mut request = Request::of_plan(&plan, &Nodes::read(texts));
+    let service = ends.1.strip_prefix("svc/").or_else(|| ends.1.strip_prefix("service/"));
+    if let Some(service) = service {
+        request.dst = plan.aliases.to.first().copied().or(request.dst);
+        let port = service.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+        request.port = request.port.or(port);
+    }
+    Ok(request)
+}
+
+fn narrowed(mut request: Request, typed: &args::Rules) -> Request {
+    if let Some(protocol) = typed.only.protocol {
+        request.protocol = protocol.number();
+    }
+    request.port = typed.only.port.or(request.port);
+    request
+}
+
+fn finish(
+    request: Option<Request>,
+    texts: &Texts,
+    cluster: Option<&Cluster>,
+    typed: &args::Rules,
+) -> Result<ExitCode, Failure> {
+    let style = super::style(&typed.output);
+    let Some(request) = request else {
+        let nodes = overview(texts, cluster, typed.node.as_deref());
+        if nodes.is_empty() {
+            return Err(Failure::work_text("no node's rules are there".to_owned()));
+        }
+        return super::print(|out| match typed.output.form {
+            args::Form::Text => report::rules::overview(&nodes, style, out),
+            args::Form::Json => report::rules::overview_json(&nodes, out),
+        });
+    };
+    let journey: Journey = travel(request, &Nodes::read(texts), cluster);
+    super::print(|out| match typed.output.form {
+        args::Form::Text => report::rules::journey(&journey, style, out),
+        args::Form::Json => report::rules::journey_json(&journey, out),
+    })?;
+    Ok(ExitCode::from(match journey.verdict {
+        Verdict::Passes => 0,
+        Verdict::Ends => 1,
+        Verdict::Unknown => 3,
+    }))
+}

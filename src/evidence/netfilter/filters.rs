@@ -1,0 +1,89 @@
+//! All that was read of one host's packet filter, out of a case's texts: the rulesets of both iptables and of nftables, the
+//! members of its sets, its addresses and routes.
+
+use super::{Ruleset, Sets, World};
+use crate::evidence::host::{Host, STATE};
+use crate::evidence::{Known, Texts, When};
+
+/// One host's, or one pod's.
+#[derive(Debug, Default)]
+pub struct Filters {
+    /// By the name of the text; those that hold nothing are left out.
+    pub rulesets: Vec<(String, Ruleset)>,
+    /// Of ipset.
+    pub sets: Option<Sets>,
+    /// State of its kernel.
+    pub host: Option<Host>,
+    /// Texts that were asked for and could not be had, and why.
+    pub unreadable: Vec<String>,
+    /// Texts that are not there, by name.
+    pub missing: Vec<String>,
+}
+
+/// The save programs of one family: one kind of the two, or the one without a kind, is enough.
+const KINDS: [&str; 3] = ["-nft", "-legacy", ""];
+/// The text of nftables' own tables.
+const NFT: &str = "nft";
+
+impl Filters {
+    /// From the texts of a node that were read at that time, or from the newest. `inside` is put before their names: empty
+    /// for the node itself, `pod:` for a pod on it.
+    pub fn read(texts: &Texts, node: &str, inside: &str, when: Option<When>) -> Self {
+        let mut filters = Self::default();
+        let mut text = |name: &str| {
+            let name = format!("{inside}{name}");
+            let found = match when {
+                Some(when) => texts.find(node, &name, when),
+                None => texts.newest(node, &name),
+            };
+            match found.map(|text| &text.content) {
+                Some(Known::Read(text)) => Some((name, text.as_str())),
+                Some(Known::Unreadable(why)) => {
+                    filters.unreadable.push(why.clone());
+                    None
+                }
+                _ => {
+                    filters.missing.push(name);
+                    None
+                }
+            }
+        };
+        let mut rulesets = Vec::new();
+        for family in ["iptables", "ip6tables"] {
+            let read = KINDS.into_iter().filter_map(|kind| text(&format!("{family}{kind}-save")));
+            rulesets.extend(read.map(|(name, text)| (name, Ruleset::parse(text))));
+        }
+        rulesets.extend(text(NFT).map(|(name, text)| (name, Ruleset::parse_nft(text))));
+        let host = text(STATE).and_then(|(_, text)| Host::parse(text).ok());
+        // Sets are read once, before the capture.
+        let sets = texts.newest(node, &format!("{inside}ipset")).and_then(|text| text.content.read());
+        filters.sets = sets.map(|text| Sets::parse(text));
+        filters.host = host;
+        filters.rulesets = rulesets;
+        filters
+    }
+
+    /// What decides on packets of one family.
+    pub fn world(&self, v6: bool) -> World<'_> {
+        let family = if v6 { "ip6tables" } else { "iptables" };
+        let own = |name: &str| {
+            let name = name.rsplit_once(':').map_or(name, |(_, name)| name);
+            name == NFT || name.strip_prefix(family).is_some_and(|rest| rest.starts_with('-'))
+        };
+        let rulesets: Vec<_> = self
+            .rulesets
+            .iter()
+            .filter(|(name, _)| own(name))
+            .map(|(name, rules)| (name.clone(), rules))
+            .collect();
+        let mut unread = self.unreadable.clone();
+        let has = |end: &str| rulesets.iter().any(|(name, _)| name.ends_with(end));
+        if !has("-save") {
+            unread.push(format!("no text of {family}-save"));
+        }
+        if !has(NFT) {
+            unread.push("the tables of nftables were not read".to_owned());
+        }
+        World { rulesets, sets: self.sets.as_ref(), host: self.host.as_ref(), unread }
+    }
+}

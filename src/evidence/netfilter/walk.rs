@@ -1,0 +1,607 @@
+//! The way of a packet through a host's rules, as the kernel would walk them: hooks in order, the chains of each by
+//! priority, jumps, gotos and returns, marks, sets, translated addresses, connection states.
+//!
+//! In: the rulesets of one host, its sets and state as far as they were read, and what is known of the packet. Out: the
+//! rules that it fits on its ways, and what may become of it. A match that cannot be evaluated splits the way. All ways are
+//! walked side by side: what differs between them are marks and addresses ([`State`]), and ways that no longer
+//! differ are one again. The work is bounded; where it would not be, nothing is called certain.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::change::changed;
+use super::hook::{Course, Hook, HookPoint};
+use super::packet::{CtState, Fits, Meets, State, View};
+use super::sets::Found;
+use super::world::{End, Ending, Met, Place, Walked, World};
+use super::{Policy, Rule, Table, Target};
+use crate::evidence::host::Question;
+
+/// Walks a packet through `world`.
+pub fn walk(world: &World<'_>, course: Course, meets: &Meets) -> Walked {
+    let mut walk = Walk {
+        world,
+        course,
+        meets,
+        chains: HashMap::new(),
+        walked: Walked { doubts: world.doubts(), ..Walked::default() },
+        places: HashMap::new(),
+        accepted: States::new(),
+        memo: HashMap::new(),
+        steps: 0,
+    };
+    walk.index();
+    let mut states = States::from([State::of(meets, course)]);
+    for point in course.points() {
+        states = walk.hook(*point, states);
+        if *point == HookPoint::Prerouting {
+            states = walk.routed(states);
+        }
+    }
+    if let Some(state) = states.iter().cloned().reduce(|one, other| one.common(&other)) {
+        walk.walked.out = Meets {
+            src: state.src,
+            dst: state.dst,
+            src_port: state.src_port,
+            dst_port: state.dst_port,
+            mark: (state.mark.known == u32::MAX).then_some(state.mark.value),
+            ..meets.clone()
+        };
+        walk.end(Ending::Passes, None);
+    }
+    if walk.steps > MOST_STEPS {
+        walk.walked.doubts.push("the rules are too many and too tangled to follow all ways".to_owned());
+    }
+    walk.walked
+}
+
+/// Ways that differ in what rules have made of the packet.
+type States = BTreeSet<State>;
+
+/// A chain by the numbers of its ruleset, table and itself.
+type ChainId = (usize, usize, usize);
+
+/// What came out at the end of a chain.
+#[derive(Debug, Clone)]
+struct Passed {
+    out: States,
+    /// Nothing that came in ended on the way.
+    whole: bool,
+}
+
+/// More ways than this at one rule are thrown together; what they differ in is unknown then.
+const MOST_WAYS: usize = 48;
+/// Rules looked at, over all ways, before the walk gives up.
+const MOST_STEPS: usize = 4_000_000;
+/// Jumps deeper than any ruleset that the kernel takes.
+const DEEPEST: usize = 128;
+
+struct Walk<'w> {
+    world: &'w World<'w>,
+    course: Course,
+    meets: &'w Meets,
+    chains: HashMap<(usize, usize, &'w str), usize>,
+    walked: Walked,
+    places: HashMap<Place, usize>,
+    /// Ways that a rule of the base chain at hand accepted.
+    accepted: States,
+    /// Chains walked under the base chain at hand.
+    memo: HashMap<(ChainId, bool), Vec<(States, Passed)>>,
+    steps: usize,
+}
+
+impl<'w> Walk<'w> {
+    fn index(&mut self) {
+        for (ruleset, (_, rules)) in self.world.rulesets.iter().enumerate() {
+            for (number, table) in rules.tables.iter().enumerate() {
+                for (at, chain) in table.chains.iter().enumerate() {
+                    self.chains.entry((ruleset, number, &chain.name)).or_insert(at);
+                }
+            }
+        }
+    }
+
+    /// All base chains of one place.
+    fn hook(&mut self, point: HookPoint, mut states: States) -> States {
+        let mut bases = Vec::new();
+        for (ruleset, (_, rules)) in self.world.rulesets.iter().enumerate() {
+            for (number, table) in rules.tables.iter().enumerate().filter(|(_, table)| self.sees(table)) {
+                for (at, chain) in table.chains.iter().enumerate() {
+                    if let Some(hook) = chain.hook.as_ref().filter(|hook| hook.point == point) {
+                        bases.push((hook, (ruleset, number, at)));
+                    }
+                }
+            }
+        }
+        // A stable sort: chains of equal priority stay in the order of the texts.
+        bases.sort_by_key(|(hook, _)| hook.order());
+        for (hook, id) in bases {
+            if states.is_empty() {
+                break;
+            }
+            if states.len() > MOST_WAYS {
+                states = together(states);
+            }
+            let device = match point {
+                HookPoint::Ingress => &self.meets.in_interface,
+                HookPoint::Egress => &self.meets.out_interface,
+                _ => {
+                    states = self.base(hook, id, states, true);
+                    continue;
+                }
+            };
+            match device {
+                Some(device) if hook.devices.contains(device) => states = self.base(hook, id, states, true),
+                Some(_) if !hook.devices.is_empty() => {}
+                // Some versions of nft do not print the device.
+                _ => {
+                    let through = self.base(hook, id, states.clone(), false);
+                    states.extend(through);
+                }
+            }
+        }
+        states
+    }
+
+    /// Whether a table's chains are for packets of this family.
+    fn sees(&self, table: &Table) -> bool {
+        let v6 = self.meets.src.or(self.meets.dst).map(|address| address.is_ipv6());
+        match table.family.as_deref() {
+            None | Some("inet" | "netdev") => true,
+            Some("ip") => v6 != Some(true),
+            Some("ip6") => v6 != Some(false),
+            Some(_) => false,
+        }
+    }
+
+    /// One base chain; `surely`, when it is known that the packet comes there.
+    fn base(&mut self, hook: &'w Hook, id: ChainId, states: States, surely: bool) -> States {
+        let (asked, mut past) =
+            if hook.nat { self.first_of_connection(hook, states) } else { (states, States::new()) };
+        if asked.is_empty() {
+            return past;
+        }
+        self.memo.clear();
+        self.accepted.clear();
+        let certain = surely && self.walked.ends.is_empty() && past.is_empty();
+        let Passed { out, whole } = self.chain(hook, id, &asked, certain, 0);
+        past.append(&mut self.accepted);
+        if out.is_empty() {
+            return past;
+        }
+        let chain = &self.world.rulesets[id.0].1.tables[id.1].chains[id.2];
+        if let Some(policy) = chain.policy {
+            let place = Place { ruleset: id.0, table: id.1, chain: id.2, rule: None };
+            self.meet(place.clone(), hook.point, Fits::Yes, certain && whole);
+            if policy == Policy::Drop {
+                self.end(Ending::Dropped, Some(place));
+                return past;
+            }
+        }
+        past.extend(out);
+        past
+    }
+
+    /// Of the ways those on which a chain of type nat is asked, and those on which it may be passed over: it is for the first
+    /// packet of a connection, and until an address was translated (`nf_nat_inet_fn`).
+    fn first_of_connection(&self, hook: &Hook, states: States) -> (States, States) {
+        let source = matches!(hook.point, HookPoint::Postrouting | HookPoint::Input);
+        let (mut asked, mut past) = (States::new(), States::new());
+        for state in states {
+            let done = state.untracked || if source { state.snat } else { state.dnat };
+            let (begins, goes_on) = match self.meets.state {
+                _ if done => (false, true),
+                Some(CtState::New) => (true, false),
+                Some(CtState::Established | CtState::Invalid) => (false, true),
+                Some(CtState::Related) | None => (true, true),
+            };
+            if begins {
+                asked.insert(state.clone());
+            }
+            if goes_on {
+                past.insert(state);
+            }
+        }
+        (asked, past)
+    }
+
+    /// After the routing decision: a destination that was translated may lead another way.
+    fn routed(&mut self, states: States) -> States {
+        let Some(host) = self.world.host else { return states };
+        let mut stay = States::new();
+        for state in states {
+            let elsewhere =
+                state.dst.filter(|dst| self.meets.dst.is_some_and(|meant| meant != *dst)).and_then(|dst| {
+                    let iif = self.meets.in_interface.as_deref();
+                    let route = host.lookup(&Question { dst, src: state.src, iif }).route;
+                    let received = route.is_some_and(|route| route.kind == "local");
+                    (received != (self.course == Course::Received)).then_some(dst)
+                });
+            match elsewhere {
+                Some(dst) => self.end(
+                    Ending::Elsewhere(format!("translated to {dst}, which the host routes another way")),
+                    None,
+                ),
+                None => {
+                    stay.insert(state);
+                }
+            }
+        }
+        stay
+    }
+
+    /// Walks one chain with all ways at once.
+    fn chain(&mut self, hook: &'w Hook, id: ChainId, states: &States, certain: bool, depth: usize) -> Passed {
+        let uncertain = Passed { out: states.clone(), whole: false };
+        if depth > DEEPEST || self.steps > MOST_STEPS {
+            self.doubt("jumps lead deeper than the kernel allows".to_owned());
+            return uncertain;
+        }
+        let known = self.memo.entry((id, certain)).or_default();
+        if let Some((_, passed)) = known.iter().find(|(before, _)| before == states) {
+            return passed.clone();
+        }
+        // Stands for the result while the chain is being walked: the kernel refuses loops, a text may hold one.
+        known.push((states.clone(), uncertain));
+        let at = known.len() - 1;
+        let passed = self.rules(hook, id, states.clone(), certain, depth);
+        if let Some(entry) = self.memo.get_mut(&(id, certain)).and_then(|known| known.get_mut(at)) {
+            entry.1 = passed.clone();
+        }
+        passed
+    }
+
+    fn rules(
+        &mut self,
+        hook: &'w Hook,
+        id: ChainId,
+        mut alive: States,
+        certain: bool,
+        depth: usize,
+    ) -> Passed {
+        let world = self.world;
+        let table = &world.rulesets[id.0].1.tables[id.1];
+        let chain = &table.chains[id.2];
+        let view = View {
+            meets: self.meets,
+            course: self.course,
+            hook,
+            sets: [Some(&table.sets).filter(|sets| !sets.is_empty()), world.sets],
+            host: world.host,
+        };
+        let mut way = Way { certain, whole: true, out: States::new() };
+        for (index, rule) in chain.rules.iter().enumerate() {
+            if alive.is_empty() {
+                break;
+            }
+            self.steps += alive.len();
+            let Sorted { mut taken, rest, fits } = sort(&view, rule, std::mem::take(&mut alive));
+            alive = rest;
+            if taken.is_empty() {
+                continue;
+            }
+            let place = Place { ruleset: id.0, table: id.1, chain: id.2, rule: Some(index) };
+            self.meet(place.clone(), hook.point, fits, way.certain);
+            for action in &rule.before {
+                taken = taken.into_iter().map(|state| changed(state, action)).collect();
+            }
+            self.follow(&view, place, (table, &rule.target), taken, &mut alive, &mut way, depth);
+            if alive.len() > MOST_WAYS {
+                alive = together(alive);
+            }
+        }
+        way.out.append(&mut alive);
+        if way.out.len() > MOST_WAYS {
+            way.out = together(way.out);
+        }
+        Passed { out: way.out, whole: way.whole }
+    }
+
+    /// What a target makes of the ways that were taken; those that go on with the next rule come to `alive`.
+    #[expect(clippy::too_many_arguments, reason = "one rule of one chain: its place, its target, its ways")]
+    fn follow(
+        &mut self,
+        view: &View<'w>,
+        place: Place,
+        (table, target): (&'w Table, &'w Target),
+        taken: States,
+        alive: &mut States,
+        way: &mut Way,
+        depth: usize,
+    ) {
+        let hook = view.hook;
+        let next = |name: &str, walk: &Self| {
+            walk.chains.get(&(place.ruleset, place.table, name)).map(|at| (place.ruleset, place.table, *at))
+        };
+        match target {
+            Target::None | Target::Log(_) | Target::Mark(_) | Target::NoTrack => {
+                alive.extend(taken.into_iter().map(|state| changed(state, target)));
+            }
+            Target::Return => {
+                way.certain &= alive.is_empty();
+                way.out.extend(taken);
+            }
+            Target::Jump(name) | Target::Goto(name) => {
+                let back = matches!(target, Target::Jump(_));
+                let Some(id) = next(name, self) else {
+                    self.doubt(format!("there is no chain {name} in table {}", table.name));
+                    (way.certain, way.whole) = (false, false);
+                    alive.extend(taken);
+                    return;
+                };
+                let surely = way.certain && alive.is_empty();
+                let passed = self.chain(hook, id, &taken, surely, depth + 1);
+                way.whole &= passed.whole;
+                if back {
+                    way.certain &= passed.whole;
+                    alive.extend(passed.out);
+                } else {
+                    way.certain &= alive.is_empty();
+                    way.out.extend(passed.out);
+                }
+            }
+            Target::Map { name, fields } => {
+                self.look_up(view, &place, table, (name, fields), taken, alive, way, depth);
+            }
+            Target::Accept => {
+                self.accepted.extend(taken);
+                way.ends(alive);
+            }
+            Target::Drop => {
+                self.end(Ending::Dropped, Some(place));
+                way.ends(alive);
+            }
+            Target::Reject(how) => {
+                self.end(Ending::Rejected(how.clone()), Some(place));
+                way.ends(alive);
+            }
+            Target::Dnat(_) | Target::Snat(_) | Target::Masquerade(_) => {
+                self.accepted.extend(taken.into_iter().map(|state| changed(state, target)));
+                way.ends(alive);
+            }
+            Target::Other(text) => self.other(text, place, taken, alive, way),
+        }
+    }
+
+    /// A verdict map: each way by the entry that it has.
+    #[expect(clippy::too_many_arguments, reason = "one rule of one chain: its place, its target, its ways")]
+    fn look_up(
+        &mut self,
+        view: &View<'w>,
+        place: &Place,
+        table: &'w Table,
+        (name, fields): (&str, &[String]),
+        taken: States,
+        alive: &mut States,
+        way: &mut Way,
+        depth: usize,
+    ) {
+        let Some(map) = table.maps.get(name) else {
+            self.doubt(format!("there is no map {name} in table {}", table.name));
+            (way.certain, way.whole) = (false, false);
+            alive.extend(taken);
+            return;
+        };
+        let mut by_entry: Vec<(usize, States)> = Vec::new();
+        let mut put = |entry: usize, state: &State| match by_entry.iter_mut().find(|(at, _)| *at == entry) {
+            Some((_, states)) => {
+                states.insert(state.clone());
+            }
+            None => by_entry.push((entry, States::from([state.clone()]))),
+        };
+        let mut torn = false;
+        for state in taken {
+            if !map.conditions.is_empty() {
+                let mut open = true;
+                for (entry, condition) in map.conditions.iter().enumerate() {
+                    match view.holds(&state, condition) {
+                        Some(true) => {
+                            put(entry, &state);
+                            open = false;
+                            break;
+                        }
+                        Some(false) => {}
+                        None => {
+                            torn = true;
+                            put(entry, &state);
+                        }
+                    }
+                }
+                if open {
+                    alive.insert(state);
+                }
+                continue;
+            }
+            let found: Vec<_> = fields.iter().map(|field| view.field(&state, field)).collect();
+            match map.keys.find(&found) {
+                Found::In(entry) => put(entry as usize, &state),
+                Found::Out => {
+                    alive.insert(state);
+                }
+                Found::Unknown => {
+                    for entry in 0..map.verdicts.len() {
+                        put(entry, &state);
+                    }
+                    // A number drawn among as many as there are entries always has one.
+                    let drawn =
+                        fields.first().and_then(|field| field.strip_prefix("numgen ")?.rsplit(' ').next());
+                    if drawn.is_none_or(|number| number.parse() != Ok(map.verdicts.len())) {
+                        torn = true;
+                        alive.insert(state);
+                    }
+                }
+            }
+        }
+        if torn || by_entry.len() > 1 {
+            way.certain = false;
+        }
+        for (entry, states) in by_entry {
+            let Some(verdict) = map.verdicts.get(entry) else { continue };
+            self.follow(view, place.clone(), (table, verdict), states, alive, way, depth);
+        }
+    }
+
+    /// Targets of extensions: most let the packet go on, some take it.
+    fn other(&mut self, text: &str, place: Place, taken: States, alive: &mut States, way: &mut Way) {
+        let name = text.split(' ').next().unwrap_or_default();
+        if TAKING.contains(&name) {
+            self.end(Ending::Elsewhere(text.to_owned()), Some(place));
+            way.ends(alive);
+        } else if TRANSLATING.contains(&name) {
+            let source = name == "NETMAP";
+            self.accepted.extend(taken.into_iter().map(|mut state| {
+                (state.dst, state.dst_port, state.dnat) = (None, None, true);
+                if source {
+                    (state.src, state.snat) = (None, true);
+                }
+                state
+            }));
+            way.ends(alive);
+        } else if HARMLESS.contains(&name) {
+            alive.extend(taken);
+        } else if name == "CONNMARK" || name == "HMARK" {
+            alive.extend(taken.into_iter().map(|state| changed(state, &Target::Other(text.to_owned()))));
+        } else {
+            // It may do anything, dropping included.
+            self.end(Ending::Elsewhere(text.to_owned()), Some(place));
+            (way.certain, way.whole) = (false, false);
+            alive.extend(taken);
+        }
+    }
+
+    fn meet(&mut self, place: Place, point: HookPoint, fits: Fits, certain: bool) {
+        if let Some(&at) = self.places.get(&place) {
+            let met = &mut self.walked.met[at];
+            if certain && !met.certain {
+                (met.fits, met.certain) = (fits, true);
+            }
+            return;
+        }
+        self.places.insert(place.clone(), self.walked.met.len());
+        self.walked.met.push(Met { place, point, fits, certain });
+    }
+
+    fn end(&mut self, what: Ending, place: Option<Place>) {
+        let end = End { what, place };
+        if !self.walked.ends.contains(&end) {
+            self.walked.ends.push(end);
+        }
+    }
+
+    fn doubt(&mut self, why: String) {
+        if !self.walked.doubts.contains(&why) {
+            self.walked.doubts.push(why);
+        }
+    }
+}
+
+/// What has become of the ways through one chain.
+struct Way {
+    /// All that came in comes to the next rule.
+    certain: bool,
+    /// Nothing ended in this chain.
+    whole: bool,
+    /// What went back to the calling chain.
+    out: States,
+}
+
+impl Way {
+    /// Some of the ways ended; what is left comes to the next rule only by chance.
+    fn ends(&mut self, left: &States) {
+        self.whole = false;
+        self.certain &= left.is_empty();
+    }
+}
+
+/// The ways at one rule.
+struct Sorted {
+    taken: States,
+    rest: States,
+    fits: Fits,
+}
+
+fn sort(view: &View<'_>, rule: &Rule, alive: States) -> Sorted {
+    let (mut taken, mut rest) = (States::new(), States::new());
+    let (mut open, mut failing) = (Vec::new(), Vec::new());
+    'ways: for state in alive {
+        let mut unknown = Vec::new();
+        for one in &rule.matches {
+            match view.holds(&state, one) {
+                Some(true) => {}
+                Some(false) => {
+                    failing.push(one);
+                    rest.insert(state);
+                    continue 'ways;
+                }
+                None => unknown.push(one),
+            }
+        }
+        if !unknown.is_empty() {
+            open.extend(unknown);
+            rest.insert(state.clone());
+        }
+        taken.insert(state);
+    }
+    if rest.is_empty() || taken.is_empty() {
+        return Sorted { taken, rest, fits: Fits::Yes };
+    }
+    open.extend(failing);
+    let mut words: Vec<String> = Vec::new();
+    for one in open {
+        let text = one.to_string();
+        if !words.contains(&text) {
+            words.push(text);
+        }
+    }
+    Sorted { taken, rest, fits: Fits::Unknown(words) }
+}
+
+/// Ways that agree in all but marks and addresses become one.
+fn together(states: States) -> States {
+    let mut merged: Vec<State> = Vec::new();
+    for state in states {
+        let same = |one: &&mut State| {
+            (one.dnat, one.snat, one.untracked) == (state.dnat, state.snat, state.untracked)
+        };
+        match merged.iter_mut().find(same) {
+            None => merged.push(state),
+            Some(one) => *one = one.clone().common(&state),
+        }
+    }
+    merged.into_iter().collect()
+}
+
+/// Targets that take the packet out of these rules' hands.
+const TAKING: &[&str] =
+    &["QUEUE", "NFQUEUE", "TPROXY", "SYNPROXY", "STEAL", "TARPIT", "DELUDE", "CHAOS", "fwd", "queue"];
+/// Targets that translate to an address that is not worked out here.
+const TRANSLATING: &[&str] = &["REDIRECT", "NETMAP"];
+/// Targets that change nothing that rules ask for, and let the packet go on.
+const HARMLESS: &[&str] = &[
+    "AUDIT",
+    "CHECKSUM",
+    "CLASSIFY",
+    "CONNSECMARK",
+    "CT",
+    "DSCP",
+    "ECN",
+    "HL",
+    "IDLETIMER",
+    "LED",
+    "NFLOG",
+    "RATEEST",
+    "SECMARK",
+    "SET",
+    "TCPMSS",
+    "TCPOPTSTRIP",
+    "TEE",
+    "TOS",
+    "TRACE",
+    "TTL",
+    "ULOG",
+    "dup",
+    "flow",
+    "set",
+];
+
+#[cfg(test)]
+mod tests;
