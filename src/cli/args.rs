@@ -107,6 +107,9 @@ pub(super) struct Trace {
     /// Do not enter the pods' namespaces: capture on the hosts' interfaces only
     #[arg(long)]
     pub(super) no_pods: bool,
+    /// Do not attach to the kernel's drop tracepoint [default: attached where possible]
+    #[arg(long)]
+    pub(super) no_kernel: bool,
     #[command(flatten)]
     pub(super) output: Output,
 }

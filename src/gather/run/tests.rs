@@ -32,6 +32,7 @@ fn request(rig: &Rig, folder: &tempfile::TempDir) -> Request {
             interval: Duration::from_millis(20),
         }),
         settings: Settings::default(),
+        kernel: true,
         folder: folder.path().to_owned(),
     }
 }
@@ -324,6 +325,7 @@ fn as_a_client() {
         count: None,
         probe: None,
         settings: Settings::default(),
+        kernel: true,
         folder: folder.path().to_owned(),
     };
     let gathered = run(&request, &mut |event| eprintln!("{event:?}"));
