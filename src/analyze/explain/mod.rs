@@ -3,6 +3,7 @@
 //!
 //! [`locate`]: super::locate
 
+mod kernel;
 mod rules;
 
 use super::Evidence;
@@ -13,11 +14,18 @@ use crate::evidence::StageKind;
 /// Adds the causes to the findings, and what stood in the way of finding more.
 pub(super) fn explain(findings: &mut Findings, evidence: &Evidence<'_>, sift: &Sift) {
     if findings.verdict.place.is_some() {
-        let looked = rules::explain(findings, evidence);
+        let mut looked = rules::explain(findings, evidence);
+        let (said, beside) = kernel::explain(findings, evidence);
+        kernel::merge(&mut findings.causes, said);
+        looked.extend(beside);
         findings.causes.sort_by_key(|cause| std::cmp::Reverse(cause.confidence));
         if findings.causes.is_empty() {
             findings.causes.push(unknown(findings, looked));
         }
+    } else {
+        // What was given up before the first point: no place, and yet a cause.
+        let (said, _) = kernel::explain(findings, evidence);
+        kernel::merge(&mut findings.causes, said);
     }
     if findings.verdict.outcome == Outcome::NoTraffic {
         unanswered_arp(findings, sift);
