@@ -3,7 +3,7 @@
 //! duplicates too: it counts only where packets of that flow were seen to vanish, and its number is held against theirs. A
 //! drop by a rule does not say which rule: it supports the one that its counter gave away.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::analyze::Evidence;
@@ -11,39 +11,59 @@ use crate::analyze::findings::{Cause, Confidence, Findings, Outcome, Place, Proo
 use crate::evidence::kernel::{GivenUp, Hook, KERNEL, KernelWord, Within};
 use crate::evidence::{Case, Direction, PointId, Role, StageKind, When};
 
-/// The causes that the kernel names, and what was heard beside them.
+/// The causes that the kernel names, and what was heard beside them. Causes that other sources found stand in the
+/// findings already: where the kernel's word leaves several open, it supports the one of them that was found.
 pub(super) fn explain(findings: &Findings, evidence: &Evidence<'_>) -> (Vec<Cause>, Vec<Proof>) {
-    let scene = Scene::of(findings);
-    let mut meant: BTreeMap<(&'static str, String), Vec<GivenUp>> = BTreeMap::new();
+    let mut scene = Scene::of(findings);
+    let mut meant: BTreeMap<(&'static str, String), Said> = BTreeMap::new();
     let mut beside = Vec::new();
-    for node in
-        [scene.sender, scene.receiver].into_iter().flatten().collect::<std::collections::BTreeSet<_>>()
-    {
+    let nodes: BTreeSet<&str> = [scene.sender, scene.receiver].into_iter().flatten().collect();
+    for node in nodes {
         let text = evidence.texts.find(node, KERNEL, When::After).and_then(|text| text.content.read());
         let Some(word) = text.map(|text| KernelWord::parse(text)) else { continue };
-        let mut silent = true;
-        for given_up in word.given_up.into_iter().filter(|one| scene.concerns(one, node)) {
-            silent = false;
-            match scene.kind(&given_up, node) {
-                Some(kind) => meant.entry((kind, node.to_owned())).or_default().push(given_up),
-                None => {
-                    beside.push(Proof { source: "kernel", detail: format!("{node}: {}", words(&given_up)) })
-                }
-            }
+        scene.legacy_rules = has_legacy_rules(evidence, node);
+        let proof = |detail| Proof { source: "kernel", detail: format!("{node}: {detail}") };
+        let (events, _): (Vec<_>, Vec<_>) =
+            word.given_up.into_iter().partition(|one| scene.concerns(one, node));
+        if events.is_empty() {
+            beside.push(proof("the kernel gave up none of these packets".to_owned()));
         }
-        if silent && findings.verdict.place.is_some() {
-            let detail = format!("{node}: the kernel gave up none of these packets there");
-            beside.push(Proof { source: "kernel", detail });
+        let mut other = Vec::new();
+        for event in events {
+            let Some(meaning) = scene.meaning(&event, node) else {
+                other.push(event);
+                continue;
+            };
+            let found = findings
+                .causes
+                .iter()
+                .find(|cause| cause.node == node && meaning.kinds.contains(&cause.kind))
+                .map(|cause| cause.kind);
+            let Some(kind) = found.or(meaning.kinds.first().copied()) else { continue };
+            let said = meant.entry((kind, node.to_owned())).or_default();
+            said.events.push(event);
+            said.sure |= meaning.literal || found.is_some();
         }
-        if word.heard.unheard + word.heard.left_out > 0 {
-            let number = word.heard.unheard + word.heard.left_out;
-            let detail =
-                format!("{node}: {number} more events came too fast or were of too many kinds to be kept");
-            beside.push(Proof { source: "kernel", detail });
+        beside.extend(joined(&other).iter().map(|one| proof(words(one))));
+        let missed = word.heard.unheard + word.heard.left_out;
+        if missed > 0 {
+            beside.push(proof(format!(
+                "{missed} more events came too fast or were of too many kinds to be kept"
+            )));
         }
     }
-    let causes = meant.into_iter().map(|((kind, node), events)| scene.cause(kind, node, &events)).collect();
+    let causes = meant.into_iter().map(|((kind, node), said)| scene.cause(kind, node, &said)).collect();
     (causes, beside)
+}
+
+/// Whether any rule of a node is in the older of iptables' two backends.
+fn has_legacy_rules(evidence: &Evidence<'_>, node: &str) -> bool {
+    ["iptables-legacy-save", "ip6tables-legacy-save"].iter().any(|name| {
+        let text = evidence.texts.find(node, name, When::After).and_then(|text| text.content.read());
+        text.is_some_and(|text| {
+            text.lines().any(|line| line.starts_with("-A") || line.split(' ').any(|word| word == "-A"))
+        })
+    })
 }
 
 /// Joins causes that two sources found: of the same kind on the same node they are one, with the evidence of both
@@ -69,6 +89,8 @@ struct Scene<'f> {
     /// First and last stage in which the packets may have been given up; none where no point saw them.
     stages: Option<(StageKind, StageKind)>,
     lost: u64,
+    /// Whether the node has rules that are not nftables'.
+    legacy_rules: bool,
 }
 
 impl<'f> Scene<'f> {
@@ -84,7 +106,7 @@ impl<'f> Scene<'f> {
             Outcome::Delivered => sent.saturating_sub(findings.verdict.sent),
             _ => sent,
         };
-        Self { findings, way, sender, receiver, stages, lost }
+        Self { findings, way, sender, receiver, stages, lost, legacy_rules: false }
     }
 
     /// Whether an event is about the packets that vanished, by direction and place.
@@ -98,6 +120,11 @@ impl<'f> Scene<'f> {
             // The answer that a pod gives up before its own interface was never seen: its request stays unanswered.
             Some((_, StageKind::Pod)) if way != self.way => {
                 self.receiver == Some(node) && self.pod_of(event, node) == Some(Side::Receiver)
+            }
+            // Fragments wait at the receiver for those that were lost before.
+            Some((first, _)) if event.reason == "FRAG_REASM_TIMEOUT" => {
+                let stage = self.stage(event, node);
+                way == self.way && stage.is_some_and(|stage| rank(first) <= rank(stage))
             }
             Some((first, last)) => {
                 let stage = self.stage(event, node);
@@ -158,34 +185,43 @@ impl<'f> Scene<'f> {
     }
 
     /// What it means, in the words of the report contract.
-    fn kind(&self, event: &GivenUp, node: &str) -> Option<&'static str> {
+    fn meaning(&self, event: &GivenUp, node: &str) -> Option<Meaning> {
         let pod = self.pod_of(event, node);
         let tunnelled = event.outer.is_some();
         Some(match event.reason.as_str() {
-            _ if is_xdp(event) => "early_hook",
-            "NETFILTER_DROP" => self.rule(event, node, pod),
-            "IP_RPFILTER" => "reverse_path",
-            "IP_INNOROUTES" | "IP_OUTNOROUTES" => "no_route",
-            "IP_INADDRERRORS" => "ip_forward_off",
-            "IP_CSUM" | "UDP_CSUM" | "TCP_CSUM" | "ICMP_CSUM" | "SKB_CSUM" => "checksum",
+            _ if is_xdp(event) => says(&["early_hook"]),
+            "NETFILTER_DROP" => self.rule(event, pod),
+            "IP_RPFILTER" => says(&["reverse_path"]),
+            "IP_INNOROUTES" | "IP_OUTNOROUTES" => says(&["no_route"]),
+            "IP_INADDRERRORS" => says(&["ip_forward_off"]),
+            "IP_CSUM" | "UDP_CSUM" | "TCP_CSUM" | "ICMP_CSUM" | "SKB_CSUM" => says(&["checksum"]),
             reason if reason.starts_with("NEIGH_") => self.neighbour(event, pod),
-            "NO_TX_TARGET" => "fdb_missing",
+            // The same when the neighbour's MAC address is a wrong one.
+            "NO_TX_TARGET" => suggests(&["fdb_missing", "neighbour_wrong", "fdb_wrong", "wrong_route"]),
             "VXLAN_VNI_NOT_FOUND" | "VXLAN_INVALID_HDR" | "LOCAL_MAC" | "MAC_INVALID_SOURCE" => {
-                "tunnel_mismatch"
+                says(&["tunnel_mismatch"])
             }
-            "NO_SOCKET" if tunnelled && pod.is_none() => "tunnel_down",
-            "NO_SOCKET" if pod == Some(Side::Receiver) => "no_listener",
-            "OTHERHOST" => "neighbour_wrong",
-            "CPU_BACKLOG" | "FULL_RING" => "queue_overflow",
-            reason if reason.starts_with("QDISC_") => "queue_overflow",
-            reason if reason.starts_with("TC_") => "tc_filter",
-            "SOCKET_RCVBUFF" | "SOCKET_BACKLOG" | "PROTO_MEM" => "socket_overflow",
-            "FRAG_REASM_TIMEOUT" | "FRAG_TOO_FAR" => "fragment_loss",
-            "PKT_TOO_BIG" => "mtu",
-            "IP_INHDR" if event.passes("ip_forward") || event.passes("ip6_forward") => "ttl_expired",
+            "NO_SOCKET" if tunnelled && pod.is_none() => {
+                suggests(&["tunnel_down", "tunnel_missing", "tunnel_mismatch"])
+            }
+            "NO_SOCKET" if pod == Some(Side::Receiver) => says(&["no_listener"]),
+            "OTHERHOST" => says(&["neighbour_wrong", "fdb_wrong", "tunnel_mismatch"]),
+            "CPU_BACKLOG" | "FULL_RING" => says(&["queue_overflow"]),
+            reason if reason.starts_with("QDISC_") => says(&["queue_overflow"]),
+            reason if reason.starts_with("TC_") => says(&["tc_filter"]),
+            "SOCKET_RCVBUFF" | "SOCKET_BACKLOG" | "PROTO_MEM" => says(&["socket_overflow"]),
+            "FRAG_REASM_TIMEOUT" | "FRAG_TOO_FAR" => says(&["fragment_loss"]),
+            "PKT_TOO_BIG" => says(&["mtu"]),
+            "IP_INHDR" if event.hook() == Some(Hook::Forward) => says(&["ttl_expired"]),
             "NOT_SPECIFIED" => match event.function.split('.').next().unwrap_or_default() {
-                "ip_error" | "dst_discard" | "dst_discard_out" => "blackhole_route",
-                name if name.starts_with("__dev_forward_skb") => "mtu",
+                // Felix's blackhole for a block shows where a pod's own route is gone too.
+                "ip_error" | "dst_discard" | "dst_discard_out" => {
+                    suggests(&["blackhole_route", "link_down", "no_route", "tunnel_down"])
+                }
+                // The same when the other side is down.
+                name if name.starts_with("__dev_forward_skb") => {
+                    suggests(&["mtu", "link_down", "pod_link_down"])
+                }
                 _ => return None,
             },
             _ => return None,
@@ -193,31 +229,54 @@ impl<'f> Scene<'f> {
     }
 
     /// A rule's drop: of which kind the rule is, its counter tells, if it was found.
-    fn rule(&self, event: &GivenUp, node: &str, pod: Option<Side>) -> &'static str {
+    fn rule(&self, event: &GivenUp, pod: Option<Side>) -> Meaning {
         if event.passes("nft_do_chain_netdev") {
-            return "early_hook";
+            return says(&["early_hook"]);
         }
         if pod.is_some() {
-            return "pod_firewall";
+            return says(&["pod_firewall"]);
         }
-        let counted = self.findings.causes.iter().find(|cause| {
-            cause.node == node
-                && cause.evidence.iter().any(|proof| matches!(proof.source, "iptables" | "nft" | "nftables"))
-        });
-        counted.map_or("host_firewall", |cause| cause.kind)
+        if event.passes("nft_do_chain_inet") {
+            return says(&["host_firewall"]);
+        }
+        // With rules in nftables alone, what no chain dropped was dropped by another hook: connection tracking.
+        let no_chain = event.function.starts_with("nf_hook_slow") && !self.legacy_rules;
+        if no_chain && matches!(event.hook(), Some(Hook::Prerouting | Hook::Output)) {
+            return suggests(&["conntrack_full", "conntrack_invalid", "calico_rule"]);
+        }
+        suggests(&[
+            "host_firewall",
+            "network_policy",
+            "profile",
+            "calico_rule",
+            "conntrack_invalid",
+            "conntrack_full",
+            "service_no_endpoints",
+            "reverse_path",
+            "tunnel_address",
+        ])
     }
 
     /// Who has the next hop's address did not answer.
-    fn neighbour(&self, event: &GivenUp, pod: Option<Side>) -> &'static str {
+    fn neighbour(&self, event: &GivenUp, pod: Option<Side>) -> Meaning {
         if pod == Some(Side::Sender) {
-            return "proxy_arp_off";
+            return says(&["proxy_arp_off", "link_down", "pod_link_down"]);
         }
         let case = &self.findings.case;
         if let Some(outer) = event.outer {
             let known = case.nodes.iter().any(|node| node.addresses.contains(&outer.destination));
-            return if known { "underlay_blocked" } else { "fdb_wrong" };
+            return if known { suggests(&["underlay_blocked", "link_down"]) } else { says(&["fdb_wrong"]) };
         }
-        if self.strays(event) { "no_route" } else { "neighbour_missing" }
+        if self.strays(event) {
+            return suggests(&[
+                "no_route",
+                "tunnel_down",
+                "tunnel_missing",
+                "wrong_route",
+                "blackhole_route",
+            ]);
+        }
+        says(&["neighbour_missing", "neighbour_wrong", "wrong_route", "link_down", "pod_link_down"])
     }
 
     /// A packet that should go into the tunnel, or to the pod, and was routed to the NIC.
@@ -227,11 +286,13 @@ impl<'f> Scene<'f> {
         let nic =
             |name: &str| case.points.iter().any(|point| point.role == Role::Nic && point.interface == name);
         path.is_some_and(|path| path.encapsulated)
+            && event.within == Within::Node
             && event.outer.is_none()
             && event.interface.as_deref().is_some_and(nic)
     }
 
-    fn cause(&self, kind: &'static str, node: String, events: &[GivenUp]) -> Cause {
+    fn cause(&self, kind: &'static str, node: String, said: &Said) -> Cause {
+        let events = joined(&said.events);
         let times: u64 = events.iter().map(|one| one.events).sum();
         let packets: u64 = events.iter().map(|one| one.packets).sum();
         let route = self.findings.routes.iter().find(|route| route.direction == self.way);
@@ -240,29 +301,20 @@ impl<'f> Scene<'f> {
             && (times == self.lost
                 || packets == self.lost
                 || (times > self.lost && times <= self.lost + unjudged));
-        // What only follows from the reason, and is not said by it, is never more than likely.
-        let inferred = events
-            .iter()
-            .any(|one| self.strays(one) || (kind == "host_firewall" && !one.passes("nft_do_chain_inet")));
         let confidence = match (agrees, times.saturating_mul(2) >= self.lost) {
-            (true, _) if !inferred => Confidence::Confirmed,
+            (true, _) if said.sure => Confidence::Confirmed,
             (true, _) | (_, true) => Confidence::Likely,
             _ => Confidence::Possible,
         };
-        let lost = if self.stages.is_some() { format!("{} were lost", self.lost) } else { self.unseen() };
-        let evidence = events.iter().map(|one| Proof { source: "kernel", detail: words(one) });
-        let total = Proof { source: "kernel", detail: format!("{times} packets in all, while {lost}") };
         let event = events.iter().max_by_key(|one| one.events);
+        let why = event.map_or("", |one| reason_in_words(kind, one));
+        let evidence = events.iter().map(|one| Proof { source: "kernel", detail: words(one) });
         Cause {
             kind,
             confidence,
-            summary: format!(
-                "the kernel gave up {times} packets{}: {}",
-                self.as_many(times),
-                event.map_or("", |one| meaning(kind, one))
-            ),
+            summary: format!("the kernel gave up {times} packets{}: {why}", self.as_many(times)),
             remedy: remedy(kind, &node, event),
-            evidence: evidence.chain([total]).collect(),
+            evidence: evidence.collect(),
             node,
         }
     }
@@ -274,10 +326,53 @@ impl<'f> Scene<'f> {
             None => " before any point saw them".to_owned(),
         }
     }
+}
 
-    fn unseen(&self) -> String {
-        format!("{} that were sent were seen nowhere", self.lost)
+/// Kinds that an event may mean, the likeliest first, and whether it says so by itself.
+struct Meaning {
+    kinds: &'static [&'static str],
+    literal: bool,
+}
+
+/// The kernel says it; what else was found of the others is the same matter.
+fn says(kinds: &'static [&'static str]) -> Meaning {
+    Meaning { kinds, literal: true }
+}
+
+/// The kernel says something from which it follows, unless another cause was found that fits as well.
+fn suggests(kinds: &'static [&'static str]) -> Meaning {
+    Meaning { kinds, literal: false }
+}
+
+/// Events that mean the same.
+#[derive(Default)]
+struct Said {
+    events: Vec<GivenUp>,
+    /// The kernel says it by itself, or something else was found that says it too.
+    sure: bool,
+}
+
+/// Events of many flows and call chains as one where they tell the same.
+fn joined(events: &[GivenUp]) -> Vec<GivenUp> {
+    let mut all: Vec<GivenUp> = Vec::new();
+    for event in events {
+        let same = all.iter_mut().find(|one| {
+            (&one.reason, &one.function, one.hook(), one.within, &one.interface, one.outer)
+                == (&event.reason, &event.function, event.hook(), event.within, &event.interface, event.outer)
+        });
+        match same {
+            Some(one) => {
+                one.events += event.events;
+                one.packets += event.packets;
+                one.length = (one.length.0.min(event.length.0), one.length.1.max(event.length.1));
+                one.ttl = one.ttl.min(event.ttl);
+                one.first = one.first.min(event.first);
+                one.last = one.last.max(event.last);
+            }
+            None => all.push(event.clone()),
+        }
     }
+    all
 }
 
 /// An end's pod.
@@ -317,6 +412,8 @@ fn is_noise(event: &GivenUp) -> bool {
     event.function.starts_with("ping_rcv")
         || event.function.starts_with("tpacket_")
         || event.passes("packet_release")
+        // The other fragments of a packet: it has been told of already.
+        || event.function.starts_with("inet_frag_")
         || matches!(
             event.reason.as_str(),
             "QUEUE_PURGE"
@@ -343,7 +440,11 @@ fn is_xdp(event: &GivenUp) -> bool {
 
 /// An event, for a person.
 fn words(event: &GivenUp) -> String {
-    let hook = event.hook().map(|hook| format!(" at {}", hook.word())).unwrap_or_default();
+    let families = [("nft_do_chain_inet", "inet"), ("nft_do_chain_netdev", "netdev")];
+    let family = families.iter().find(|(function, _)| event.passes(function));
+    let family = family.map(|(_, name)| format!(", an nftables table of family {name}")).unwrap_or_default();
+    let hook = event.hook().filter(|_| event.reason == "NETFILTER_DROP");
+    let hook = hook.map(|hook| format!(" at {}{family}", hook.word())).unwrap_or_default();
     let interface = event.interface.as_ref().map(|name| format!(" on {name}")).unwrap_or_default();
     let inside = if event.within == Within::Node { "" } else { " in the pod" };
     let tunnel = event.outer.map(|outer| format!(", in VXLAN {} to {}", outer.vni, outer.destination));
@@ -356,7 +457,7 @@ fn words(event: &GivenUp) -> String {
     )
 }
 
-fn meaning(kind: &str, event: &GivenUp) -> &'static str {
+fn reason_in_words(kind: &str, event: &GivenUp) -> &'static str {
     match kind {
         "early_hook" => {
             "a program or rule at the device itself dropped them (XDP, or an nftables netdev hook)"
@@ -379,6 +480,9 @@ fn meaning(kind: &str, event: &GivenUp) -> &'static str {
         }
         "tunnel_mismatch" => "no tunnel device here has their VXLAN network identifier",
         "tunnel_down" => "no tunnel device listens for them: it is down, missing, or on another port",
+        "conntrack_full" | "conntrack_invalid" if event.function.starts_with("nf_hook_slow") => {
+            "no rule but connection tracking itself refused them, as it does when its table is full"
+        }
         "no_listener" => "no socket in the pod listens for them",
         "neighbour_wrong" => "their destination MAC address is not this interface's",
         "queue_overflow" => "the queue was full",
