@@ -26,7 +26,7 @@ pub(super) fn explain(findings: &Findings, evidence: &Evidence<'_>) -> (Vec<Caus
         let (events, _): (Vec<_>, Vec<_>) =
             word.given_up.into_iter().partition(|one| scene.concerns(one, node));
         if events.is_empty() {
-            beside.push(proof("the kernel gave up none of these packets".to_owned()));
+            beside.push(proof("the kernel told of none of these packets".to_owned()));
         }
         let mut other = Vec::new();
         for event in events {
@@ -553,3 +553,6 @@ fn remedy(kind: &str, node: &str, event: Option<&GivenUp>) -> String {
         _ => format!("on {node}: `nft list ruleset` and `iptables-save -c`, twice: whose counter moves?"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -230,4 +230,4 @@ fn remedy() -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
