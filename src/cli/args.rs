@@ -45,6 +45,7 @@ pub(super) enum Command {
 
 /// Capture on every point of the path between two endpoints.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag that is there or not")]
 pub(super) struct Trace {
     /// Where the traffic starts: pod, namespace/pod, an IP address, or node/NAME
     #[arg(long, value_name = "ENDPOINT", required = true)]

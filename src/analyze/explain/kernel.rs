@@ -174,9 +174,8 @@ impl<'f> Scene<'f> {
                 StageKind::Underlay
             }
             (true, false) if encapsulated => StageKind::Encapsulate,
-            (true, false) => StageKind::Forward,
             (true, true) if crosses_veth => StageKind::EnterPod,
-            (true, true) => StageKind::Forward,
+            (true, _) => StageKind::Forward,
             (false, _) if early => StageKind::Underlay,
             (false, _) if encapsulated => StageKind::Decapsulate,
             (false, _) if crosses_veth => StageKind::EnterPod,

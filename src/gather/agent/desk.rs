@@ -99,7 +99,7 @@ impl Desk {
         // Loading takes about as long as reading the texts.
         let kernel = self.begin_listening(&node);
         self.read_texts(&node, When::Before);
-        let kernel = kernel.map(|starting| starting.join());
+        let kernel = kernel.map(JoinHandle::join);
         self.begin_captures();
         self.pipe.say(&FromAgent::Ready);
         while !self.stopping && !self.is_gone() {

@@ -115,204 +115,59 @@ fn kinds(causes: &[Cause]) -> Vec<(&str, &str, Confidence)> {
     causes.iter().map(|cause| (cause.kind, cause.node.as_str(), cause.confidence)).collect()
 }
 
-/// What real faults gave: the node, the point after which packets vanished, the event, and what it means.
+/// What real faults gave: the node and the point after which packets vanished, the stage, the event (reason,
+/// function and callers, interface, `pod` or the tunnel's destination), and what it means.
+const FAULTS: &str = "
+n1 0 leave_pod   NOT_SPECIFIED       veth_xdp_rcv_skb<veth_poll                      cali1 -             early_hook        confirmed
+n1 0 leave_pod   NOT_SPECIFIED       __dev_forward_skb2<veth_xmit                    eth0  pod           mtu               likely
+n1 1 forward     IP_RPFILTER         ip_rcv_finish_core<ip_rcv                       cali1 -             reverse_path      confirmed
+n1 1 forward     IP_INNOROUTES       ip_error<ip_rcv                                 cali1 -             no_route          confirmed
+n1 1 forward     IP_INADDRERRORS     ip_error<ip_rcv                                 cali1 -             ip_forward_off    confirmed
+n1 1 forward     IP_INHDR            ip_forward                                      cali1 -             ttl_expired       confirmed
+n1 1 forward     PKT_TOO_BIG         ip_forward                                      cali1 -             mtu               confirmed
+n1 1 forward     TC_INGRESS          __netif_receive_skb_core                        cali1 -             tc_filter         confirmed
+n1 1 forward     NEIGH_FAILED        neigh_invalidate                                vxlan.calico -      neighbour_missing confirmed
+n1 1 forward     NEIGH_FAILED        neigh_invalidate                                eth0  -             no_route          likely
+n1 1 forward     NETFILTER_DROP      nft_do_chain<nft_do_chain_netdev<nf_hook_slow<__netif_receive_skb_core.constprop.0 cali1 - early_hook confirmed
+n1 1 forward     NETFILTER_DROP      nft_do_chain<nft_do_chain_inet<nf_hook_slow<ip_forward cali1 -      host_firewall     confirmed
+n1 1 forward     NETFILTER_DROP      nft_do_chain<nft_do_chain_ipv4<nf_hook_slow<ip_forward cali1 -      host_firewall     likely
+n1 2 encapsulate NO_TX_TARGET        vxlan_xmit                                      vxlan.calico -      fdb_missing       likely
+n1 2 encapsulate NEIGH_FAILED        neigh_invalidate                                eth0  192.168.50.99 fdb_wrong         confirmed
+n1 2 encapsulate NEIGH_FAILED        neigh_invalidate                                eth0  192.168.50.12 underlay_blocked  likely
+n1 2 encapsulate QDISC_DROP          __dev_queue_xmit                                eth0  192.168.50.12 queue_overflow    confirmed
+n2 3 underlay    NOT_SPECIFIED       do_xdp_generic                                  eth0  192.168.50.12 early_hook        confirmed
+n2 3 underlay    FRAG_REASM_TIMEOUT  ip_expire                                       vxlan.calico -      fragment_loss     confirmed
+n2 4 decapsulate VXLAN_VNI_NOT_FOUND vxlan_rcv                                       eth0  192.168.50.12 tunnel_mismatch   confirmed
+n2 4 decapsulate NO_SOCKET           __udp4_lib_rcv                                  eth0  192.168.50.12 tunnel_down       likely
+n2 4 decapsulate LOCAL_MAC           vxlan_rcv                                       vxlan.calico -      tunnel_mismatch   confirmed
+n2 4 decapsulate UDP_CSUM            __udp4_lib_rcv                                  eth0  192.168.50.12 checksum          confirmed
+n2 5 deliver     OTHERHOST           ip_rcv_core<ip_rcv                              vxlan.calico -      neighbour_wrong   confirmed
+n2 5 deliver     NOT_SPECIFIED       ip_error<ip_rcv                                 vxlan.calico -      blackhole_route   likely
+n2 6 enter_pod   NOT_SPECIFIED       __dev_forward_skb2<veth_xmit                    cali2 -             mtu               likely
+n2 7 pod         OTHERHOST           ip_rcv_core<ip_rcv                              eth0  pod           neighbour_wrong   confirmed
+n2 7 pod         NO_SOCKET           __udp4_lib_rcv                                  eth0  pod           no_listener       confirmed
+n2 7 pod         SOCKET_RCVBUFF      udp_queue_rcv_one_skb                           eth0  pod           socket_overflow   confirmed
+n2 7 pod         NETFILTER_DROP      nft_do_chain<nft_do_chain_ipv4<ip_local_deliver eth0  pod           pod_firewall      confirmed
+";
+
 #[test]
 fn reasons_become_causes() {
-    use Confidence::{Confirmed, Likely};
-    use StageKind::{Decapsulate, Deliver, Encapsulate, EnterPod, Forward, LeavePod, Pod, Underlay};
-    let nft = |chain: &'static str, caller: &'static str, interface: &str| {
-        event("NETFILTER_DROP", "nft_do_chain", &[chain, "nf_hook_slow", caller], interface)
-    };
-    let fragments = event("FRAG_REASM_TIMEOUT", "ip_expire", &[], "vxlan.calico");
-    let all = [
-        (
-            "n1",
-            0,
-            LeavePod,
-            event("NOT_SPECIFIED", "veth_xdp_rcv_skb", &["veth_poll"], "cali1"),
-            "early_hook",
-            Confirmed,
-        ),
-        (
-            "n1",
-            0,
-            LeavePod,
-            in_pod(event("NOT_SPECIFIED", "__dev_forward_skb2", &["veth_xmit"], "eth0")),
-            "mtu",
-            Likely,
-        ),
-        (
-            "n1",
-            1,
-            Forward,
-            event("IP_RPFILTER", "ip_rcv_finish_core", &["ip_rcv"], "cali1"),
-            "reverse_path",
-            Confirmed,
-        ),
-        ("n1", 1, Forward, event("IP_INNOROUTES", "ip_error", &["ip_rcv"], "cali1"), "no_route", Confirmed),
-        (
-            "n1",
-            1,
-            Forward,
-            event("IP_INADDRERRORS", "ip_error", &["ip_rcv"], "cali1"),
-            "ip_forward_off",
-            Confirmed,
-        ),
-        ("n1", 1, Forward, event("IP_INHDR", "ip_forward", &[], "cali1"), "ttl_expired", Confirmed),
-        ("n1", 1, Forward, event("PKT_TOO_BIG", "ip_forward", &[], "cali1"), "mtu", Confirmed),
-        (
-            "n1",
-            1,
-            Forward,
-            event("TC_INGRESS", "__netif_receive_skb_core", &[], "cali1"),
-            "tc_filter",
-            Confirmed,
-        ),
-        (
-            "n1",
-            1,
-            Forward,
-            event("NEIGH_FAILED", "neigh_invalidate", &[], "vxlan.calico"),
-            "neighbour_missing",
-            Confirmed,
-        ),
-        ("n1", 1, Forward, event("NEIGH_FAILED", "neigh_invalidate", &[], "eth0"), "no_route", Likely),
-        (
-            "n1",
-            1,
-            Forward,
-            nft("nft_do_chain_netdev", "__netif_receive_skb_core", "cali1"),
-            "early_hook",
-            Confirmed,
-        ),
-        ("n1", 1, Forward, nft("nft_do_chain_inet", "ip_forward", "cali1"), "host_firewall", Confirmed),
-        ("n1", 1, Forward, nft("nft_do_chain_ipv4", "ip_forward", "cali1"), "host_firewall", Likely),
-        (
-            "n1",
-            2,
-            Encapsulate,
-            event("NO_TX_TARGET", "vxlan_xmit", &[], "vxlan.calico"),
-            "fdb_missing",
-            Likely,
-        ),
-        (
-            "n1",
-            2,
-            Encapsulate,
-            tunnelled(event("NEIGH_FAILED", "neigh_invalidate", &[], "eth0"), "192.168.50.99"),
-            "fdb_wrong",
-            Confirmed,
-        ),
-        (
-            "n1",
-            2,
-            Encapsulate,
-            tunnelled(event("NEIGH_FAILED", "neigh_invalidate", &[], "eth0"), "192.168.50.12"),
-            "underlay_blocked",
-            Likely,
-        ),
-        (
-            "n1",
-            2,
-            Encapsulate,
-            tunnelled(event("QDISC_DROP", "__dev_queue_xmit", &[], "eth0"), "192.168.50.12"),
-            "queue_overflow",
-            Confirmed,
-        ),
-        (
-            "n2",
-            3,
-            Underlay,
-            tunnelled(event("NOT_SPECIFIED", "do_xdp_generic", &[], "eth0"), "192.168.50.12"),
-            "early_hook",
-            Confirmed,
-        ),
-        ("n2", 3, Underlay, fragments, "fragment_loss", Confirmed),
-        (
-            "n2",
-            4,
-            Decapsulate,
-            tunnelled(event("VXLAN_VNI_NOT_FOUND", "vxlan_rcv", &[], "eth0"), "192.168.50.12"),
-            "tunnel_mismatch",
-            Confirmed,
-        ),
-        (
-            "n2",
-            4,
-            Decapsulate,
-            tunnelled(event("NO_SOCKET", "__udp4_lib_rcv", &[], "eth0"), "192.168.50.12"),
-            "tunnel_down",
-            Likely,
-        ),
-        (
-            "n2",
-            4,
-            Decapsulate,
-            event("LOCAL_MAC", "vxlan_rcv", &[], "vxlan.calico"),
-            "tunnel_mismatch",
-            Confirmed,
-        ),
-        (
-            "n2",
-            4,
-            Decapsulate,
-            tunnelled(event("UDP_CSUM", "__udp4_lib_rcv", &[], "eth0"), "192.168.50.12"),
-            "checksum",
-            Confirmed,
-        ),
-        (
-            "n2",
-            5,
-            Deliver,
-            event("OTHERHOST", "ip_rcv_core", &["ip_rcv"], "vxlan.calico"),
-            "neighbour_wrong",
-            Confirmed,
-        ),
-        (
-            "n2",
-            5,
-            Deliver,
-            event("NOT_SPECIFIED", "ip_error", &["ip_rcv"], "vxlan.calico"),
-            "blackhole_route",
-            Likely,
-        ),
-        (
-            "n2",
-            6,
-            EnterPod,
-            event("NOT_SPECIFIED", "__dev_forward_skb2", &["veth_xmit"], "cali2"),
-            "mtu",
-            Likely,
-        ),
-        (
-            "n2",
-            7,
-            Pod,
-            in_pod(event("OTHERHOST", "ip_rcv_core", &["ip_rcv"], "eth0")),
-            "neighbour_wrong",
-            Confirmed,
-        ),
-        ("n2", 7, Pod, in_pod(event("NO_SOCKET", "__udp4_lib_rcv", &[], "eth0")), "no_listener", Confirmed),
-        (
-            "n2",
-            7,
-            Pod,
-            in_pod(event("SOCKET_RCVBUFF", "udp_queue_rcv_one_skb", &[], "eth0")),
-            "socket_overflow",
-            Confirmed,
-        ),
-        (
-            "n2",
-            7,
-            Pod,
-            in_pod(nft("nft_do_chain_ipv4", "ip_local_deliver", "eth0")),
-            "pod_firewall",
-            Confirmed,
-        ),
-    ];
-    for (node, from, stage, event, kind, confidence) in all {
-        let (causes, _) = explained(&findings(from, stage), node, std::slice::from_ref(&event), &[]);
-        assert_eq!(kinds(&causes), [(kind, node, confidence)], "{event:?}");
+    for line in FAULTS.lines().filter(|line| !line.is_empty()) {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        let [node, from, stage, reason, chain, interface, mark, kind, confidence] = words[..] else {
+            panic!("{line}")
+        };
+        let stage: StageKind = serde_json::from_value(json!(stage)).unwrap();
+        let chain: Vec<&str> = chain.split('<').collect();
+        let event = event(reason, chain[0], &chain[1..], interface);
+        let event = match mark {
+            "-" => event,
+            "pod" => in_pod(event),
+            address => tunnelled(event, address),
+        };
+        let confidence = if confidence == "likely" { Confidence::Likely } else { Confidence::Confirmed };
+        let (causes, _) = explained(&findings(from.parse().unwrap(), stage), node, &[event], &[]);
+        assert_eq!(kinds(&causes), [(kind, node, confidence)], "{line}");
     }
 }
 
