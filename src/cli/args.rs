@@ -51,6 +51,7 @@ pub(super) enum Command {
 
 /// Capture on every point of the path between two endpoints.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag that is there or not")]
 pub(super) struct Trace {
     /// Where the traffic starts: pod, namespace/pod, an IP address, or node/NAME
     #[arg(long, value_name = "ENDPOINT", required = true)]
@@ -113,6 +114,9 @@ pub(super) struct Trace {
     /// Do not enter the pods' namespaces: capture on the hosts' interfaces only
     #[arg(long)]
     pub(super) no_pods: bool,
+    /// Do not attach to the kernel's drop tracepoint [default: attached where possible]
+    #[arg(long)]
+    pub(super) no_kernel: bool,
     #[command(flatten)]
     pub(super) output: Output,
 }

@@ -88,6 +88,7 @@ fn request(typed: &args::Trace, plan: Plan, folder: &Path) -> Result<gather::run
         count: typed.count,
         probe,
         settings: Settings { snaplen: typed.snaplen, buffer: typed.buffer << 20 },
+        kernel: !typed.no_kernel,
         folder: folder.to_owned(),
     })
 }

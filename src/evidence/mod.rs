@@ -8,6 +8,8 @@ pub mod case;
 
 pub mod texts;
 
+pub mod kernel;
+
 pub mod host;
 
 pub mod netfilter;

@@ -15,8 +15,9 @@ pub struct Text {
     /// Node.
     pub node: String,
     /// The program, as `iptables-nft-save`, `ip6tables-legacy-save`, `conntrack`, `ipset`, `nft` (tables that are not
-    /// iptables', one JSON document a line) or `state` ([`Host`](super::host::Host) as JSON); with `pod:` before it
-    /// when it was run in the namespace of the pod traced on that node, `pod2:` for the second of two.
+    /// iptables', one JSON document a line), `state` ([`Host`](super::host::Host) as JSON) or, after capturing,
+    /// `kernel` ([`KernelWord`](super::kernel::KernelWord), one JSON document a line); with `pod:` before it when it was
+    /// run in the namespace of the pod traced on that node, `pod2:` for the second of two.
     pub name: String,
     /// When, relative to capturing.
     pub when: When,

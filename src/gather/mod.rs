@@ -2,7 +2,7 @@
 //!
 //! [`run`] directs one trace: it starts an [`agent`] on every node and writes what they send into a case. An agent
 //! finds its points ([`netns`]), reads what tools say about the node ([`texts`]), captures ([`capture`]) what the
-//! pair's [`filter`] lets through, and sends a [`probe`] if asked. [`privilege`] knows the rights all this needs.
+//! pair's [`filter`] lets through, listens to what the [`kernel`] drops, and sends a [`probe`] if asked. [`privilege`] knows the rights all this needs.
 
 pub(crate) mod privilege;
 
@@ -13,6 +13,8 @@ pub(crate) mod netns;
 pub(crate) mod filter;
 
 pub(crate) mod capture;
+
+pub(crate) mod kernel;
 
 pub(crate) mod probe;
 

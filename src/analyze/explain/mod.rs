@@ -4,6 +4,7 @@
 //! [`locate`]: super::locate
 
 mod before;
+mod kernel;
 mod rules;
 mod states;
 mod traffic;
@@ -44,6 +45,9 @@ pub(super) fn explain(findings: &mut Findings, evidence: &Evidence<'_>, sift: &S
             looked.extend(states::looked(way, &scope));
         }
         findings.causes.extend(traffic::explain(findings, evidence, way.as_ref(), &scope));
+        let (said, beside) = kernel::explain(findings, evidence);
+        kernel::merge(&mut findings.causes, said);
+        looked.extend(beside);
         rank(&mut findings.causes);
         if findings.causes.is_empty() {
             findings.causes.push(unknown(findings, looked));
@@ -52,6 +56,9 @@ pub(super) fn explain(findings: &mut Findings, evidence: &Evidence<'_>, sift: &S
         let way = world.way(evidence.case, findings.verdict.direction);
         let causes = before::explain(findings, evidence, way.as_ref(), sift);
         findings.causes.extend(causes);
+        // What was given up before the first point: no place, and yet a cause.
+        let (said, _) = kernel::explain(findings, evidence);
+        kernel::merge(&mut findings.causes, said);
         rank(&mut findings.causes);
     }
 }

@@ -1,21 +1,23 @@
-//! The stages of an agent's work, one after the other: find the points, read the texts, capture, send the probe
-//! when told, and when stopped read the texts again. Every stage is left at once when the tracing side is gone.
+//! The stages of an agent's work, one after the other: find the points, read the texts, listen to the kernel,
+//! capture, send the probe when told, and when stopped read the texts again. Every stage is left at once when the tracing side is gone.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::pipe::Pipe;
 use super::wire::{FromAgent, Reading, ToAgent, Work, WorkPoint};
-use crate::evidence::When;
 use crate::evidence::case::ProbeFacts;
+use crate::evidence::kernel::KERNEL;
 use crate::evidence::plan::Find;
+use crate::evidence::{Known, Text, When};
 use crate::gather::capture::{self, Filter, News, Order, Outlet};
 use crate::gather::clock::{instant, now};
 use crate::gather::filter;
+use crate::gather::kernel::{KernelError, Listening};
 use crate::gather::netns::{self, Located, Namespace, NetnsError};
 use crate::gather::probe::{self, Probe};
 use crate::gather::texts::{self, Site};
@@ -94,14 +96,21 @@ impl Desk {
             }
         };
         self.find();
+        // Loading takes about as long as reading the texts.
+        let kernel = self.begin_listening(&node);
         self.read_texts(&node, When::Before);
+        let kernel = kernel.map(JoinHandle::join);
         self.begin_captures();
         self.pipe.say(&FromAgent::Ready);
         while !self.stopping && !self.is_gone() {
             self.hear(None);
         }
         self.end_captures();
+        if let Some(Ok(Ok(listening))) = &kernel {
+            listening.captures_ended();
+        }
         self.read_texts(&node, When::After);
+        self.end_listening(kernel);
         drop(pulse);
         self.pipe.say(&FromAgent::Done);
         self.pipe.flush(FAREWELL);
@@ -135,6 +144,26 @@ impl Desk {
         for text in texts::read(&site, when) {
             self.pipe.say(&FromAgent::Text(text));
         }
+    }
+
+    fn begin_listening(&self, node: &Namespace) -> Option<JoinHandle<Result<Listening, KernelError>>> {
+        let (pair, node, pods) = (self.work.pair.clone(), node.clone(), self.pods());
+        self.work.kernel.then(|| thread::spawn(move || Listening::start(&pair, &node, &pods)))
+    }
+
+    /// Says what the kernel said, or why it said nothing.
+    fn end_listening(&self, kernel: Option<thread::Result<Result<Listening, KernelError>>>) {
+        if self.is_gone() {
+            return;
+        }
+        let content = match kernel {
+            None => Known::NotAsked,
+            Some(Ok(Ok(listening))) => listening.finish().map_or_else(Known::Unreadable, Known::Read),
+            Some(Ok(Err(error))) => Known::Unreadable(error.to_string()),
+            Some(Err(_)) => Known::Unreadable("loading broke".to_owned()),
+        };
+        let (node, name) = (self.work.node.clone(), KERNEL.to_owned());
+        self.pipe.say(&FromAgent::Text(Text { node, name, when: When::After, content }));
     }
 
     /// The namespaces of the traced pods on this node: two when both live here.

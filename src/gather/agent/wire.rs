@@ -16,7 +16,7 @@ use crate::gather::filter::Pair;
 use crate::gather::probe::Probe;
 
 /// The version of the protocol: raised with every change of a message.
-pub(crate) const VERSION: u16 = 2;
+pub(crate) const VERSION: u16 = 3;
 
 /// What the tracing side tells an agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,6 +113,8 @@ pub(crate) struct Work {
     pub(crate) points: Vec<WorkPoint>,
     /// Ring and snap length.
     pub(crate) settings: Settings,
+    /// Whether to listen to the kernel's drops.
+    pub(crate) kernel: bool,
 }
 
 /// What an agent reads when nothing is to be captured.

@@ -77,7 +77,7 @@ pub(crate) fn expression(pair: &Pair, role: Role, ethernet: bool) -> String {
 const POD_GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 
 /// Ports on which nodes speak VXLAN by mistake: a wrong one must be seen, not vanish before the filter.
-const VXLAN_PORTS: [u16; 2] = [4789, 8472];
+pub(crate) const VXLAN_PORTS: [u16; 2] = [4789, 8472];
 
 /// A place in a frame from which offsets count: libpcap's accessor and what lies between its start and the header.
 #[derive(Debug, Clone, Copy)]

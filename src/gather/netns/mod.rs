@@ -13,6 +13,7 @@ pub(crate) use links::ask;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
@@ -146,6 +147,12 @@ impl Namespace {
                 Err(error) => Err(failed(error.to_string())),
             }
         })
+    }
+
+    /// The number by which the kernel tells namespaces apart.
+    pub(crate) fn inode(&self) -> io::Result<u32> {
+        let number = self.file.metadata()?.ino();
+        u32::try_from(number).map_err(io::Error::other)
     }
 
     /// The descriptor's number, as rtnetlink wants it.

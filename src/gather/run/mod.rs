@@ -37,6 +37,8 @@ pub(crate) struct Request {
     pub(crate) probe: Option<Probe>,
     /// Ring and snap length.
     pub(crate) settings: Settings,
+    /// Whether the nodes' kernels are listened to, where they can be.
+    pub(crate) kernel: bool,
     /// An existing folder, private to us, that the case is written into.
     pub(crate) folder: PathBuf,
 }

@@ -1,6 +1,7 @@
 //! The course of one trace, and all that is known of it on the way. One loop takes the news of all nodes; the
 //! phases differ only in what they wait for.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::sync::mpsc::{self, Receiver, Sender, UnboundedSender};
@@ -14,7 +15,8 @@ use super::node::{self, News};
 use super::point::{self, Point, State, role_in_words};
 use super::{Ending, Event, GatherError, Gathered, Request};
 use crate::evidence::case::{Coverage, NodeFacts, ProbeFacts, Window};
-use crate::evidence::{ClockFact, Text};
+use crate::evidence::kernel::KERNEL;
+use crate::evidence::{ClockFact, Known, Text};
 use crate::gather::agent::wire::{FromAgent, ToAgent, Work, WorkPoint};
 use crate::gather::capture::batch;
 use crate::gather::clock::now;
@@ -158,6 +160,7 @@ impl<'a> Session<'a> {
                 })
                 .collect(),
             settings: self.request.settings,
+            kernel: self.request.kernel,
         }
     }
 
@@ -265,9 +268,26 @@ impl<'a> Session<'a> {
     }
 
     fn write(mut self) -> Result<Gathered, GatherError> {
+        self.warn_of_silent_kernels();
         match self.draft.take() {
             Some(draft) => draft.finish(self),
             None => Err(GatherError::Interrupted),
+        }
+    }
+
+    /// One line for all nodes whose kernels could not be listened to for the same reason.
+    fn warn_of_silent_kernels(&mut self) {
+        let mut silent: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+        for text in self.texts.iter().filter(|text| text.name == KERNEL) {
+            if let Known::Unreadable(why) = &text.content {
+                silent.entry(why.clone()).or_default().push(&text.node);
+            }
+        }
+        let lines = silent.into_iter().map(|(why, nodes)| {
+            format!("{}: without the kernel's own word about dropped packets: {why}", nodes.join(", "))
+        });
+        for line in lines.collect::<Vec<_>>() {
+            self.warn(line);
         }
     }
 

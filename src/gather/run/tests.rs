@@ -2,19 +2,22 @@
 
 #![expect(clippy::print_stderr, reason = "what a trace told, for whoever looks into a failure")]
 
-use std::io::Read;
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::*;
 use crate::evidence::case::{CapturePoint, Coverage};
+use crate::evidence::kernel::KERNEL;
 use crate::evidence::plan::{Find, PlannedPoint};
 use crate::evidence::{Known, Role, When};
 use crate::gather::clock::instant;
+use crate::gather::kernel::tests::{loaded as loaded_programs, program_ids};
 use crate::gather::probe::ProbeKind;
 use crate::gather::rig::{self, PODS, Rig};
 
@@ -32,6 +35,7 @@ fn request(rig: &Rig, folder: &tempfile::TempDir) -> Request {
             interval: Duration::from_millis(20),
         }),
         settings: Settings::default(),
+        kernel: true,
         folder: folder.path().to_owned(),
     }
 }
@@ -208,6 +212,61 @@ fn an_agent_that_is_killed_leaves_the_other_nodes() {
 
 #[test]
 #[ignore = "needs root"]
+fn nothing_stays_in_the_kernel_after_an_agent() {
+    for killed in [true, false] {
+        let rig = Rig::two_nodes_vxlan();
+        let folder = tempfile::tempdir().unwrap();
+        let request =
+            Request { duration: Some(Duration::from_secs(1)), probe: None, ..request(&rig, &folder) };
+        let mut loaded = BTreeSet::new();
+        let (gathered, _) = gather(&request, |event| {
+            if let Event::Capturing(_) = event {
+                for id in agents(&rig, "n1").into_iter().chain(agents(&rig, "n2")) {
+                    let programs = program_ids(&format!("/proc/{id}"));
+                    assert!(!programs.is_empty(), "the agent {id} has loaded nothing");
+                    loaded.extend(programs);
+                    if killed {
+                        end(id, Signal::SIGKILL);
+                    }
+                }
+            }
+        });
+        assert_eq!((gathered.is_ok(), loaded.len()), (true, 2));
+        let limit = instant() + Duration::from_secs(2);
+        while !loaded.is_disjoint(&loaded_programs()) && instant() < limit {
+            thread::sleep(Duration::from_millis(20));
+        }
+        assert!(loaded.is_disjoint(&loaded_programs()), "killed {killed}: {loaded:?}");
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn where_no_program_can_be_loaded_the_rest_goes_on() {
+    let rig = Rig::two_nodes_vxlan();
+    let folder = tempfile::tempdir().unwrap();
+    // As on a kernel without BTF.
+    let reach = rig::reach(
+        "ip netns exec {node} unshare --mount sh -c 'mount -t tmpfs none /sys/kernel/btf && exec \"$0\" \"$@\"'",
+    );
+    let mut request =
+        Request { reach, duration: Some(Duration::from_millis(300)), probe: None, ..request(&rig, &folder) };
+    let (gathered, warnings) = gather(&request, |_| {});
+    let gathered = gathered.unwrap();
+    let [one] = &warnings[..] else { panic!("{warnings:?}") };
+    for word in [rig.ns("n1"), rig.ns("n2"), "/sys/kernel/btf/vmlinux".to_owned()] {
+        assert!(one.contains(&word) && !one.contains('\n'), "{one}");
+    }
+    assert!(gathered.case.points.iter().all(|point| read(point).failed.is_none()));
+    request.kernel = false;
+    let (gathered, warnings) = gather(&request, |_| {});
+    let texts = gathered.unwrap().texts;
+    let content = |node| &texts.find(&rig.ns(node), KERNEL, When::After).unwrap().content;
+    assert_eq!((content("n1"), content("n2"), warnings.len()), (&Known::NotAsked, &Known::NotAsked, 0));
+}
+
+#[test]
+#[ignore = "needs root"]
 fn an_interface_removed_in_the_middle_is_told_of() {
     let rig = Rig::two_nodes_vxlan();
     let folder = tempfile::tempdir().unwrap();
@@ -324,6 +383,7 @@ fn as_a_client() {
         count: None,
         probe: None,
         settings: Settings::default(),
+        kernel: true,
         folder: folder.path().to_owned(),
     };
     let gathered = run(&request, &mut |event| eprintln!("{event:?}"));
@@ -343,19 +403,18 @@ fn agents_end_with_their_client_and_interrupts_end_captures() {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        let until: Instant = instant() + Duration::from_secs(5);
-        while agents(&rig, "n2").is_empty() || agents(&rig, "n1").is_empty() {
-            assert!(instant() < until, "no agents");
-            thread::sleep(Duration::from_millis(20));
+        let mut errors = BufReader::new(client.stderr.take().unwrap());
+        let mut said = String::new();
+        while !said.contains("Capturing") {
+            assert_ne!(errors.read_line(&mut said).unwrap(), 0, "it never captured: {said}");
         }
-        thread::sleep(Duration::from_millis(700));
+        assert!(!agents(&rig, "n1").is_empty() && !agents(&rig, "n2").is_empty(), "no agents");
         end(client.id(), signal);
         let ended = instant();
         assert!(gone_within(&rig, Duration::from_secs(1)), "{signal}: an agent is left");
         eprintln!("{signal}: agents gone after {:?}", ended.elapsed());
         client.wait().unwrap();
-        let mut said = String::new();
-        client.stderr.unwrap().read_to_string(&mut said).unwrap();
+        errors.read_to_string(&mut said).unwrap();
         assert_eq!(said.contains("gathered 8"), report, "{signal}: {said}");
     }
 }
