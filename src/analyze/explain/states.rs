@@ -26,7 +26,7 @@ fn judge(fault: &Fault, scope: &Scope) -> Option<Cause> {
     }
     let stops = fault.breaks || by_size;
     let confidence = match (counted >= scope.lost, scope.all_lost() || by_size) {
-        (true, _) if stops => Confidence::Confirmed,
+        (true, _) if stops || (fault.counts_each && counted == scope.lost) => Confidence::Confirmed,
         (true, _) => Confidence::Likely,
         (_, true) if stops => Confidence::Likely,
         _ if counted * 2 >= scope.lost => Confidence::Likely,
