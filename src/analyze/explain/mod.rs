@@ -12,7 +12,7 @@ mod traffic;
 
 use super::Evidence;
 use super::correlate::sift::{ErrorNote, Sift};
-use super::findings::{Cause, Confidence, Findings, Proof};
+use super::findings::{Cause, Confidence, Findings, KINDS, Proof};
 use super::state::{World, faults};
 use crate::evidence::{Case, Direction, Role, StageKind};
 
@@ -69,7 +69,8 @@ pub(super) fn explain(findings: &mut Findings, evidence: &Evidence<'_>, sift: &S
 /// how. Who would mend the rule's set would mend the wrong thing, so the address goes first, with the rule's count.
 fn reason_before_rule(causes: &mut Vec<Cause>) {
     let against_unknown = |cause: &Cause| {
-        cause.kind == "calico_rule" && cause.evidence.iter().any(|proof| proof.detail.contains("non-allowed hosts"))
+        cause.kind == "calico_rule"
+            && cause.evidence.iter().any(|proof| proof.detail.contains("non-allowed hosts"))
     };
     let (Some(reason), Some(rule)) = (
         causes.iter().position(|cause| cause.kind == "tunnel_address"),
@@ -87,7 +88,9 @@ fn reason_before_rule(causes: &mut Vec<Cause>) {
 
 /// A loop and a route that leads back are one thing, seen from two sides: the node with the route is where to mend it.
 fn route_behind_loop(causes: &mut Vec<Cause>) {
-    let route = |cause: &Cause| cause.kind == "wrong_route" && cause.evidence.iter().any(|proof| proof.source == "route");
+    let route = |cause: &Cause| {
+        cause.kind == "wrong_route" && cause.evidence.iter().any(|proof| proof.source == "route")
+    };
     let looped = |cause: &Cause| cause.kind == "wrong_route" && !route(cause);
     let (Some(reason), Some(seen)) = (causes.iter().position(route), causes.iter().position(looped)) else {
         return;
@@ -101,6 +104,10 @@ fn route_behind_loop(causes: &mut Vec<Cause>) {
 
 /// The likeliest first; beside a sure cause, what is merely possible is noise.
 fn rank(causes: &mut Vec<Cause>) {
+    debug_assert!(
+        causes.iter().all(|cause| KINDS.contains(&cause.kind)),
+        "a kind without a page: {causes:?}"
+    );
     causes.sort_by_key(|cause| std::cmp::Reverse(cause.confidence));
     if causes.first().is_some_and(|first| first.confidence == Confidence::Confirmed) {
         causes.retain(|cause| cause.confidence > Confidence::Possible);

@@ -130,9 +130,9 @@ impl Place<'_> {
         let long_only = self.scope.lost_len.is_some_and(|(shortest, _)| shortest >= LONG)
             && self.route.longest_delivered == 0;
         // XDP takes packets before the card's own capture sees them: they look as if the network had lost them.
-        let xdp = way
-            .and_then(|way| way.to.host?.after.link(way.to.nic?))
-            .and_then(|nic| Some(format!("XDP ({}) on {} of {}", nic.xdp.as_ref()?, nic.name, self.destination)));
+        let xdp = way.and_then(|way| way.to.host?.after.link(way.to.nic?)).and_then(|nic| {
+            Some(format!("XDP ({}) on {} of {}", nic.xdp.as_ref()?, nic.name, self.destination))
+        });
         let confidence = match (self.underlay_alone(), long_only || xdp.is_some()) {
             (true, false) => Confidence::Likely,
             _ => Confidence::Possible,
@@ -141,7 +141,9 @@ impl Place<'_> {
             "{} of {} packets left {} and did not come to {}",
             self.scope.lost, self.scope.entered, self.source, self.destination
         ))];
-        evidence.extend(xdp.map(|read| Proof { source: "link", detail: format!("{read} may be the reason as well") }));
+        evidence.extend(
+            xdp.map(|read| Proof { source: "link", detail: format!("{read} may be the reason as well") }),
+        );
         evidence.extend(nic_drops.into_iter().map(|detail| Proof { source: "link", detail }));
         Some(if all {
             Cause {
