@@ -35,7 +35,10 @@ def service(topology):
     policy = [thing("networking.k8s.io/v1", "NetworkPolicy", name, "default", spec={"podSelector": {"matchLabels": {"app": "server"}}, "policyTypes": ["Ingress"]})
               for name in ("allow-server", "deny-all")]
     return [thing("v1", "Service", "server-svc", "default", spec={
-        "clusterIP": t.SERVICE, "clusterIPs": [t.SERVICE, t.SERVICE6], "selector": {"app": "server"}, "ports": ports})] + slices + policy
+        "clusterIP": t.SERVICE, "clusterIPs": [t.SERVICE, t.SERVICE6], "selector": {"app": "server"}, "ports": ports}),
+        thing("v1", "Service", "empty-svc", "default", spec={
+            "clusterIP": t.EMPTY, "clusterIPs": [t.EMPTY, t.EMPTY6], "selector": {"app": "nobody"},
+            "ports": [{"name": "http", "port": 80, "protocol": "TCP", "targetPort": 8080}]})] + slices + policy
 
 
 def handle(pod):

@@ -226,7 +226,7 @@ class Felix:
         if any(self.applied(pod) for pod in self.node.pods):
             said = ["KubernetesNetworkPolicy default/allow-server ingress"]
             source = f"-m set --match-set cali{self.f}s:n5MAdiB8NISc09JOdYHtATr src"
-            allow = [("tcp", "80,5201,8080"), ("udp", "5000:5999")]
+            allow = [("tcp", "80,5201,8080,8443"), ("udp", "5000:5999")]
             rules = [(said if i == 0 else [], f"-p {proto} {source} -m multiport --destination-ports {ports} {put(ACCEPT)}")
                      for i, (proto, ports) in enumerate(allow)]
             rules.append(([], f"-p {'58' if self.v6 else 'icmp'} {source} {put(ACCEPT)}"))

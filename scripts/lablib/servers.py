@@ -1,10 +1,13 @@
 """What runs in a pod: TCP echo, TCP sink, UDP echo; dual stack, one process a pod.
 
-In: nothing but its namespace. Out: answers. Started by `lab up` inside the pod and ended by its recorded pid.
+In: nothing but its namespace. Out: answers. Started by `lab up` inside the pod and ended by `lab down`. With the words
+`slow-udp PORT` or `stuck-tcp PORT` it is a program that does not keep up, for the faults of full sockets.
 """
 
 import asyncio
+import socket
 import sys
+import time
 
 TCP_ECHO = (80, 8080)
 TCP_SINK = (5201,)
@@ -45,7 +48,27 @@ async def serve():
     await asyncio.Event().wait()
 
 
+def slow_udp(port):
+    """Reads one datagram in 50 ms, with room for about two."""
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        s.bind(("::", port))
+        while True:
+            data, address = s.recvfrom(65535)
+            s.sendto(data[:64], address)
+            time.sleep(0.05)
+
+
+def stuck_tcp(port):
+    """Listens, and never accepts: one connection of its own fills the queue."""
+    with socket.create_server(("::", port), family=socket.AF_INET6, backlog=0, dualstack_ipv6=True):
+        with socket.create_connection(("::1", port)):
+            time.sleep(600)
+
+
 if __name__ == "__main__":
+    if len(sys.argv) == 3:
+        {"slow-udp": slow_udp, "stuck-tcp": stuck_tcp}[sys.argv[1]](int(sys.argv[2]))
     try:
         asyncio.run(serve())
     except KeyboardInterrupt:

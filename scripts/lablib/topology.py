@@ -21,6 +21,9 @@ POOL = "10.244.0.0/16"
 POOL6 = "fd00:10:244::/48"
 SERVICE = "10.96.0.10"
 SERVICE6 = "fd00:10:96::10"
+# A Service without endpoints, and an address of the underlay that no node is known by.
+EMPTY, EMPTY6 = "10.96.0.20", "fd00:10:96::20"
+STRAY, STRAY6 = "192.168.50.99", "fd00:50::99"
 
 
 def vtep_mac(node):

@@ -212,10 +212,55 @@ pub enum Confidence {
     Confirmed,
 }
 
+/// Every [`Cause::kind`], in the order of the report's list; `docs/causes/` has a page for each.
+pub const KINDS: &[&str] = &[
+    "network_policy",
+    "profile",
+    "host_firewall",
+    "calico_rule",
+    "conntrack_invalid",
+    "service_no_endpoints",
+    "no_route",
+    "wrong_route",
+    "blackhole_route",
+    "reverse_path",
+    "ip_forward_off",
+    "ttl_expired",
+    "mtu",
+    "tunnel_missing",
+    "tunnel_down",
+    "tunnel_mismatch",
+    "tunnel_address",
+    "neighbour_missing",
+    "neighbour_wrong",
+    "fdb_missing",
+    "fdb_wrong",
+    "underlay_blocked",
+    "underlay_loss",
+    "underlay_mtu",
+    "checksum",
+    "fragment_loss",
+    "conntrack_full",
+    "queue_overflow",
+    "tc_filter",
+    "link_down",
+    "early_hook",
+    "proxy_arp_off",
+    "pod_firewall",
+    "no_listener",
+    "socket_overflow",
+    "pod_link_down",
+    "ipam_exhausted",
+    "ipam_leak",
+    "duplicate_address",
+    "address_outside_block",
+    "unknown",
+];
+
 /// Why packets vanish.
 #[derive(Debug, Clone)]
 pub struct Cause {
-    /// The `kind` of the report contract.
+    /// One of [`KINDS`].
     pub kind: &'static str,
     /// Node.
     pub node: String,

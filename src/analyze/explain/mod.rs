@@ -4,6 +4,7 @@
 //! [`locate`]: super::locate
 
 mod before;
+mod behind;
 mod kernel;
 mod rules;
 mod states;
@@ -11,7 +12,7 @@ mod traffic;
 
 use super::Evidence;
 use super::correlate::sift::{ErrorNote, Sift};
-use super::findings::{Cause, Confidence, Findings, Proof};
+use super::findings::{Cause, Confidence, Findings, KINDS, Proof};
 use super::state::{World, faults};
 use crate::evidence::{Case, Direction, Role, StageKind};
 
@@ -48,6 +49,8 @@ pub(super) fn explain(findings: &mut Findings, evidence: &Evidence<'_>, sift: &S
         let (said, beside) = kernel::explain(findings, evidence);
         kernel::merge(&mut findings.causes, said);
         looked.extend(beside);
+        reason_before_rule(&mut findings.causes);
+        route_behind_loop(&mut findings.causes);
         rank(&mut findings.causes);
         if findings.causes.is_empty() {
             findings.causes.push(unknown(findings, looked));
@@ -56,6 +59,8 @@ pub(super) fn explain(findings: &mut Findings, evidence: &Evidence<'_>, sift: &S
         let way = world.way(evidence.case, findings.verdict.direction);
         let causes = before::explain(findings, evidence, way.as_ref(), sift);
         findings.causes.extend(causes);
+        let causes = behind::explain(findings, world.way(evidence.case, Direction::Forward).as_ref());
+        findings.causes.extend(causes);
         // What was given up before the first point: no place, and yet a cause.
         let (said, _) = kernel::explain(findings, evidence);
         kernel::merge(&mut findings.causes, said);
@@ -63,8 +68,49 @@ pub(super) fn explain(findings: &mut Findings, evidence: &Evidence<'_>, sift: &S
     }
 }
 
+/// A tunnel that sends from a wrong address meets Calico's rule against unknown hosts: the address is why, the rule is
+/// how. Who would mend the rule's set would mend the wrong thing, so the address goes first, with the rule's count.
+fn reason_before_rule(causes: &mut Vec<Cause>) {
+    let against_unknown = |cause: &Cause| {
+        cause.kind == "calico_rule"
+            && cause.evidence.iter().any(|proof| proof.detail.contains("non-allowed hosts"))
+    };
+    let (Some(reason), Some(rule)) = (
+        causes.iter().position(|cause| cause.kind == "tunnel_address"),
+        causes.iter().position(against_unknown),
+    ) else {
+        return;
+    };
+    let evidence = causes[rule].evidence.clone();
+    let confidence = causes[rule].confidence;
+    let mut cause = causes.remove(reason);
+    cause.evidence.extend(evidence);
+    cause.confidence = cause.confidence.max(confidence);
+    causes.insert(rule.min(reason), cause);
+}
+
+/// A loop and a route that leads back are one thing, seen from two sides: the node with the route is where to mend it.
+fn route_behind_loop(causes: &mut Vec<Cause>) {
+    let route = |cause: &Cause| {
+        cause.kind == "wrong_route" && cause.evidence.iter().any(|proof| proof.source == "route")
+    };
+    let looped = |cause: &Cause| cause.kind == "wrong_route" && !route(cause);
+    let (Some(reason), Some(seen)) = (causes.iter().position(route), causes.iter().position(looped)) else {
+        return;
+    };
+    let evidence = causes[seen].evidence.clone();
+    causes[reason].evidence.extend(evidence);
+    causes[reason].confidence = Confidence::Confirmed;
+    causes[reason].summary.push_str("; packets go round until their TTL is used up");
+    causes.remove(seen);
+}
+
 /// The likeliest first; beside a sure cause, what is merely possible is noise.
 fn rank(causes: &mut Vec<Cause>) {
+    debug_assert!(
+        causes.iter().all(|cause| KINDS.contains(&cause.kind)),
+        "a kind without a page: {causes:?}"
+    );
     causes.sort_by_key(|cause| std::cmp::Reverse(cause.confidence));
     if causes.first().is_some_and(|first| first.confidence == Confidence::Confirmed) {
         causes.retain(|cause| cause.confidence > Confidence::Possible);

@@ -26,7 +26,7 @@ fn judge(fault: &Fault, scope: &Scope) -> Option<Cause> {
     }
     let stops = fault.breaks || by_size;
     let confidence = match (counted >= scope.lost, scope.all_lost() || by_size) {
-        (true, _) if stops => Confidence::Confirmed,
+        (true, _) if stops || (fault.counts_each && counted == scope.lost) => Confidence::Confirmed,
         (true, _) => Confidence::Likely,
         (_, true) if stops => Confidence::Likely,
         _ if counted * 2 >= scope.lost => Confidence::Likely,
@@ -39,11 +39,17 @@ fn judge(fault: &Fault, scope: &Scope) -> Option<Cause> {
             detail: format!("every lost packet was longer: {shortest} to {longest} bytes"),
         });
     }
-    cause.evidence.extend(fault.counters.iter().map(|(name, grown)| Proof {
-        source: counter_source(name),
-        detail: format!("{name} grew by {grown} while {} packets were lost", scope.lost),
-    }));
+    cause.evidence.extend(counters(fault, &format!("while {} packets were lost", scope.lost)));
     Some(cause)
+}
+
+/// The counters that speak for a fault, each with when it grew.
+pub(super) fn counters(fault: &Fault, meanwhile: &str) -> Vec<Proof> {
+    let grown = fault.counters.iter().map(|(name, grown)| Proof {
+        source: counter_source(name),
+        detail: format!("{name} grew by {grown} {meanwhile}"),
+    });
+    grown.collect()
 }
 
 /// A fault as a cause, with what was read.

@@ -27,7 +27,7 @@ pub(super) fn explain(
         place.fragments(),
         place.size(),
         place.underlay(way),
-        place.ttl(),
+        place.ttl(way),
         place.too_big(),
         place.nobody_listens(way),
     ];
@@ -192,7 +192,11 @@ impl Place<'_> {
             .collect();
         let long_only = self.scope.lost_len.is_some_and(|(shortest, _)| shortest >= LONG)
             && self.route.longest_delivered == 0;
-        let confidence = match (self.underlay_alone(), long_only) {
+        // XDP takes packets before the card's own capture sees them: they look as if the network had lost them.
+        let xdp = way.and_then(|way| way.to.host?.after.link(way.to.nic?)).and_then(|nic| {
+            Some(format!("XDP ({}) on {} of {}", nic.xdp.as_ref()?, nic.name, self.destination))
+        });
+        let confidence = match (self.underlay_alone(), long_only || xdp.is_some()) {
             (true, false) => Confidence::Likely,
             _ => Confidence::Possible,
         };
@@ -200,6 +204,9 @@ impl Place<'_> {
             "{} of {} packets left {} and did not come to {}",
             self.scope.lost, self.scope.entered, self.source, self.destination
         ))];
+        evidence.extend(
+            xdp.map(|read| Proof { source: "link", detail: format!("{read} may be the reason as well") }),
+        );
         evidence.extend(nic_drops.into_iter().map(|detail| Proof { source: "link", detail }));
         Some(if all {
             Cause {
@@ -229,7 +236,7 @@ impl Place<'_> {
     }
 
     /// Packets that came by a point again and again, or a router that said their time was over.
-    fn ttl(&self) -> Option<Cause> {
+    fn ttl(&self, way: Option<&Way<'_>>) -> Option<Cause> {
         let told =
             self.findings.errors.iter().find(|error| {
                 error.about == Some(self.scope.direction) && error.what.contains("TTL exceeded")
@@ -248,10 +255,19 @@ impl Place<'_> {
             evidence.push(Self::proof(format!("{} from {} ({} times)", error.what, error.by, error.count)));
         }
         let looped = self.route.looped > 0;
+        // Two witnesses: the router's word, and its count (or the packets that came by again).
+        let counted = way.map_or(0, |way| self.header_errors(way));
+        if counted > 0 {
+            evidence.push(Proof {
+                source: "snmp",
+                detail: format!("InHdrErrors grew by {counted} while {} packets were lost", self.scope.lost),
+            });
+        }
+        let sure = if looped { told.is_some() } else { counted >= self.scope.lost };
         Some(Cause {
             kind: if looped { "wrong_route" } else { "ttl_expired" },
             node: self.source.clone(),
-            confidence: if evidence.len() > 1 { Confidence::Confirmed } else { Confidence::Likely },
+            confidence: if sure { Confidence::Confirmed } else { Confidence::Likely },
             summary: if looped {
                 "a routing loop: packets go round between nodes until their TTL is used up".to_owned()
             } else {
@@ -264,6 +280,15 @@ impl Place<'_> {
             },
             evidence,
         })
+    }
+
+    /// Packets that the node at the place of the loss could not take for what stands in their headers; a used-up TTL
+    /// is one (`ip_forward` of `net/ipv4/ip_forward.c`).
+    fn header_errors(&self, way: &Way<'_>) -> u64 {
+        let receiving = self.scope.kinds.iter().any(|kind| *kind >= StageKind::Decapsulate);
+        let side = if receiving { &way.to } else { &way.from };
+        let name = if way.dst.is_ipv6() { "Ip6InHdrErrors" } else { "Ip:InHdrErrors" };
+        side.host.map_or(0, |seen| seen.grown(name))
     }
 
     /// A router that said what size it takes.

@@ -27,7 +27,9 @@ pub(super) fn check(way: &Way<'_>, all: &mut Vec<Fault>) {
         return;
     }
     route(side, way, stage, enters, all);
-    if let Some(veth) = side.veth
+    // A pod whose interface is down answers nothing: the interface is the fault.
+    let deaf = side.pod.and_then(|pod| pod.after.link_of(way.dst)).is_some_and(|own| !own.up);
+    if let Some(veth) = side.veth.filter(|_| !deaf)
         && let Some(entry) = seen.after.neighbour(veth, way.dst)
         && matches!(entry.state.as_str(), "failed" | "incomplete")
     {

@@ -174,25 +174,33 @@ fn agreement(way: &Way<'_>, all: &mut Vec<Fault>) {
             ..way.to.fault("tunnel_mismatch", StageKind::Decapsulate, "link")
         });
     }
-    if let Some(local) = takes.local
-        && !way.to.addresses.is_empty()
-        && !way.to.addresses.contains(&local)
-    {
-        all.push(Fault {
-            breaks: false,
-            summary: format!(
-                "{} of {} sends from {local}, which is not the node's address",
-                way.to.tunnel, way.to.node
-            ),
-            remedy: format!(
-                "on {}: set the node's address right (projectcalico.org/IPv4Address), restart calico-node",
-                way.to.node
-            ),
-            read: format!("{} local {local}", way.to.tunnel),
-            expected: format!("local {}", addresses(way)),
-            ..way.to.fault("tunnel_address", StageKind::Decapsulate, "link")
-        });
+    sender(way, sends.local, all);
+}
+
+/// Peers take tunnel packets from known addresses only.
+fn sender(way: &Way<'_>, local: Option<std::net::IpAddr>, all: &mut Vec<Fault>) {
+    let side = &way.from;
+    let Some(local) = local.filter(|_| !side.addresses.is_empty()) else { return };
+    if side.addresses.contains(&local) {
+        return;
     }
+    let fit = side.addresses.iter().find(|address| address.is_ipv6() == way.dst.is_ipv6());
+    all.push(Fault {
+        summary: format!(
+            "{} of {} sends from {local}, which is not the node's address: its peers do not let it in",
+            side.tunnel, side.node
+        ),
+        remedy: format!(
+            "on {}: set the node's address right (annotation projectcalico.org/IPv4Address, or the way Calico detects it), then restart calico-node there",
+            side.node
+        ),
+        read: format!("{} local {local}", side.tunnel),
+        expected: format!(
+            "local {}",
+            fit.or(side.addresses.first()).map_or_else(|| side.node.to_owned(), ToString::to_string)
+        ),
+        ..side.fault("tunnel_address", StageKind::Decapsulate, "link")
+    });
 }
 
 /// The card must take the tunnel's packets whole.
