@@ -39,4 +39,9 @@ impl Texts {
     pub fn find(&self, node: &str, name: &str, when: When) -> Option<&Text> {
         self.0.iter().find(|text| text.node == node && text.name == name && text.when == when)
     }
+
+    /// The newest text of `name` on `node`.
+    pub fn newest(&self, node: &str, name: &str) -> Option<&Text> {
+        self.find(node, name, When::After).or_else(|| self.find(node, name, When::Before))
+    }
 }

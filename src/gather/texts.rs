@@ -26,12 +26,21 @@ pub(crate) struct Site {
     pub(crate) namespace: Namespace,
     /// The namespaces of the traced pods that could be entered.
     pub(crate) pods: Vec<Namespace>,
-    /// Whose connections.
-    pub(crate) pair: Pair,
+    /// Whose connections; nobody's when none.
+    pub(crate) pair: Option<Pair>,
 }
 
-/// Reads everything that is wanted at that time.
+/// Reads everything that is wanted at that time of a trace.
 pub(crate) fn read(site: &Site, when: When) -> Vec<Text> {
+    gather(site, when, when == When::Before, when == When::After)
+}
+
+/// Reads everything at once, for who does not capture; the texts say [`When::Before`].
+pub(crate) fn read_once(site: &Site) -> Vec<Text> {
+    gather(site, When::Before, true, true)
+}
+
+fn gather(site: &Site, when: When, with_sets: bool, with_connections: bool) -> Vec<Text> {
     let text = |name: String, content| Text { node: site.node.clone(), name, when, content };
     thread::scope(|scope| {
         let mut readings = Vec::new();
@@ -49,11 +58,12 @@ pub(crate) fn read(site: &Site, when: When) -> Vec<Text> {
                 scope.spawn(move || named(vec![(STATE.to_owned(), kernel_state(namespace, inside_pod))])),
             );
         }
-        if when == When::Before {
+        if with_sets {
             readings.push(scope.spawn(|| vec![("ipset".to_owned(), sets(&site.namespace))]));
         }
-        if when == When::After {
-            readings.push(scope.spawn(|| vec![("conntrack".to_owned(), connections(site))]));
+        if let Some(pair) = site.pair.as_ref().filter(|_| with_connections) {
+            let namespace = &site.namespace;
+            readings.push(scope.spawn(move || vec![("conntrack".to_owned(), connections(namespace, pair))]));
         }
         let read: Vec<Vec<(String, Known<String>)>> =
             readings.into_iter().map(|reading| reading.join().unwrap_or_default()).collect();
@@ -146,13 +156,13 @@ fn foreign(listed: &str) -> Vec<(String, String)> {
 }
 
 /// Connection tracking's entries about the pair, from the tool or from the kernel's own list.
-fn connections(site: &Site) -> Known<String> {
+fn connections(namespace: &Namespace, pair: &Pair) -> Known<String> {
     let mut printed = String::new();
     for family in ["ipv4", "ipv6"] {
-        match print(&["conntrack", "-L", "-f", family], &site.namespace) {
+        match print(&["conntrack", "-L", "-f", family], namespace) {
             Ok(text) => printed += &text,
             Err(failure) => {
-                let listed = site.namespace.run(|| fs::read_to_string("/proc/thread-self/net/nf_conntrack"));
+                let listed = namespace.run(|| fs::read_to_string("/proc/thread-self/net/nf_conntrack"));
                 match listed {
                     Ok(Ok(list)) => {
                         printed = list;
@@ -169,7 +179,7 @@ fn connections(site: &Site) -> Known<String> {
             }
         }
     }
-    Known::Read(about(&printed, &site.pair))
+    Known::Read(about(&printed, pair))
 }
 
 /// The lines that name both ends of the pair, each by any of its addresses.

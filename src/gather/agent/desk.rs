@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::pipe::Pipe;
-use super::wire::{FromAgent, ToAgent, Work, WorkPoint};
+use super::wire::{FromAgent, Reading, ToAgent, Work, WorkPoint};
 use crate::evidence::When;
 use crate::evidence::case::ProbeFacts;
 use crate::evidence::plan::Find;
@@ -130,7 +130,7 @@ impl Desk {
             node: self.work.node.clone(),
             namespace: node.clone(),
             pods: self.pods(),
-            pair: self.work.pair.clone(),
+            pair: Some(self.work.pair.clone()),
         };
         for text in texts::read(&site, when) {
             self.pipe.say(&FromAgent::Text(text));
@@ -182,7 +182,7 @@ impl Desk {
         match heard {
             Some(Heard::Message(ToAgent::Stop) | Heard::InputEnded) => self.stopping = true,
             Some(Heard::Message(ToAgent::Probe(probe))) => self.begin_probe(probe),
-            Some(Heard::Message(ToAgent::Ping(_) | ToAgent::Work(_))) | None => {}
+            Some(Heard::Message(ToAgent::Ping(_) | ToAgent::Work(_) | ToAgent::Read(_))) | None => {}
             Some(Heard::Probed(result)) => {
                 self.probing = false;
                 self.pipe.say(&FromAgent::Probed(result));
@@ -254,6 +254,31 @@ impl Desk {
     fn refuse(&self, point: u16, interface: Option<String>, why: &str) {
         self.pipe.say(&FromAgent::Refused { point, interface, why: why.to_owned() });
     }
+}
+
+/// The whole work of an agent that captures nothing: reads once and says it. A pod that cannot be entered is left out;
+/// that its texts are missing tells so.
+pub(super) fn read_once(reading: &Reading, pipe: &Pipe) {
+    let pulse = Pulse::start(pipe.clone());
+    let said = match Namespace::here() {
+        Ok(namespace) => {
+            let found = reading.pods.iter().filter_map(|pod| netns::locate(pod).ok());
+            let site = Site {
+                node: reading.node.clone(),
+                namespace,
+                pods: found.map(|located| located.namespace).collect(),
+                pair: reading.pair.clone(),
+            };
+            for text in texts::read_once(&site) {
+                pipe.say(&FromAgent::Text(text));
+            }
+            FromAgent::Done
+        }
+        Err(error) => FromAgent::Failed(error.to_string()),
+    };
+    drop(pulse);
+    pipe.say(&said);
+    pipe.flush(FAREWELL);
 }
 
 /// A capture's way to the pipe and to the desk.

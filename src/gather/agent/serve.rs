@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
 
-use super::desk::{Desk, Heard};
+use super::desk::{self, Desk, Heard};
 use super::pipe::Pipe;
-use super::wire::{self, Decoder, FromAgent, Received, ToAgent, Work};
+use super::wire::{self, Decoder, FromAgent, Reading, Received, ToAgent, Work};
 use crate::gather::clock::now;
 
 /// Why an agent ended before its work was done.
@@ -45,8 +45,8 @@ pub(crate) fn serve(
     ignore_interrupts();
     let mut input = Input { pipe: input, decoder: Decoder::default(), buffer: vec![0; 64 << 10] };
     output.write_all(&wire::greeting()).and_then(|()| output.flush()).map_err(ServeError::Output)?;
-    let work = match introduce(&mut input, &mut output) {
-        Ok(Some(work)) => work,
+    let task = match introduce(&mut input, &mut output) {
+        Ok(Some(task)) => task,
         Ok(None) => return Ok(()),
         Err(error) => {
             let said = wire::control(&FromAgent::Failed(error.to_string()));
@@ -56,12 +56,26 @@ pub(crate) fn serve(
     };
     let gone = Arc::<AtomicBool>::default();
     let (ended, end) = mpsc::channel();
-    let desk = Desk::new(work, Pipe::start(output, Arc::clone(&gone)), Arc::clone(&gone));
-    listen(input, desk.ear(), Arc::clone(&gone), ended.clone());
-    thread::spawn(move || {
-        desk.work();
-        let _ = ended.send(Ending::WorkDone);
-    });
+    let pipe = Pipe::start(output, Arc::clone(&gone));
+    match task {
+        Task::Trace(work) => {
+            let desk = Desk::new(work, pipe, Arc::clone(&gone));
+            listen(input, desk.ear(), Arc::clone(&gone), ended.clone());
+            thread::spawn(move || {
+                desk.work();
+                let _ = ended.send(Ending::WorkDone);
+            });
+        }
+        Task::Read(reading) => {
+            let (ear, unheard) = mpsc::channel();
+            listen(input, ear, Arc::clone(&gone), ended.clone());
+            thread::spawn(move || {
+                desk::read_once(&reading, &pipe);
+                drop(unheard);
+                let _ = ended.send(Ending::WorkDone);
+            });
+        }
+    }
     if let Ok(Ending::InputEnded) = end.recv() {
         // The desk sees `gone` at its next step; threads that hang on a pipe or a program end with the process.
         let _ = end.recv_timeout(GRACE);
@@ -71,6 +85,12 @@ pub(crate) fn serve(
 
 /// How long the desk has to end its captures once the input has ended.
 const GRACE: Duration = Duration::from_millis(700);
+
+/// What an agent was started for.
+enum Task {
+    Trace(Work),
+    Read(Reading),
+}
 
 enum Ending {
     WorkDone,
@@ -88,14 +108,15 @@ fn ignore_interrupts() {
 }
 
 /// Answers pings until the work comes. None if the input ends first.
-fn introduce(input: &mut Input<impl Read>, output: &mut impl Write) -> Result<Option<Work>, ServeError> {
+fn introduce(input: &mut Input<impl Read>, output: &mut impl Write) -> Result<Option<Task>, ServeError> {
     loop {
         match input.next()? {
             Some(ToAgent::Ping(ping)) => {
                 let answer = wire::control(&FromAgent::Pong { ping, time: now() });
                 output.write_all(&answer).and_then(|()| output.flush()).map_err(ServeError::Output)?;
             }
-            Some(ToAgent::Work(work)) => return Ok(Some(work)),
+            Some(ToAgent::Work(work)) => return Ok(Some(Task::Trace(work))),
+            Some(ToAgent::Read(reading)) => return Ok(Some(Task::Read(reading))),
             Some(ToAgent::Stop) | None => return Ok(None),
             Some(ToAgent::Probe(_)) => {}
         }

@@ -16,7 +16,7 @@ use crate::gather::filter::Pair;
 use crate::gather::probe::Probe;
 
 /// The version of the protocol: raised with every change of a message.
-pub(crate) const VERSION: u16 = 1;
+pub(crate) const VERSION: u16 = 2;
 
 /// What the tracing side tells an agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +26,8 @@ pub(crate) enum ToAgent {
     Ping(u64),
     /// What to capture. Comes once, after the pings.
     Work(Work),
+    /// Read texts once, say them, and leave: in the place of [`Work`](Self::Work).
+    Read(Reading),
     /// All points of all nodes capture: send this now.
     Probe(Probe),
     /// End capturing, read the texts again, say everything, and leave.
@@ -111,6 +113,17 @@ pub(crate) struct Work {
     pub(crate) points: Vec<WorkPoint>,
     /// Ring and snap length.
     pub(crate) settings: Settings,
+}
+
+/// What an agent reads when nothing is to be captured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Reading {
+    /// The node's name, for texts and messages.
+    pub(crate) node: String,
+    /// Pods of this node in whose namespaces is read too: the first is `pod:`, the second `pod2:`.
+    pub(crate) pods: Vec<Find>,
+    /// Whose connections; none of connection tracking without it.
+    pub(crate) pair: Option<Pair>,
 }
 
 /// One point of an agent's work.

@@ -7,6 +7,7 @@ mod end;
 mod merge;
 mod node;
 mod point;
+mod read;
 mod session;
 
 use std::path::PathBuf;
@@ -18,6 +19,8 @@ use crate::evidence::{ClockFact, Texts};
 use crate::gather::agent::client::Reach;
 use crate::gather::capture::{Counts, Settings};
 use crate::gather::probe::Probe;
+
+pub(crate) use read::{ReadRequest, read};
 
 /// What to gather.
 #[derive(Debug, Clone)]
@@ -88,6 +91,9 @@ pub(crate) enum GatherError {
     /// Not one point captures.
     #[error("no point could be captured:\n{}", .0.iter().map(|why| format!("  {why}")).collect::<Vec<_>>().join("\n"))]
     NothingCaptured(Vec<String>),
+    /// Not one node could be read.
+    #[error("no node could be read:\n{}", .0.iter().map(|why| format!("  {why}")).collect::<Vec<_>>().join("\n"))]
+    NothingRead(Vec<String>),
     /// Interrupted before capturing had begun, or twice.
     #[error("interrupted before there was anything to report")]
     Interrupted,

@@ -359,3 +359,42 @@ fn agents_end_with_their_client_and_interrupts_end_captures() {
         assert_eq!(said.contains("gathered 8"), report, "{signal}: {said}");
     }
 }
+
+#[test]
+#[ignore = "needs root"]
+fn nodes_are_read_without_capturing_and_one_that_is_gone_is_told_of() {
+    let rig = Rig::two_nodes_vxlan();
+    rig.run("n1", "iptables-nft -A FORWARD -s 192.0.2.9 -j DROP");
+    let mut plan = rig.plan();
+    let mut gone = plan.nodes[0].clone();
+    gone.name = "nowhere".to_owned();
+    plan.nodes.push(gone);
+    let request = ReadRequest::of_plan(&plan, rig::reach("ip netns exec {node}"));
+    let mut told = Vec::new();
+    let snapshot = super::read(&request, &mut |event| {
+        if let Event::Warning(text) = event {
+            told.push(text);
+        }
+    })
+    .unwrap();
+    assert_eq!(snapshot.unreached.iter().map(|(node, _)| node.as_str()).collect::<Vec<_>>(), ["nowhere"]);
+    assert_eq!(told.len(), 1, "{told:?}");
+    let names: Vec<&str> = snapshot
+        .texts
+        .0
+        .iter()
+        .filter(|text| text.node == rig.ns("n1"))
+        .map(|text| text.name.as_str())
+        .collect();
+    for name in ["iptables-nft-save", "ip6tables-nft-save", "nft", "state", "ipset", "conntrack", "pod:state"]
+    {
+        assert!(names.contains(&name), "{name} in {names:?}");
+    }
+    let rules = snapshot.texts.newest(&rig.ns("n1"), "iptables-nft-save").unwrap();
+    assert!(rules.content.read().unwrap().contains("192.0.2.9"));
+    assert!(gone_within(&rig, Duration::from_secs(1)), "an agent is left");
+    let nobody = ReadRequest { nodes: plan.nodes.split_off(plan.nodes.len() - 1), ..request };
+    assert!(
+        matches!(super::read(&nobody, &mut |_| {}), Err(GatherError::NothingRead(why)) if why.len() == 1)
+    );
+}
