@@ -1,5 +1,7 @@
 //! What was typed, nothing resolved: no file is opened and nothing asked of the system here.
 
+pub(super) mod check;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -31,6 +33,10 @@ pub(super) struct Typed {
 pub(super) enum Command {
     /// Give the same answer from a saved capture, on any machine, without root
     Replay(Replay),
+    /// Check the nodes' state along a path, on a node, or on all nodes, without capturing
+    Check(check::Check),
+    /// Show the nodes' tunnels and peers, or save all that can be read of them
+    Node(check::Node),
     /// Print a completion script for a shell
     Completions {
         /// Which shell

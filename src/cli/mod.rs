@@ -1,6 +1,8 @@
 //! Words into calls: reads what was typed, runs it, prints errors once, and gives the exit code. Decides nothing.
 
 mod args;
+mod check;
+mod node;
 mod progress;
 mod replay;
 mod trace;
@@ -27,6 +29,8 @@ pub fn run() -> ExitCode {
     };
     let done = match typed.command {
         Some(args::Command::Replay(replay)) => replay::run(&replay),
+        Some(args::Command::Check(typed)) => check::run(&typed),
+        Some(args::Command::Node(typed)) => node::run(&typed),
         Some(args::Command::Agent) => {
             gather::agent::serve::over_standard_streams().map_err(Failure::work).map(|()| ExitCode::SUCCESS)
         }
@@ -74,12 +78,7 @@ impl Failure {
 
 /// Prints the report to stdout and turns its verdict into the exit code.
 fn show(findings: &Findings, output: &args::Output) -> Result<ExitCode, Failure> {
-    let color = match output.color {
-        args::When::Always => true,
-        args::When::Never => false,
-        args::When::Auto => io::stdout().is_terminal() && no_color_unset(),
-    };
-    let style = report::Style { color, verbose: output.verbose };
+    let style = style(output);
     print(|out| match output.form {
         args::Form::Text => report::text(findings, style, out),
         args::Form::Json => report::json(findings, out),
@@ -89,6 +88,16 @@ fn show(findings: &Findings, output: &args::Output) -> Result<ExitCode, Failure>
         Outcome::Dropped | Outcome::Diverted => 1,
         Outcome::NoTraffic | Outcome::Inconclusive => 3,
     }))
+}
+
+/// How a text report should look.
+fn style(output: &args::Output) -> report::Style {
+    let color = match output.color {
+        args::When::Always => true,
+        args::When::Never => false,
+        args::When::Auto => io::stdout().is_terminal() && no_color_unset(),
+    };
+    report::Style { color, verbose: output.verbose }
 }
 
 /// Says where the case was saved; beside JSON, on stderr.
