@@ -1,5 +1,6 @@
 //! What was typed, nothing resolved: no file is opened and nothing asked of the system here.
 
+pub(super) mod check;
 pub(super) mod ipam;
 
 use std::net::IpAddr;
@@ -37,6 +38,10 @@ pub(super) enum Command {
     Ipam(ipam::Ipam),
     /// Make the rules of nodes readable, or follow a packet through them
     Rules(Rules),
+    /// Check the nodes' state along a path, on a node, or on all nodes, without capturing
+    Check(check::Check),
+    /// Show the nodes' tunnels and peers, or save all that can be read of them
+    Node(check::Node),
     /// Print a completion script for a shell
     Completions {
         /// Which shell

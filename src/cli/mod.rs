@@ -1,7 +1,9 @@
 //! Words into calls: reads what was typed, runs it, prints errors once, and gives the exit code. Decides nothing.
 
 mod args;
+mod check;
 mod ipam;
+mod node;
 mod progress;
 mod replay;
 mod rules;
@@ -31,6 +33,8 @@ pub fn run() -> ExitCode {
         Some(args::Command::Replay(replay)) => replay::run(&replay),
         Some(args::Command::Ipam(typed)) => ipam::run(&typed.what),
         Some(args::Command::Rules(rules)) => rules::run(&rules),
+        Some(args::Command::Check(typed)) => check::run(&typed),
+        Some(args::Command::Node(typed)) => node::run(&typed),
         Some(args::Command::Agent) => {
             gather::agent::serve::over_standard_streams().map_err(Failure::work).map(|()| ExitCode::SUCCESS)
         }

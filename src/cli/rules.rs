@@ -47,7 +47,7 @@ fn live(typed: &args::Rules) -> Result<ExitCode, Failure> {
     let Some(file) = &typed.cluster else {
         return Err(Failure::usage("--cluster, or --case with a saved case, is needed".to_owned()));
     };
-    let cluster = super::trace::cluster(file, &typed.output)?;
+    let cluster = super::trace::cluster(file, typed.output.verbose)?;
     let agent = gather::run::agent_command(typed.agent_path.as_deref()).map_err(|error| {
         Failure::work_text(format!("cannot tell where this program is: {error}; say it with --agent-path"))
     })?;

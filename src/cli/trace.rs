@@ -48,7 +48,7 @@ pub(super) fn run(typed: &args::Trace) -> Result<ExitCode, Failure> {
 }
 
 /// A private folder for the captures. It goes with this process; what a killed one left goes now.
-fn scratch() -> Result<tempfile::TempDir, Failure> {
+pub(super) fn scratch() -> Result<tempfile::TempDir, Failure> {
     let above = std::env::temp_dir();
     let left = std::fs::read_dir(&above).into_iter().flatten().flatten().filter(|entry| {
         let name = entry.file_name();
@@ -97,7 +97,7 @@ fn plan(typed: &args::Trace) -> Result<(Cluster, Plan), Failure> {
     let (Some(file), Some(from), Some(to)) = (&typed.cluster, &typed.from, &typed.to) else {
         return Err(Failure::usage("--from, --to and --cluster are needed".to_owned()));
     };
-    let cluster = cluster(file, &typed.output)?;
+    let cluster = cluster(file, typed.output.verbose)?;
     let options = PlanOptions {
         namespace: typed.namespace.clone(),
         family: match (typed.ipv4, typed.ipv6) {
@@ -113,7 +113,7 @@ fn plan(typed: &args::Trace) -> Result<(Cluster, Plan), Failure> {
 }
 
 /// The cluster of a file.
-pub(super) fn cluster(file: &Path, output: &args::Output) -> Result<Cluster, Failure> {
+pub(super) fn cluster(file: &Path, verbose: bool) -> Result<Cluster, Failure> {
     let text = std::fs::read_to_string(file).map_err(|error| {
         Failure::work_text(format!(
             "cannot read the cluster from {}: {error}; make it with `kubectl get … -o yaml`",
@@ -121,7 +121,7 @@ pub(super) fn cluster(file: &Path, output: &args::Output) -> Result<Cluster, Fai
         ))
     })?;
     let (cluster, warnings) = Cluster::parse(&text).map_err(Failure::work)?;
-    if output.verbose {
+    if verbose {
         for warning in &warnings {
             super::complain(&format!("{}: {warning}", file.display()));
         }
@@ -153,7 +153,7 @@ fn probe(kind: &str, typed: &args::Trace, plan: &Plan) -> Result<Probe, Failure>
     })
 }
 
-fn refuse_to_overwrite(save: &Path) -> Result<(), Failure> {
+pub(super) fn refuse_to_overwrite(save: &Path) -> Result<(), Failure> {
     if save.exists() {
         return Err(Failure::usage(format!(
             "--save {}: it exists already; choose another name",
@@ -164,7 +164,7 @@ fn refuse_to_overwrite(save: &Path) -> Result<(), Failure> {
 }
 
 /// Keeps the case where the user wants it: packed, or as a folder.
-fn keep(
+pub(super) fn keep(
     gathered: &gather::run::Gathered,
     cluster: &Cluster,
     folder: &Path,

@@ -48,6 +48,35 @@ pub struct Case {
     pub warnings: Vec<String>,
 }
 
+impl Case {
+    /// No trace: nodes that were read, those that were meant to be `on_path`. None without a node.
+    pub fn of_nodes(nodes: Vec<NodeFacts>) -> Option<Self> {
+        let end = |facts: &NodeFacts| Endpoint {
+            name: format!("node/{}", facts.name),
+            address: facts.addresses.first().copied().unwrap_or(IpAddr::from([0, 0, 0, 0])),
+            node: Some(facts.name.clone()),
+        };
+        let mut read = nodes.iter().filter(|facts| facts.on_path);
+        let first = read.next().or(nodes.first())?;
+        let (from, to) = (end(first), end(read.next_back().unwrap_or(first)));
+        Some(Self {
+            from,
+            to,
+            aliases: Aliases::default(),
+            nodes,
+            points: Vec::new(),
+            paths: Vec::new(),
+            vxlan_port: vxlan_port(),
+            window: None,
+            clocks: Vec::new(),
+            only: Only::default(),
+            probe: None,
+            conntrack: Vec::new(),
+            warnings: Vec::new(),
+        })
+    }
+}
+
 /// RFC 7348's.
 fn vxlan_port() -> u16 {
     4789

@@ -1,7 +1,9 @@
 //! Findings into text, into a given writer: layout, never judgement.
 
+pub mod check;
 pub mod ipam;
 mod json;
+pub mod node;
 pub mod rules;
 mod text;
 mod words;

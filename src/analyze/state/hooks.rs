@@ -65,6 +65,17 @@ fn passages<'w>(way: &'w Way<'w>) -> Vec<Passage<'w>> {
     all.into_iter().flatten().collect()
 }
 
+/// The card and the tunnel device of a node by themselves, in both directions.
+pub(super) fn on_links(side: &Side<'_>, all: &mut Vec<Fault>) {
+    for name in side.nic.into_iter().chain(["vxlan.calico", "vxlan-v6.calico"]) {
+        for enters in [true, false] {
+            // No stages: what matters is that something hangs there.
+            let stage = Some(StageKind::Forward);
+            link(&Passage { side, link: name, enters, before: stage, after: stage }, all);
+        }
+    }
+}
+
 fn link(passage: &Passage<'_>, all: &mut Vec<Fault>) {
     let (side, name) = (passage.side, passage.link);
     let (Some(seen), Some(link)) = (side.host, side.link(name)) else { return };
@@ -143,7 +154,7 @@ fn link(passage: &Passage<'_>, all: &mut Vec<Fault>) {
 }
 
 /// A full table refuses every new connection, without a rule that would count it.
-fn conntrack(side: &Side<'_>, stage: StageKind, all: &mut Vec<Fault>) {
+pub(super) fn conntrack(side: &Side<'_>, stage: StageKind, all: &mut Vec<Fault>) {
     let Some(seen) = side.host else { return };
     let read = |name: &str| seen.after.sysctl(&format!("net.netfilter.nf_conntrack_{name}"));
     let (Some(count), Some(max)) = (read("count"), read("max")) else { return };

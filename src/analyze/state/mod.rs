@@ -3,13 +3,23 @@
 //! read, what was expected, and the stage where packets would vanish. It looks at no capture: whether a fault is the
 //! cause of a loss is for [`explain`](super::explain) to say. Nothing is a fault that was not read.
 
+mod checkup;
 mod destination;
+mod firewall;
 mod hooks;
+mod local;
+mod node;
+mod path;
+mod peers;
 mod pods;
 mod source;
+mod status;
 mod tunnel;
 
 use std::net::IpAddr;
+
+pub use checkup::{Checkup, Ground, Made, check};
+pub use status::{Device, NodeStatus, PeerStatus, Read, status};
 
 use crate::evidence::host::{Host, Link, Queue, STATE};
 use crate::evidence::{Case, Direction, Known, Role, StageKind, Texts, When};

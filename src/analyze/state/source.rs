@@ -15,7 +15,7 @@ pub(super) fn check(way: &Way<'_>, all: &mut Vec<Fault>) {
     if way.from.node == way.to.node {
         return;
     }
-    if way.encapsulated && !tunnel_works(side, way, StageKind::Forward, all) {
+    if way.encapsulated && !tunnel_works(side, way.dst.is_ipv6(), StageKind::Forward, all) {
         return;
     }
     route(side, way, &seen.after, all);
@@ -61,13 +61,13 @@ fn link_neighbour(
 }
 
 /// Whether the tunnel device is there and up.
-pub(super) fn tunnel_works(side: &Side<'_>, way: &Way<'_>, stage: StageKind, all: &mut Vec<Fault>) -> bool {
+pub(super) fn tunnel_works(side: &Side<'_>, v6: bool, stage: StageKind, all: &mut Vec<Fault>) -> bool {
     let Some(seen) = side.host else { return true };
     // Without its links nothing was read.
     if seen.after.links.is_empty() {
         return true;
     }
-    let counters = seen.moved(&[Side::counter(way.dst.is_ipv6(), "Udp:NoPorts", "Udp6NoPorts")]);
+    let counters = seen.moved(&[Side::counter(v6, "Udp:NoPorts", "Udp6NoPorts")]);
     match side.link(side.tunnel) {
         None => all.push(Fault {
             summary: format!("{} does not exist", side.tunnel),

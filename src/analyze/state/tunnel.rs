@@ -2,9 +2,9 @@
 //! network identifier, port and MAC. What the source believes is held against what the destination says of itself.
 
 use super::source::tunnel_works;
-use super::{Fault, Way};
+use super::{Fault, Side, Way};
 use crate::evidence::StageKind;
-use crate::evidence::host::Question;
+use crate::evidence::host::{Link, Question};
 
 /// From the tunnel device of one node to that of the other.
 pub(super) fn check(way: &Way<'_>, all: &mut Vec<Fault>) {
@@ -14,7 +14,7 @@ pub(super) fn check(way: &Way<'_>, all: &mut Vec<Fault>) {
     }
     // A node that cannot even send has no part in what its peer does not take.
     let _ = known;
-    if tunnel_works(&way.to, way, StageKind::Decapsulate, all) {
+    if tunnel_works(&way.to, way.dst.is_ipv6(), StageKind::Decapsulate, all) {
         agreement(way, all);
     }
     outer_size(way, all);
@@ -206,32 +206,35 @@ fn sender(way: &Way<'_>, local: Option<std::net::IpAddr>, all: &mut Vec<Fault>) 
 /// The card must take the tunnel's packets whole.
 fn outer_size(way: &Way<'_>, all: &mut Vec<Fault>) {
     let side = &way.from;
-    let (Some(tunnel), Some(nic)) = (side.link(side.tunnel), side.nic.and_then(|nic| side.link(nic))) else {
-        return;
-    };
-    // Outer Ethernet is not counted in a link's MTU; inner Ethernet, VXLAN, UDP and IP are.
-    let around = if way.dst.is_ipv6() { 70 } else { 50 };
-    if tunnel.mtu + around > nic.mtu {
-        let cut = side.host.map(|seen| seen.moved(&["Ip:FragCreates", "Ip6FragCreates"])).unwrap_or_default();
-        all.push(Fault {
-            breaks: false,
-            longer_than: Some(nic.mtu.saturating_sub(around)),
-            summary: format!(
-                "{} takes {} bytes, the tunnel's packets have up to {}: they are fragmented",
-                nic.name,
-                nic.mtu,
-                tunnel.mtu + around
-            ),
-            remedy: format!(
-                "set Calico's vxlanMTU to {} or less, or raise the MTU of {}",
-                nic.mtu.saturating_sub(around),
-                nic.name
-            ),
-            read: format!("mtu {} on {}, {} on {}", tunnel.mtu, tunnel.name, nic.mtu, nic.name),
-            expected: format!("{around} bytes more on the card than on the tunnel"),
-            counters: cut.clone(),
-            // Fragments that arrived would have been put together again.
-            ..side.fault(if cut.is_empty() { "mtu" } else { "fragment_loss" }, StageKind::Underlay, "link")
-        });
+    if let (Some(tunnel), Some(nic)) = (side.link(side.tunnel), side.nic.and_then(|nic| side.link(nic))) {
+        all.extend(outer_size_of(side, tunnel, nic, way.dst.is_ipv6()));
     }
+}
+
+/// The same for one node's tunnel device and card.
+pub(super) fn outer_size_of(side: &Side<'_>, tunnel: &Link, nic: &Link, v6: bool) -> Option<Fault> {
+    // Outer Ethernet is not counted in a link's MTU; inner Ethernet, VXLAN, UDP and IP are.
+    let around = if v6 { 70 } else { 50 };
+    let cut = side.host.map(|seen| seen.moved(&["Ip:FragCreates", "Ip6FragCreates"])).unwrap_or_default();
+    // Fragments that arrived would have been put together again.
+    let kind = if cut.is_empty() { "mtu" } else { "fragment_loss" };
+    (tunnel.mtu + around > nic.mtu).then(|| Fault {
+        breaks: false,
+        longer_than: Some(nic.mtu.saturating_sub(around)),
+        summary: format!(
+            "{} takes {} bytes, the tunnel's packets have up to {}: they are fragmented",
+            nic.name,
+            nic.mtu,
+            tunnel.mtu + around
+        ),
+        remedy: format!(
+            "set Calico's vxlanMTU to {} or less, or raise the MTU of {}",
+            nic.mtu.saturating_sub(around),
+            nic.name
+        ),
+        read: format!("mtu {} on {}, {} on {}", tunnel.mtu, tunnel.name, nic.mtu, nic.name),
+        expected: format!("{around} bytes more on the card than on the tunnel"),
+        counters: cut,
+        ..side.fault(kind, StageKind::Underlay, "link")
+    })
 }

@@ -13,7 +13,9 @@ pub use paths::paths;
 
 use super::case::{Aliases, CapturePoint, Case, Direction, Endpoint, NodeFacts, Only, Role};
 use super::cluster::{Cluster, Encapsulation, Node};
+use super::host::{Host, STATE};
 use super::known::Known;
+use super::texts::Texts;
 use ends::{End, Kind};
 
 /// Where to capture, and for whose traffic.
@@ -118,6 +120,40 @@ impl Plan {
         })
     }
 
+    /// The points' interfaces, from the state that was read on their nodes. A name is taken as it is: whether the
+    /// interface exists is for the checks to say.
+    pub fn resolve(&self, texts: &Texts) -> Vec<Known<String>> {
+        let host = |node: &str, name: &str| match texts.newest(node, name).map(|text| &text.content) {
+            Some(Known::Read(text)) => Host::parse(text),
+            Some(Known::Unreadable(why)) => Err(why.clone()),
+            Some(Known::NotAsked) | None => Err(format!("no {name} was read on {node}")),
+        };
+        let holding = |node: &str, name: &str, address: IpAddr| {
+            let link = host(node, name).and_then(|host| {
+                let link = host.link_of(address).map(|link| link.name.clone());
+                link.ok_or_else(|| format!("no interface holds {address}"))
+            });
+            link.map_or_else(Known::Unreadable, Known::Read)
+        };
+        let inside = |address: IpAddr, node: &str| {
+            let of_pods = ["pod:", "pod2:"].map(|inside| holding(node, &format!("{inside}{STATE}"), address));
+            let [first, second] = of_pods;
+            if first.read().is_some() {
+                first
+            } else if second.read().is_some() {
+                second
+            } else {
+                first
+            }
+        };
+        let of = |point: &PlannedPoint| match &point.find {
+            Find::Name(name) => Known::Read(name.clone()),
+            Find::Holding(address) => holding(&point.node, STATE, *address),
+            Find::InsidePod { address, .. } => inside(*address, &point.node),
+        };
+        self.points.iter().map(of).collect()
+    }
+
     /// Fixes points and paths once the agents have found the interfaces; `resolved` has one entry a planned point.
     /// A point without an interface is left out, with a warning.
     pub fn into_case(self, resolved: &[Known<String>]) -> Case {
@@ -190,7 +226,7 @@ impl Find {
 
 /// The tunnel device between two nodes for this pair of addresses, if their pool is encapsulated there
 /// (`felix/calc/l3_route_resolver.go` decides by the pool of the destination).
-fn tunnel(cluster: &Cluster, from: (&Node, IpAddr), to: (&Node, IpAddr)) -> Option<&'static str> {
+pub fn tunnel(cluster: &Cluster, from: (&Node, IpAddr), to: (&Node, IpAddr)) -> Option<&'static str> {
     let (vxlan, ipip) = if to.1.is_ipv4() { ("vxlan.calico", "tunl0") } else { ("vxlan-v6.calico", "tunl0") };
     let applies = |mode| match mode {
         Encapsulation::Never => false,

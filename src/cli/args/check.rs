@@ -1,0 +1,100 @@
+//! What `check` and `node` take.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::Output;
+
+/// Check the nodes' state along a path, on a node, or on all nodes, without capturing.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit status: 0 sound, 1 a finding breaks traffic, 2 usage error, 4 nothing could be read."
+)]
+pub(in crate::cli) struct Check {
+    /// Where the path starts: pod, namespace/pod, an IP address, or node/NAME
+    #[arg(long, value_name = "ENDPOINT", requires = "to")]
+    pub(in crate::cli) from: Option<String>,
+    /// Where it goes: the same, or svc/[namespace/]name[:port]
+    #[arg(long, value_name = "ENDPOINT", requires = "from")]
+    pub(in crate::cli) to: Option<String>,
+    /// Only this node, against all others that the cluster knows [default: all nodes]
+    #[arg(long, value_name = "NODE", conflicts_with = "from")]
+    pub(in crate::cli) node: Option<String>,
+    /// Check what a saved case holds, instead of asking nodes
+    #[arg(long, value_name = "SAVED", conflicts_with_all = ["from", "node", "cluster", "reach"])]
+    pub(in crate::cli) case: Option<PathBuf>,
+    /// Namespace of bare pod names
+    #[arg(short, long, value_name = "NS", default_value = "default")]
+    pub(in crate::cli) namespace: String,
+    #[command(flatten)]
+    pub(in crate::cli) place: Place,
+    /// Use IPv4
+    #[arg(short = '4', conflicts_with = "ipv6")]
+    pub(in crate::cli) ipv4: bool,
+    /// Use IPv6
+    #[arg(short = '6')]
+    pub(in crate::cli) ipv6: bool,
+    /// Do not enter the pods' namespaces
+    #[arg(long)]
+    pub(in crate::cli) no_pods: bool,
+    #[command(flatten)]
+    pub(in crate::cli) output: Output,
+}
+
+/// The cluster and how its nodes are reached.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Place {
+    /// Read the cluster from a file: what `kubectl get … -o yaml` prints
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::cli) cluster: Option<PathBuf>,
+    /// How to run a program on a node; {node} and {address} are filled in [default: this host only]
+    #[arg(long, value_name = "CMD")]
+    pub(in crate::cli) reach: Option<String>,
+    /// Where this program is on the nodes [default: where it is here]
+    #[arg(long, value_name = "PATH")]
+    pub(in crate::cli) agent_path: Option<String>,
+}
+
+/// The nodes themselves.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Node {
+    #[command(subcommand)]
+    pub(in crate::cli) what: NodeCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum NodeCommand {
+    /// Show each node's tunnel, blocks and peers, and what shows of Felix
+    Status(NodeStatus),
+    /// Save everything that can be read of the nodes as one file, for a ticket or for `check --case`
+    Diags(NodeDiags),
+}
+
+/// Of `node status`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct NodeStatus {
+    /// Only this node [default: all]
+    #[arg(long, value_name = "NODE")]
+    pub(in crate::cli) node: Option<String>,
+    #[command(flatten)]
+    pub(in crate::cli) place: Place,
+    #[command(flatten)]
+    pub(in crate::cli) output: Output,
+}
+
+/// Of `node diags`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct NodeDiags {
+    /// Only this node [default: all]
+    #[arg(long, value_name = "NODE")]
+    pub(in crate::cli) node: Option<String>,
+    /// Where to: a .tgz, or a folder
+    #[arg(long, value_name = "PATH", required = true)]
+    pub(in crate::cli) save: PathBuf,
+    #[command(flatten)]
+    pub(in crate::cli) place: Place,
+    /// No warnings on stderr
+    #[arg(short, long)]
+    pub(in crate::cli) quiet: bool,
+}

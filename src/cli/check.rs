@@ -1,0 +1,136 @@
+//! `trace-drop check`: read the nodes, or a saved case, and check what was read.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use super::args;
+use super::args::check::Place;
+use super::progress::Progress;
+use super::{Failure, print, trace};
+use crate::analyze::state::{Checkup, Ground, check};
+use crate::evidence::bundle::Bundle;
+use crate::evidence::case::{NodeFacts, Only};
+use crate::evidence::cluster::Cluster;
+use crate::evidence::host::STATE;
+use crate::evidence::plan::{Plan, PlanOptions};
+use crate::evidence::{Case, Known, Text, Texts, When};
+use crate::gather;
+use crate::gather::agent::client::Reach;
+use crate::gather::run::ReadRequest;
+use crate::report;
+
+pub(super) fn run(typed: &args::check::Check) -> Result<ExitCode, Failure> {
+    let (case, texts, cluster) = match &typed.case {
+        Some(saved) => load(saved)?,
+        None => read(typed)?,
+    };
+    let checkup = check(&Ground { case: &case, texts: &texts, cluster: cluster.as_ref() });
+    show(&case, &checkup, &typed.output)
+}
+
+fn show(case: &Case, checkup: &Checkup, output: &args::Output) -> Result<ExitCode, Failure> {
+    print(|out| match output.form {
+        args::Form::Text => report::check::text(case, checkup, super::style(output), out),
+        args::Form::Json => report::check::json(case, checkup, out),
+    })?;
+    if checkup.nodes.is_empty() {
+        return Err(Failure::work_text("the state of no node could be read".to_owned()));
+    }
+    Ok(ExitCode::from(u8::from(checkup.breaks())))
+}
+
+fn load(saved: &Path) -> Result<(Case, Texts, Option<Cluster>), Failure> {
+    let bundle = Bundle::open(saved).map_err(Failure::work)?;
+    let texts = bundle.texts().map_err(Failure::work)?;
+    let cluster = bundle.cluster_text().map_err(Failure::work)?;
+    let cluster = cluster.and_then(|text| Cluster::from_json(&text).ok());
+    Ok((bundle.case().clone(), texts, cluster))
+}
+
+fn read(typed: &args::check::Check) -> Result<(Case, Texts, Option<Cluster>), Failure> {
+    let cluster = cluster(&typed.place, typed.output.verbose)?;
+    let (Some(from), Some(to)) = (&typed.from, &typed.to) else {
+        let (case, texts) = nodes(&cluster, typed.node.as_deref(), &typed.place, typed.output.quiet)?;
+        return Ok((case, texts, Some(cluster)));
+    };
+    let options = PlanOptions {
+        namespace: typed.namespace.clone(),
+        family: match (typed.ipv4, typed.ipv6) {
+            (true, _) => Some(4),
+            (_, true) => Some(6),
+            _ => None,
+        },
+        only: Only::default(),
+        in_pod: !typed.no_pods,
+    };
+    let plan = Plan::make(&cluster, from, to, &options).map_err(Failure::work)?;
+    let request = ReadRequest::of_plan(&plan, reach(&typed.place)?);
+    let texts = texts(&request, typed.output.quiet)?;
+    let resolved = plan.resolve(&texts);
+    Ok((plan.into_case(&resolved), texts, Some(cluster)))
+}
+
+/// The cluster's objects.
+pub(super) fn cluster(place: &Place, verbose: bool) -> Result<Cluster, Failure> {
+    let Some(file) = &place.cluster else {
+        return Err(Failure::usage("--cluster is needed".to_owned()));
+    };
+    trace::cluster(file, verbose)
+}
+
+/// Everything that can be read of one node, or of all.
+pub(super) fn nodes(
+    cluster: &Cluster,
+    only: Option<&str>,
+    place: &Place,
+    quiet: bool,
+) -> Result<(Case, Texts), Failure> {
+    let facts: Vec<NodeFacts> = cluster
+        .nodes
+        .iter()
+        .map(|node| NodeFacts {
+            name: node.name.clone(),
+            addresses: node.underlay(),
+            on_path: only.is_none_or(|only| only == node.name),
+        })
+        .collect();
+    let case = Case::of_nodes(facts);
+    let Some(case) = case.filter(|case| case.nodes.iter().any(|node| node.on_path)) else {
+        let names: Vec<&str> = cluster.nodes.iter().map(|node| node.name.as_str()).collect();
+        return Err(Failure::work_text(match only {
+            Some(only) => format!("there is no node {only} in the cluster; it has {}", names.join(", ")),
+            None => "there is no Node in the cluster's file; add `kubectl get nodes -o yaml`".to_owned(),
+        }));
+    };
+    let request = ReadRequest {
+        nodes: case.nodes.iter().filter(|node| node.on_path).cloned().collect(),
+        reach: reach(place)?,
+        pods: Vec::new(),
+        pair: None,
+    };
+    let texts = texts(&request, quiet)?;
+    Ok((case, texts))
+}
+
+fn reach(place: &Place) -> Result<Reach, Failure> {
+    let agent = gather::run::agent_command(place.agent_path.as_deref()).map_err(|error| {
+        Failure::work_text(format!("cannot tell where this program is: {error}; say it with --agent-path"))
+    })?;
+    Ok(Reach { template: place.reach.clone(), agent })
+}
+
+/// Reads; a node that was not reached stands in the texts with the reason.
+fn texts(request: &ReadRequest, quiet: bool) -> Result<Texts, Failure> {
+    let mut progress = Progress::new(quiet);
+    let read = gather::run::read(request, &mut |event| progress.show(&event));
+    progress.done();
+    let read = read.map_err(Failure::work)?;
+    let mut texts = read.texts;
+    texts.0.extend(read.unreached.into_iter().map(|(node, why)| Text {
+        node,
+        name: STATE.to_owned(),
+        when: When::Before,
+        content: Known::Unreadable(why),
+    }));
+    Ok(texts)
+}

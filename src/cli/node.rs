@@ -1,0 +1,39 @@
+//! `trace-drop node`: what the nodes look like, as a table or as one file.
+
+use std::process::ExitCode;
+
+use super::args;
+use super::args::check::{Node, NodeCommand, NodeDiags, NodeStatus};
+use super::{Failure, check, print, trace};
+use crate::analyze::state::{Ground, status};
+use crate::gather::run::Gathered;
+use crate::report;
+
+pub(super) fn run(typed: &Node) -> Result<ExitCode, Failure> {
+    match &typed.what {
+        NodeCommand::Status(typed) => show(typed),
+        NodeCommand::Diags(typed) => diags(typed),
+    }
+}
+
+fn show(typed: &NodeStatus) -> Result<ExitCode, Failure> {
+    let cluster = check::cluster(&typed.place, typed.output.verbose)?;
+    let (case, texts) = check::nodes(&cluster, typed.node.as_deref(), &typed.place, typed.output.quiet)?;
+    let nodes = status(&Ground { case: &case, texts: &texts, cluster: Some(&cluster) });
+    print(|out| match typed.output.form {
+        args::Form::Text => report::node::text(&nodes, super::style(&typed.output), out),
+        args::Form::Json => report::node::json(&nodes, out),
+    })?;
+    let sound = nodes.iter().all(|node| node.peers.iter().all(|peer| !peer.breaks()));
+    Ok(ExitCode::from(u8::from(!sound)))
+}
+
+fn diags(typed: &NodeDiags) -> Result<ExitCode, Failure> {
+    trace::refuse_to_overwrite(&typed.save)?;
+    let cluster = check::cluster(&typed.place, false)?;
+    let (case, texts) = check::nodes(&cluster, typed.node.as_deref(), &typed.place, typed.quiet)?;
+    let folder = trace::scratch()?;
+    trace::keep(&Gathered { case, texts }, &cluster, folder.path(), &typed.save)?;
+    let save = typed.save.display();
+    print(|out| writeln!(out, "Saved to {save}; `trace-drop check --case {save}` checks it."))
+}
