@@ -14,7 +14,7 @@ use trace_drop::analyze::findings::KINDS;
 const NOT_NAMED: &str = "no cause in a trace's report has this kind";
 
 /// Kinds that no fault of the lab can show, and the saved case that does.
-const SHOWN_BY_A_CASE: &[(&str, &str)] = &[("unknown", "forward.tgz")];
+const SHOWN_BY_A_CASE: &[(&str, &str)] = &[("unknown", "unknown.tgz")];
 
 /// Kinds about the cluster's objects: no packet is lost by them in a lab that has no Kubernetes.
 const OF_OBJECTS: &[&str] = &["ipam_exhausted", "ipam_leak", "duplicate_address", "address_outside_block"];
@@ -153,7 +153,7 @@ fn saved_cases_show_what_no_fault_can() {
 
 /// The files that make causes.
 fn sources() -> Vec<(PathBuf, String)> {
-    let folders = ["src/analyze/explain", "src/analyze/state"].map(|folder| root().join(folder));
+    let folders = ["src/analyze/explain", "src/analyze/state", "src/analyze/ipam"].map(|folder| root().join(folder));
     let files = folders.iter().flat_map(|folder| fs::read_dir(folder).expect("a folder of the source"));
     let mut paths: Vec<PathBuf> = files.map(|file| file.expect("an entry").path()).collect();
     paths.retain(|path| path.extension().is_some_and(|end| end == "rs"));

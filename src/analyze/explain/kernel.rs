@@ -113,6 +113,13 @@ impl<'f> Scene<'f> {
         Self { findings, way, sender, receiver, stages, lost, legacy_rules: false }
     }
 
+    /// Whether an event happened at an interface of the path.
+    fn is_on_path(&self, event: &GivenUp, node: &str) -> bool {
+        event.interface.as_deref().is_none_or(|name| {
+            self.findings.case.points.iter().any(|point| point.node == node && point.interface == name)
+        })
+    }
+
     /// Whether an event is about the packets that vanished, by direction and place.
     fn concerns(&self, event: &GivenUp, node: &str) -> bool {
         if is_noise(event) || (event.late && !comes_late(event)) {
@@ -208,7 +215,11 @@ impl<'f> Scene<'f> {
                 suggests(&["tunnel_down", "tunnel_missing", "tunnel_mismatch"])
             }
             "NO_SOCKET" if pod == Some(Side::Receiver) => says(&["no_listener"]),
-            "OTHERHOST" => says(&["neighbour_wrong", "fdb_wrong", "tunnel_mismatch"]),
+            "OTHERHOST" if self.is_on_path(event, node) => {
+                says(&["neighbour_wrong", "fdb_wrong", "tunnel_mismatch"])
+            }
+            // Something took the packet to a link where it should never have come.
+            "OTHERHOST" => suggests(&["tc_filter"]),
             "CPU_BACKLOG" | "FULL_RING" => says(&["queue_overflow"]),
             reason if reason.starts_with("QDISC_") => says(&["queue_overflow"]),
             reason if reason.starts_with("TC_") => says(&["tc_filter"]),

@@ -13,6 +13,7 @@ mod traffic;
 use super::Evidence;
 use super::correlate::sift::{ErrorNote, Sift};
 use super::findings::{Cause, Confidence, Findings, KINDS, Proof};
+use super::ipam;
 use super::state::{World, faults};
 use crate::evidence::{Case, Direction, Role, StageKind};
 
@@ -46,6 +47,7 @@ pub(super) fn explain(findings: &mut Findings, evidence: &Evidence<'_>, sift: &S
             looked.extend(states::looked(way, &scope));
         }
         findings.causes.extend(traffic::explain(findings, evidence, way.as_ref(), &scope));
+        findings.causes.extend(addresses(evidence));
         let (said, beside) = kernel::explain(findings, evidence);
         kernel::merge(&mut findings.causes, said);
         looked.extend(beside);
@@ -87,6 +89,14 @@ fn reason_before_rule(causes: &mut Vec<Cause>) {
     cause.evidence.extend(evidence);
     cause.confidence = cause.confidence.max(confidence);
     causes.insert(rule.min(reason), cause);
+}
+
+/// What is wrong with the two ends' own addresses, by the cluster's objects: it stands beside what was seen.
+fn addresses(evidence: &Evidence<'_>) -> Vec<Cause> {
+    let ends = [evidence.case.from.address, evidence.case.to.address];
+    let found = evidence.cluster.map(|cluster| ipam::concerning(cluster, &ends)).unwrap_or_default();
+    let breaks = found.into_iter().filter(|finding| finding.breaks);
+    breaks.map(|finding| states::cause(&finding.into(), Confidence::Likely)).collect()
 }
 
 /// A loop and a route that leads back are one thing, seen from two sides: the node with the route is where to mend it.

@@ -4,6 +4,7 @@
 //! case is checked like a live cluster.
 
 use super::{Fault, Side, World, firewall, local, node, path, peers};
+use crate::analyze::ipam;
 use crate::evidence::cluster::{Cluster, Node};
 use crate::evidence::{Case, Known, Texts};
 
@@ -70,10 +71,28 @@ pub fn check(ground: &Ground<'_>) -> Checkup {
     } else {
         local::owners(&places, &mut checkup);
     }
+    addresses(ground, &mut checkup);
     checkup.unread.extend(unreadable_texts(ground));
     checkup.unread.sort();
     checkup.unread.dedup();
     checkup
+}
+
+/// Calico's addresses, by the cluster's objects: all, or those of the two ends.
+fn addresses(ground: &Ground<'_>, checkup: &mut Checkup) {
+    let Some(cluster) = ground.cluster else { return };
+    let ends = [ground.case.from.address, ground.case.to.address];
+    let findings = if ground.case.paths.is_empty() {
+        let checked = ipam::check(cluster);
+        checkup.unread.extend(checked.not_asked);
+        checked.findings
+    } else {
+        ipam::concerning(cluster, &ends)
+    };
+    if cluster.kinds.iter().any(|kind| kind == "IPAMBlock") {
+        let faults = findings.into_iter().map(Fault::from).collect();
+        checkup.add("", "addresses: pools, blocks, leaks and double use", faults);
+    }
 }
 
 /// A node that was read.

@@ -21,6 +21,7 @@ use std::net::IpAddr;
 pub use checkup::{Checkup, Ground, Made, check};
 pub use status::{Device, NodeStatus, PeerStatus, Read, status};
 
+use crate::analyze::ipam::Finding;
 use crate::evidence::host::{Host, Link, Queue, STATE};
 use crate::evidence::{Case, Direction, Known, Role, StageKind, Texts, When};
 
@@ -203,6 +204,25 @@ pub fn faults(way: &Way<'_>) -> Vec<Fault> {
     destination::check(way, &mut all);
     pods::entering(way, &mut all);
     all
+}
+
+impl From<Finding> for Fault {
+    fn from(found: Finding) -> Self {
+        Self {
+            kind: found.kind,
+            node: found.node,
+            stage: None,
+            breaks: found.breaks,
+            longer_than: None,
+            summary: found.summary,
+            remedy: found.remedy,
+            source: "ipam",
+            read: found.read,
+            expected: found.expected,
+            counters: Vec::new(),
+            counts_each: false,
+        }
+    }
 }
 
 impl Fault {
