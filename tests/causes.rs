@@ -153,7 +153,8 @@ fn saved_cases_show_what_no_fault_can() {
 
 /// The files that make causes.
 fn sources() -> Vec<(PathBuf, String)> {
-    let folders = ["src/analyze/explain", "src/analyze/state", "src/analyze/ipam"].map(|folder| root().join(folder));
+    let folders =
+        ["src/analyze/explain", "src/analyze/state", "src/analyze/ipam"].map(|folder| root().join(folder));
     let files = folders.iter().flat_map(|folder| fs::read_dir(folder).expect("a folder of the source"));
     let mut paths: Vec<PathBuf> = files.map(|file| file.expect("an entry").path()).collect();
     paths.retain(|path| path.extension().is_some_and(|end| end == "rs"));

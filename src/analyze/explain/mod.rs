@@ -12,7 +12,7 @@ mod traffic;
 
 use super::Evidence;
 use super::correlate::sift::{ErrorNote, Sift};
-use super::findings::{Cause, Confidence, Findings, KINDS, Proof};
+use super::findings::{Cause, Confidence, Findings, KINDS, Outcome, Proof};
 use super::ipam;
 use super::state::{World, faults};
 use crate::evidence::{Case, Direction, Role, StageKind};
@@ -32,6 +32,8 @@ pub(super) struct Scope {
     pub(super) lost_len: Option<(u32, u32)>,
     /// Of those lost, how many their sender had cut into fragments.
     pub(super) fragmented: u64,
+    /// Where most of them were seen instead, in words; none when they vanished.
+    pub(super) seen_elsewhere: Option<String>,
 }
 
 /// Adds the causes to the findings, and what stood in the way of finding more.
@@ -141,6 +143,10 @@ impl Scope {
             entered: stage.map_or(verdict.sent, |stage| stage.entered),
             lost_len: stage.and_then(|stage| stage.lost_len),
             fragmented: stage.map_or(0, |stage| stage.lost_fragmented),
+            seen_elsewhere: stage.filter(|_| verdict.outcome == Outcome::Diverted).and_then(|stage| {
+                let (elsewhere, _) = stage.astray.iter().max_by_key(|(_, packets)| *packets)?;
+                Some(elsewhere.words(&findings.case))
+            }),
         })
     }
 

@@ -25,7 +25,9 @@ fn judge(fault: &Fault, scope: &Scope) -> Option<Cause> {
         return None;
     }
     let stops = fault.breaks || by_size;
+    let elsewhere = scope.seen_elsewhere.as_ref().filter(|_| LEADS_ELSEWHERE.contains(&fault.kind));
     let confidence = match (counted >= scope.lost, scope.all_lost() || by_size) {
+        _ if elsewhere.is_some() => Confidence::Confirmed,
         (true, _) if stops || (fault.counts_each && counted == scope.lost) => Confidence::Confirmed,
         (true, _) => Confidence::Likely,
         (_, true) if stops => Confidence::Likely,
@@ -39,9 +41,16 @@ fn judge(fault: &Fault, scope: &Scope) -> Option<Cause> {
             detail: format!("every lost packet was longer: {shortest} to {longest} bytes"),
         });
     }
+    if let Some(elsewhere) = elsewhere {
+        cause.evidence.push(Proof { source: "capture", detail: format!("the packets were {elsewhere}") });
+    }
     cause.evidence.extend(counters(fault, &format!("while {} packets were lost", scope.lost)));
     Some(cause)
 }
+
+/// Faults that send packets another way, where captures see them.
+const LEADS_ELSEWHERE: &[&str] =
+    &["fdb_wrong", "wrong_route", "no_route", "neighbour_wrong", "tunnel_down", "tunnel_missing"];
 
 /// The counters that speak for a fault, each with when it grew.
 pub(super) fn counters(fault: &Fault, meanwhile: &str) -> Vec<Proof> {

@@ -152,7 +152,14 @@ pub fn missing(cluster: &Cluster, kind: &str) -> Option<String> {
         // `projectcalico.org/v3` calls the IPAMConfig so.
         read == kind || (kind == "IPAMConfig" && read == "IPAMConfiguration")
     });
-    (!there).then(|| format!("no {kind} in the file; add `{}`", command(kind)))
+    // A case of an earlier version names the kinds of its cluster and has not kept their objects.
+    let kept = match kind {
+        "IPAMBlock" => !cluster.ipam.blocks.is_empty(),
+        "BlockAffinity" => !cluster.ipam.affinities.is_empty(),
+        "IPAMHandle" => !cluster.ipam.handles.is_empty(),
+        _ => true,
+    };
+    (!there || !kept).then(|| format!("no {kind} in the file; add `{}`", command(kind)))
 }
 
 /// What adds the objects of a kind to the file.
