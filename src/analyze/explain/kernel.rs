@@ -51,6 +51,10 @@ pub(super) fn explain(findings: &Findings, evidence: &Evidence<'_>) -> (Vec<Caus
                 "{missed} more events came too fast or were of too many kinds to be kept"
             )));
         }
+        if !word.broken.is_empty() {
+            beside.push(proof(format!("{} lines of what was heard cannot be read", word.broken.len())));
+        }
+        beside.extend(word.heard.nameless.into_iter().map(|what| proof(format!("no names of {what}"))));
     }
     let causes = meant.into_iter().map(|((kind, node), said)| scene.cause(kind, node, &said)).collect();
     (causes, beside)
@@ -194,7 +198,7 @@ impl<'f> Scene<'f> {
             "IP_INNOROUTES" | "IP_OUTNOROUTES" => says(&["no_route"]),
             "IP_INADDRERRORS" => says(&["ip_forward_off"]),
             "IP_CSUM" | "UDP_CSUM" | "TCP_CSUM" | "ICMP_CSUM" | "SKB_CSUM" => says(&["checksum"]),
-            reason if reason.starts_with("NEIGH_") => self.neighbour(event, pod),
+            _ if is_unanswered(event) => self.neighbour(event, pod),
             // The same when the neighbour's MAC address is a wrong one.
             "NO_TX_TARGET" => suggests(&["fdb_missing", "neighbour_wrong", "fdb_wrong", "wrong_route"]),
             "VXLAN_VNI_NOT_FOUND" | "VXLAN_INVALID_HDR" | "LOCAL_MAC" | "MAC_INVALID_SOURCE" => {
@@ -427,7 +431,12 @@ fn is_noise(event: &GivenUp) -> bool {
 
 /// Events that come seconds after their packet.
 fn comes_late(event: &GivenUp) -> bool {
-    event.reason.starts_with("NEIGH_") || event.reason == "FRAG_REASM_TIMEOUT"
+    is_unanswered(event) || event.reason == "FRAG_REASM_TIMEOUT"
+}
+
+/// Nobody answered for the next hop's MAC address; IPv6 gives no reason.
+fn is_unanswered(event: &GivenUp) -> bool {
+    event.reason.starts_with("NEIGH_") || event.function.starts_with("neigh_invalidate")
 }
 
 fn is_xdp(event: &GivenUp) -> bool {
@@ -462,7 +471,7 @@ fn reason_in_words(kind: &str, event: &GivenUp) -> &'static str {
             "a program or rule at the device itself dropped them (XDP, or an nftables netdev hook)"
         }
         "reverse_path" => "the route back to their source leads elsewhere (rp_filter)",
-        "no_route" if event.reason.starts_with("NEIGH_") => {
+        "no_route" if is_unanswered(event) => {
             "they were routed to the node's own interface, where nobody answers for the next hop"
         }
         "no_route" => "there is no route for them",

@@ -128,6 +128,7 @@ n1 1 forward     PKT_TOO_BIG         ip_forward                                 
 n1 1 forward     TC_INGRESS          __netif_receive_skb_core                        cali1 -             tc_filter         confirmed
 n1 1 forward     NEIGH_FAILED        neigh_invalidate                                vxlan.calico -      neighbour_missing confirmed
 n1 1 forward     NEIGH_FAILED        neigh_invalidate                                eth0  -             no_route          likely
+n1 1 forward     NOT_SPECIFIED       neigh_invalidate<neigh_timer_handler            vxlan.calico -      neighbour_missing confirmed
 n1 1 forward     NETFILTER_DROP      nft_do_chain<nft_do_chain_netdev<nf_hook_slow<__netif_receive_skb_core.constprop.0 cali1 - early_hook confirmed
 n1 1 forward     NETFILTER_DROP      nft_do_chain<nft_do_chain_inet<nf_hook_slow<ip_forward cali1 -      host_firewall     confirmed
 n1 1 forward     NETFILTER_DROP      nft_do_chain<nft_do_chain_ipv4<nf_hook_slow<ip_forward cali1 -      host_firewall     likely
