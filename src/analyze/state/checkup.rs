@@ -61,6 +61,7 @@ pub fn check(ground: &Ground<'_>) -> Checkup {
     for place in &places {
         node::check(place, &places, &mut checkup);
         firewall::check(place, &mut checkup);
+        peers::senders(place, &mut checkup);
         if !on_path {
             peers::check(place, &places, &mut checkup);
             local::check(place, &mut checkup);
@@ -195,6 +196,3 @@ fn unreadable_texts(ground: &Ground<'_>) -> Vec<String> {
     });
     why.collect()
 }
-
-#[cfg(test)]
-mod tests;

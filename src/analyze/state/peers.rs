@@ -10,6 +10,7 @@ use super::{Fault, source};
 use crate::evidence::StageKind;
 use crate::evidence::cluster::{Cluster, Node};
 use crate::evidence::host::{HostRoute, Question};
+use crate::evidence::netfilter::Sets;
 use crate::evidence::plan;
 
 /// Every other node of the cluster, in both families.
@@ -39,6 +40,40 @@ pub(super) fn check(place: &Place<'_>, all: &[Place<'_>], checkup: &mut Checkup)
         let mut left = leftovers(&place, cluster);
         left.retain(|fault| !told.iter().any(|read| fault.read.contains(read.trim_matches('`'))));
         checkup.add(side.node, format!("{} leads to nodes that exist only", side.tunnel), left);
+    }
+}
+
+/// Felix lets tunnel packets in from the addresses of one ipset only (`felix/rules/static.go`): every other node's must be
+/// in it.
+pub(super) fn senders(place: &Place<'_>, checkup: &mut Checkup) {
+    let (side, case) = (&place.side, place.ground.case);
+    let text = place.ground.texts.newest(side.node, "ipset").and_then(|text| text.content.read());
+    let Some(sets) = text.map(|text| Sets::parse(text)) else { return };
+    let others = case.nodes.iter().filter(|other| other.name != side.node);
+    // A path concerns its own nodes.
+    let others = others.filter(|other| case.paths.is_empty() || other.on_path);
+    let mut faults = Vec::new();
+    let mut asked = false;
+    for (other, address) in others.flat_map(|other| other.addresses.iter().map(move |one| (other, *one))) {
+        let set = if address.is_ipv6() { "cali60all-vxlan-net" } else { "cali40all-vxlan-net" };
+        // Of a dual-stack node only the family that has a tunnel is asked for.
+        let Some(held) = sets.holds(set, address).filter(|_| sets.n_members(set) > Some(0)) else { continue };
+        asked = true;
+        if !held {
+            faults.push(Fault {
+                summary: format!("{} lets in no tunnel packets from {}", side.node, other.name),
+                remedy: format!(
+                    "look whether {} has its annotations projectcalico.org/IPv4Address and IPv4VXLANTunnelAddr, and at calico-node's log on {}",
+                    other.name, side.node
+                ),
+                read: format!("{address} is not in the ipset {set}"),
+                expected: "every other node's address: packets from others are dropped in INPUT".to_owned(),
+                ..side.fault("calico_rule", StageKind::Decapsulate, "ipset")
+            });
+        }
+    }
+    if asked {
+        checkup.add(side.node, "tunnel packets of the other nodes are let in", faults);
     }
 }
 

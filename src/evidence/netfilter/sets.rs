@@ -272,6 +272,15 @@ impl Sets {
         self.by_name.is_empty()
     }
 
+    /// Whether an address is in a set of addresses; none when the set is not there or cannot tell.
+    pub fn holds(&self, name: &str, address: IpAddr) -> Option<bool> {
+        match self.find(name, &["src".to_owned()], &|_| Some(Cell::Address(address))) {
+            Found::In(_) => Some(true),
+            Found::Out => Some(false),
+            Found::Unknown => None,
+        }
+    }
+
     /// How many members a set has; none if there is no such set.
     pub fn n_members(&self, name: &str) -> Option<u32> {
         self.by_name.get(name).map(|set| set.members.count)
