@@ -56,7 +56,6 @@ pub(super) enum Command {
 
 /// Capture on every point of the path between two endpoints.
 #[derive(Debug, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag that is there or not")]
 pub(super) struct Trace {
     /// Where the traffic starts: pod, namespace/pod, an IP address, or node/NAME
     #[arg(long, value_name = "ENDPOINT", required = true)]
@@ -89,12 +88,8 @@ pub(super) struct Trace {
     pub(super) count: Option<u64>,
     #[command(flatten)]
     pub(super) only: Only,
-    /// Use IPv4
-    #[arg(short = '4', conflicts_with = "ipv6")]
-    pub(super) ipv4: bool,
-    /// Use IPv6
-    #[arg(short = '6')]
-    pub(super) ipv6: bool,
+    #[command(flatten)]
+    pub(super) family: Family,
     /// Send traffic of our own from the first endpoint: icmp, tcp:PORT or udp:PORT
     #[arg(long, value_name = "KIND")]
     pub(super) probe: Option<String>,
@@ -178,6 +173,22 @@ pub(super) struct Rules {
     /// Namespace of bare pod names
     #[arg(short, long, value_name = "NS", default_value = "default")]
     pub(super) namespace: String,
+    #[command(flatten)]
+    pub(super) place: Place,
+    /// How long to wait for counters to move, for an overview; 0 reads once
+    #[arg(long, value_name = "D", default_value = "1s", value_parser = duration_or_none)]
+    pub(super) interval: Duration,
+    #[command(flatten)]
+    pub(super) only: Only,
+    #[command(flatten)]
+    pub(super) family: Family,
+    #[command(flatten)]
+    pub(super) output: Output,
+}
+
+/// The cluster and how its nodes are reached.
+#[derive(Debug, Args)]
+pub(super) struct Place {
     /// Read the cluster from a file: what `kubectl get … -o yaml` prints
     #[arg(long, value_name = "FILE")]
     pub(super) cluster: Option<PathBuf>,
@@ -187,19 +198,28 @@ pub(super) struct Rules {
     /// Where this program is on the nodes [default: where it is here]
     #[arg(long, value_name = "PATH")]
     pub(super) agent_path: Option<String>,
-    /// How long to wait for counters to move, for an overview; 0 reads once
-    #[arg(long, value_name = "D", default_value = "1s", value_parser = duration_or_none)]
-    pub(super) interval: Duration,
-    #[command(flatten)]
-    pub(super) only: Only,
+}
+
+/// Which addresses of the two ends.
+#[derive(Debug, Args)]
+pub(super) struct Family {
     /// Use IPv4
     #[arg(short = '4', conflicts_with = "ipv6")]
-    pub(super) ipv4: bool,
+    ipv4: bool,
     /// Use IPv6
     #[arg(short = '6')]
-    pub(super) ipv6: bool,
-    #[command(flatten)]
-    pub(super) output: Output,
+    ipv6: bool,
+}
+
+impl Family {
+    /// 4 or 6, if one was asked for.
+    pub(super) fn number(&self) -> Option<u8> {
+        match (self.ipv4, self.ipv6) {
+            (true, _) => Some(4),
+            (_, true) => Some(6),
+            _ => None,
+        }
+    }
 }
 
 /// Which traffic between the two endpoints.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::args;
-use super::args::check::Place;
+use super::args::Place;
 use super::progress::Progress;
 use super::{Failure, print, trace};
 use crate::analyze::state::{Checkup, Ground, check};
@@ -15,7 +15,6 @@ use crate::evidence::host::STATE;
 use crate::evidence::plan::{Plan, PlanOptions};
 use crate::evidence::{Case, Known, Text, Texts, When};
 use crate::gather;
-use crate::gather::agent::client::Reach;
 use crate::gather::run::ReadRequest;
 use crate::report;
 
@@ -55,16 +54,12 @@ fn read(typed: &args::check::Check) -> Result<(Case, Texts, Option<Cluster>), Fa
     };
     let options = PlanOptions {
         namespace: typed.namespace.clone(),
-        family: match (typed.ipv4, typed.ipv6) {
-            (true, _) => Some(4),
-            (_, true) => Some(6),
-            _ => None,
-        },
+        family: typed.family.number(),
         only: Only::default(),
         in_pod: !typed.no_pods,
     };
     let plan = Plan::make(&cluster, from, to, &options).map_err(Failure::work)?;
-    let request = ReadRequest::of_plan(&plan, reach(&typed.place)?);
+    let request = ReadRequest::of_plan(&plan, super::reach(&typed.place)?);
     let texts = texts(&request, typed.output.quiet)?;
     let resolved = plan.resolve(&texts);
     Ok((plan.into_case(&resolved), texts, Some(cluster)))
@@ -104,19 +99,12 @@ pub(super) fn nodes(
     };
     let request = ReadRequest {
         nodes: case.nodes.iter().filter(|node| node.on_path).cloned().collect(),
-        reach: reach(place)?,
+        reach: super::reach(place)?,
         pods: Vec::new(),
         pair: None,
     };
     let texts = texts(&request, quiet)?;
     Ok((case, texts))
-}
-
-fn reach(place: &Place) -> Result<Reach, Failure> {
-    let agent = gather::run::agent_command(place.agent_path.as_deref()).map_err(|error| {
-        Failure::work_text(format!("cannot tell where this program is: {error}; say it with --agent-path"))
-    })?;
-    Ok(Reach { template: place.reach.clone(), agent })
 }
 
 /// Reads; a node that was not reached stands in the texts with the reason.

@@ -138,6 +138,14 @@ fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<ExitCod
     }
 }
 
+/// How the nodes are reached.
+fn reach(place: &args::Place) -> Result<gather::agent::client::Reach, Failure> {
+    let agent = gather::run::agent_command(place.agent_path.as_deref()).map_err(|error| {
+        Failure::work_text(format!("cannot tell where this program is: {error}; say it with --agent-path"))
+    })?;
+    Ok(gather::agent::client::Reach { template: place.reach.clone(), agent })
+}
+
 /// One message on stderr.
 fn complain(words: &str) {
     let _unseen = writeln!(io::stderr(), "{words}");

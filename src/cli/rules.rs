@@ -13,7 +13,6 @@ use crate::evidence::cluster::{Cluster, Node};
 use crate::evidence::plan::{Plan, PlanOptions};
 use crate::evidence::{Texts, When};
 use crate::gather;
-use crate::gather::agent::client::Reach;
 use crate::gather::run::ReadRequest;
 use crate::report;
 
@@ -44,14 +43,11 @@ fn of_case(saved: &Path, typed: &args::Rules) -> Result<ExitCode, Failure> {
 }
 
 fn live(typed: &args::Rules) -> Result<ExitCode, Failure> {
-    let Some(file) = &typed.cluster else {
+    let Some(file) = &typed.place.cluster else {
         return Err(Failure::usage("--cluster, or --case with a saved case, is needed".to_owned()));
     };
     let cluster = super::trace::cluster(file, typed.output.verbose)?;
-    let agent = gather::run::agent_command(typed.agent_path.as_deref()).map_err(|error| {
-        Failure::work_text(format!("cannot tell where this program is: {error}; say it with --agent-path"))
-    })?;
-    let reach = Reach { template: typed.reach.clone(), agent };
+    let reach = super::reach(&typed.place)?;
     let endpoints = typed.from.as_deref().zip(typed.to.as_deref());
     let plan = endpoints.map(|ends| plan(&cluster, ends, typed)).transpose()?;
     let request = if let Some(plan) = &plan {
@@ -94,11 +90,7 @@ fn read(request: &ReadRequest, typed: &args::Rules, twice: bool) -> Result<Texts
 fn plan(cluster: &Cluster, (from, to): (&str, &str), typed: &args::Rules) -> Result<Plan, Failure> {
     let options = PlanOptions {
         namespace: typed.namespace.clone(),
-        family: match (typed.ipv4, typed.ipv6) {
-            (true, _) => Some(4),
-            (_, true) => Some(6),
-            _ => None,
-        },
+        family: typed.family.number(),
         only: Only { protocol: typed.only.protocol.map(args::Protocol::number), port: typed.only.port },
         in_pod: false,
     };

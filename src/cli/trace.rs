@@ -100,11 +100,7 @@ fn plan(typed: &args::Trace) -> Result<(Cluster, Plan), Failure> {
     let cluster = cluster(file, typed.output.verbose)?;
     let options = PlanOptions {
         namespace: typed.namespace.clone(),
-        family: match (typed.ipv4, typed.ipv6) {
-            (true, _) => Some(4),
-            (_, true) => Some(6),
-            _ => None,
-        },
+        family: typed.family.number(),
         only: Only { protocol: typed.only.protocol.map(args::Protocol::number), port: typed.only.port },
         in_pod: !typed.no_pods,
     };

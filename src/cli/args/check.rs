@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::Output;
+use super::{Family, Output, Place};
 
 /// Check the nodes' state along a path, on a node, or on all nodes, without capturing.
 #[derive(Debug, Args)]
@@ -34,31 +34,13 @@ pub(in crate::cli) struct Check {
     pub(in crate::cli) namespace: String,
     #[command(flatten)]
     pub(in crate::cli) place: Place,
-    /// Use IPv4
-    #[arg(short = '4', conflicts_with = "ipv6")]
-    pub(in crate::cli) ipv4: bool,
-    /// Use IPv6
-    #[arg(short = '6')]
-    pub(in crate::cli) ipv6: bool,
+    #[command(flatten)]
+    pub(in crate::cli) family: Family,
     /// Do not enter the pods' namespaces
     #[arg(long)]
     pub(in crate::cli) no_pods: bool,
     #[command(flatten)]
     pub(in crate::cli) output: Output,
-}
-
-/// The cluster and how its nodes are reached.
-#[derive(Debug, Args)]
-pub(in crate::cli) struct Place {
-    /// Read the cluster from a file: what `kubectl get … -o yaml` prints
-    #[arg(long, value_name = "FILE")]
-    pub(in crate::cli) cluster: Option<PathBuf>,
-    /// How to run a program on a node; {node} and {address} are filled in [default: this host only]
-    #[arg(long, value_name = "CMD")]
-    pub(in crate::cli) reach: Option<String>,
-    /// Where this program is on the nodes [default: where it is here]
-    #[arg(long, value_name = "PATH")]
-    pub(in crate::cli) agent_path: Option<String>,
 }
 
 /// The nodes themselves.
