@@ -355,6 +355,7 @@ fn cause(
     let marking = marking_rule(after, moved);
     let kind = moved.rule.as_ref().map_or(RuleKind::NotCalico, |rule| calico::rule_kind(&moved.chain, rule));
     let policy = policy_behind(after, moved, cluster);
+    let asked = policies_asked(&kind, after, moved, cluster);
     let confidence = confidence(surely, lost.agrees(moved.packets) && !moved.restarted);
     let what = match &moved.rule {
         Some(rule) => rule.text.clone(),
@@ -387,13 +388,21 @@ fn cause(
             },
             place.trim()
         ),
-        remedy: remedy(&kind, policy.as_deref(), &scene.node),
+        remedy: match &asked {
+            Some(asked) => format!(
+                "allow this traffic in one of the pod's policies ({asked}), or in another that selects it"
+            ),
+            None => remedy(&kind, policy.as_deref(), &scene.node),
+        },
         evidence: marking
+            .map(|rule| format!("the policy's own rule marked them: {rule}"))
             .into_iter()
-            .map(|rule| Proof {
-                source: source_of(source),
-                detail: format!("the policy's own rule marked them: {rule}"),
-            })
+            .chain(
+                asked.map(|asked| {
+                    format!("policies that select the pod, none of which accepts them: {asked}")
+                }),
+            )
+            .map(|detail| Proof { source: source_of(source), detail })
             .chain([
                 Proof {
                     source: source_of(source),
@@ -423,6 +432,26 @@ fn confidence(walked_to: bool, as_many: bool) -> Confidence {
 /// The policy whose chain a deny rule stands in, in words.
 fn policy_behind(after: &Ruleset, moved: &Moved, cluster: Option<&Cluster>) -> Option<String> {
     Names::new(cluster).policy(after.tables.get(moved.at.0)?.chains.get(moved.at.1)?)
+}
+
+/// Which policies a tier's chain asked before it dropped, in words; none for a rule of another kind.
+fn policies_asked(
+    kind: &RuleKind,
+    after: &Ruleset,
+    moved: &Moved,
+    cluster: Option<&Cluster>,
+) -> Option<String> {
+    let RuleKind::EndOfTier(_) = kind else { return None };
+    let table = after.tables.get(moved.at.0)?;
+    let chain = table.chains.get(moved.at.1)?;
+    let names = Names::new(cluster);
+    let asked =
+        chain.rules[..moved.index.min(chain.rules.len())].iter().filter_map(|rule| match &rule.target {
+            Target::Jump(name) => names.policy(table.chain(name)?),
+            _ => None,
+        });
+    let asked: Vec<String> = asked.collect();
+    (!asked.is_empty()).then(|| asked.join(", "))
 }
 
 /// Since Calico 3.30 a policy's deny rule only marks the packet, and the next rule drops what is marked: the rule that
