@@ -15,7 +15,7 @@ use crate::evidence::Case;
 ///
 /// When `out` cannot be written to.
 pub fn text(case: &Case, checkup: &Checkup, style: Style, out: &mut dyn io::Write) -> io::Result<()> {
-    headline(checkup, style, out)?;
+    headline(case, checkup, style, out)?;
     if !case.paths.is_empty() {
         let end = |end: &crate::evidence::Endpoint| match &end.node {
             Some(node) => format!("{} ({}, on {node})", end.name, end.address),
@@ -44,7 +44,7 @@ pub fn text(case: &Case, checkup: &Checkup, style: Style, out: &mut dyn io::Writ
     Ok(())
 }
 
-fn headline(checkup: &Checkup, style: Style, out: &mut dyn io::Write) -> io::Result<()> {
+fn headline(case: &Case, checkup: &Checkup, style: Style, out: &mut dyn io::Write) -> io::Result<()> {
     let breaking = checkup.faults().filter(|fault| fault.breaks).count();
     let other = checkup.faults().count() - breaking;
     let (word, paint) = match (breaking, other, checkup.nodes.len()) {
@@ -64,7 +64,18 @@ fn headline(checkup: &Checkup, style: Style, out: &mut dyn io::Write) -> io::Res
             format!(": {} {} traffic, {other} more may harm", count(breaking, "finding"), verb(breaking))
         }
     };
-    writeln!(out, "{paint}{word}{plain}: {made}{found}")
+    let asked = case.nodes.iter().filter(|node| node.on_path);
+    let silent: Vec<&str> =
+        asked.map(|node| node.name.as_str()).filter(|name| !is_read(checkup, name)).collect();
+    let silent = match silent.as_slice() {
+        [] => String::new(),
+        names => format!("; NOT READ: {}", names.join(", ")),
+    };
+    writeln!(out, "{paint}{word}{plain}: {made}{found}{silent}")
+}
+
+fn is_read(checkup: &Checkup, node: &str) -> bool {
+    checkup.nodes.iter().any(|read| read == node)
 }
 
 fn verb(count: usize) -> &'static str {
