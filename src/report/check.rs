@@ -56,7 +56,6 @@ fn headline(case: &Case, checkup: &Checkup, style: Style, out: &mut dyn io::Writ
     let (paint, plain) = if style.color { (paint, "\x1b[0m") } else { ("", "") };
     let made = format!("{} on {}", count(checkup.made.len(), "check"), count(checkup.nodes.len(), "node"));
     let found = match (breaking, other) {
-        (0, 0) if checkup.nodes.is_empty() => String::new(),
         (0, 0) => ", all sound".to_owned(),
         (0, other) => format!(": {} that may harm, none that breaks traffic", count(other, "finding")),
         (breaking, 0) => format!(": {} {} traffic", count(breaking, "finding"), verb(breaking)),
@@ -67,6 +66,9 @@ fn headline(case: &Case, checkup: &Checkup, style: Style, out: &mut dyn io::Writ
     let asked = case.nodes.iter().filter(|node| node.on_path);
     let silent: Vec<&str> =
         asked.map(|node| node.name.as_str()).filter(|name| !is_read(checkup, name)).collect();
+    if checkup.nodes.is_empty() {
+        return writeln!(out, "{paint}{word}{plain}: {}", silent.join(", "));
+    }
     let silent = match silent.as_slice() {
         [] => String::new(),
         names => format!("; NOT READ: {}", names.join(", ")),
