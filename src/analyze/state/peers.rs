@@ -31,8 +31,10 @@ pub(super) fn check(place: &Place<'_>, all: &[Place<'_>], checkup: &mut Checkup)
             let entries = peer.entries(&place);
             let routes = peer.routes(&place, cluster);
             told.extend(entries.iter().chain(&routes).map(|fault| fault.read.clone()));
-            checkup.add(side.node, what("neighbour and FDB entry"), entries);
-            if !place.host().routes.is_empty() {
+            if place.host().has_read("neighbours") && place.host().has_read("forwarding databases") {
+                checkup.add(side.node, what("neighbour and FDB entry"), entries);
+            }
+            if !place.host().routes.is_empty() && place.host().has_read("routes") {
                 checkup.add(side.node, what("routes to blocks and pods"), routes);
             }
         }
@@ -91,6 +93,9 @@ impl Peer<'_, '_> {
             "on {}: Felix writes it (`ip neigh show dev {device}`, `bridge fdb show dev {device}`): look at its log, or restart calico-node",
             side.node
         );
+        if !host.has_read("neighbours") || !host.has_read("forwarding databases") {
+            return Vec::new();
+        }
         let Some(entry) = host.neighbour(device, address) else {
             return vec![self.missing(place, "no entry", wanted, mend)];
         };
@@ -172,6 +177,9 @@ impl Peer<'_, '_> {
     /// Routes to its blocks and pods, those that fail alike told once.
     pub(super) fn routes(&self, place: &Place<'_>, cluster: &Cluster) -> Vec<Fault> {
         let (side, host) = (&place.side, place.host());
+        if host.routes.is_empty() || !host.has_read("routes") {
+            return Vec::new();
+        }
         let mut wrong: BTreeMap<(&'static str, String), Vec<IpAddr>> = BTreeMap::new();
         for dst in self.targets(cluster) {
             let found = host.lookup(&Question { dst, src: None, iif: None });
