@@ -2,7 +2,7 @@
 //! on; gives one [`Checkup`]. A rule is a finding only where every kind of traffic surely ends at one, or where it is
 //! no part of the cluster: that a policy refuses a port is what policies are for.
 
-use super::rules::journey::{Journey, Leg, Nodes, Request, Step, Verdict, travel};
+use super::rules::journey::{Journey, Leg, LegEnd, Nodes, Request, Step, Verdict, travel};
 use super::state::{self, Checkup, Fault, Ground};
 use crate::evidence::StageKind;
 use crate::evidence::calico::{ChainKind, chain_kind};
@@ -35,19 +35,20 @@ fn rules(ground: &Ground<'_>, checkup: &mut Checkup) {
         .collect();
     let all = ends.len() == PROTOCOLS.len();
     let mut faults: Vec<Fault> = Vec::new();
-    for (name, leg, step) in &ends {
+    for (_, leg, step) in &ends {
         let kind = kind_of(step);
         // What a policy refuses of one protocol, it may be meant to.
         if !all && kind != "host_firewall" {
             continue;
         }
-        let what = if all { "every new connection" } else { name };
-        let fault = fault(ground, leg, step, kind, what, all);
+        let same = ends.iter().filter(|(_, other, at)| other.node == leg.node && read(at) == read(step));
+        let names: Vec<&str> = same.map(|(name, ..)| *name).collect();
+        let fault = fault(ground, leg, step, kind, &names, all);
         if !faults.iter().any(|known| known.node == fault.node && known.read == fault.read) {
             faults.push(fault);
         }
     }
-    if journeys.iter().all(|(_, journey)| journey.verdict == Verdict::Unknown) {
+    if faults.is_empty() && journeys.iter().all(|(_, journey)| journey.verdict == Verdict::Unknown) {
         let doubts = journeys.iter().flat_map(|(_, journey)| &journey.legs).flat_map(|leg| &leg.doubts);
         let why = doubts.map(String::as_str).next().unwrap_or("it hangs on matches that are not known");
         let why = format!("whether the rules let a new connection pass cannot be told: {why}");
@@ -60,11 +61,20 @@ fn rules(ground: &Ground<'_>, checkup: &mut Checkup) {
     }
 }
 
-/// Where a packet surely ends.
+/// The first leg that nothing passes, whichever way it goes there, and what ends it.
 fn ending(journey: &Journey) -> Option<(&Leg, &Step)> {
-    let leg = journey.legs.last().filter(|_| journey.verdict == Verdict::Ends)?;
-    let step = leg.ends.first()?.step?;
-    leg.steps.get(step).map(|step| (leg, step))
+    let closed = |leg: &&Leg| {
+        let drops = |end: &LegEnd| matches!(end.what, "dropped" | "rejected");
+        leg.doubts.is_empty() && !leg.ends.is_empty() && leg.ends.iter().all(drops)
+    };
+    let leg = journey.legs.iter().find(closed)?;
+    leg.steps.get(leg.ends.first()?.step?).map(|step| (leg, step))
+}
+
+/// A step as it was read.
+fn read(step: &Step) -> String {
+    let of = step.of.as_ref().map(|of| format!(" ({of})")).unwrap_or_default();
+    format!("{} -t {} {}{of}: {}", step.text, step.table, step.chain, step.words)
 }
 
 fn kind_of(step: &Step) -> &'static str {
@@ -75,9 +85,16 @@ fn kind_of(step: &Step) -> &'static str {
     }
 }
 
-fn fault(ground: &Ground<'_>, leg: &Leg, step: &Step, kind: &'static str, what: &str, all: bool) -> Fault {
+fn fault(
+    ground: &Ground<'_>,
+    leg: &Leg,
+    step: &Step,
+    kind: &'static str,
+    protocols: &[&str],
+    all: bool,
+) -> Fault {
     let (from, to) = (&ground.case.from.name, &ground.case.to.name);
-    let of = step.of.as_ref().map(|of| format!(" ({of})")).unwrap_or_default();
+    let what = if all { "every new connection".to_owned() } else { protocols.join(" and ") };
     let whose = match kind {
         "network_policy" => "network policies",
         "calico_rule" => "one of Calico's own rules",
@@ -94,7 +111,7 @@ fn fault(ground: &Ground<'_>, leg: &Leg, step: &Step, kind: &'static str, what: 
             "`trace-drop rules --from {from} --to {to}` shows the rules on the way; change the policy, or the rule"
         ),
         source: "iptables",
-        read: format!("{} -t {} {}{of}: {}", step.text, step.table, step.chain, step.words),
+        read: read(step),
         expected: "a rule that accepts it, or none that drops it".to_owned(),
         counters: Vec::new(),
         counts_each: false,

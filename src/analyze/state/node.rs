@@ -255,7 +255,10 @@ fn address(place: &Place<'_>, wanted: &[IpAddr], v6: bool) -> Vec<Fault> {
 /// The blocks that a node has, as its own blackhole routes tell (protocol 80; `felix/dataplane/linux/route_mgr.go`).
 pub(super) fn own_blocks(host: &Host, v6: bool) -> Vec<ipnet::IpNet> {
     let own = host.routes.iter().filter(|route| {
-        route.kind == "blackhole" && route.protocol == 80 && route.dst.addr().is_ipv6() == v6
+        route.kind == "blackhole"
+            && route.protocol == 80
+            // A block of one address has none.
+            && route.dst.prefix_len() < route.dst.max_prefix_len() && route.dst.addr().is_ipv6() == v6
     });
     own.map(|route| route.dst).collect()
 }

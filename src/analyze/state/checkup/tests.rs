@@ -199,19 +199,16 @@ fn the_tunnel_device() {
     );
     assert_eq!(found(|scene| tunnel(&mut scene.a).up = false), one("tunnel_down", "a", true));
     assert_eq!(found(|scene| tunnel(&mut scene.a).mtu = 1500), one("mtu", "a", false));
-    assert_eq!(
-        found(|scene| vxlan(&mut scene.b.as_mut().unwrap()).vni = 4097),
-        one("tunnel_mismatch", "b", true)
-    );
+    assert_eq!(found(|scene| vxlan(scene.b.as_mut().unwrap()).vni = 4097), one("tunnel_mismatch", "b", true));
     assert_eq!(found(|scene| vxlan(&mut scene.a).port = 8472), one("tunnel_mismatch", "a", true));
     let nowhere = found(|scene| vxlan(&mut scene.a).local = Some("192.168.50.99".parse().unwrap()));
     assert_eq!(nowhere, one("tunnel_address", "a", true));
     assert_eq!(
-        found(|scene| tunnel(&mut scene.b.as_mut().unwrap()).mac = Some("66:00:00:00:00:77".to_owned())),
+        found(|scene| tunnel(scene.b.as_mut().unwrap()).mac = Some("66:00:00:00:00:77".to_owned())),
         one("neighbour_wrong", "b", true)
     );
     assert_eq!(
-        found(|scene| tunnel(&mut scene.b.as_mut().unwrap()).mac = Some(mac("a"))),
+        found(|scene| tunnel(scene.b.as_mut().unwrap()).mac = Some(mac("a"))),
         one("tunnel_mismatch", "b", true)
     );
 }
@@ -297,7 +294,7 @@ fn routes_to_each_peer() {
     let black = found(|scene| scene.a.routes.push(route("10.244.2.2/32", None, "", "blackhole")));
     assert_eq!(black, one("blackhole_route", "a", true));
     let away = |scene: &mut Scene| {
-        scene.a.routes.push(route("10.244.2.2/32", Some("192.168.50.1"), "eth0", "unicast"))
+        scene.a.routes.push(route("10.244.2.2/32", Some("192.168.50.1"), "eth0", "unicast"));
     };
     assert_eq!(found(away), one("wrong_route", "a", true));
     let strict = found(|scene| {
