@@ -15,8 +15,13 @@ pub(in crate::cli) struct Check {
     /// Where the path starts: pod, namespace/pod, an IP address, or node/NAME
     #[arg(long, value_name = "ENDPOINT", requires = "to")]
     pub(in crate::cli) from: Option<String>,
-    /// Where it goes: the same, or svc/[namespace/]name[:port]
-    #[arg(long, value_name = "ENDPOINT", requires = "from")]
+    /// Where it goes
+    #[arg(
+        long,
+        value_name = "ENDPOINT",
+        requires = "from",
+        help = "Where it goes: the same, or svc/[namespace/]name[:port]"
+    )]
     pub(in crate::cli) to: Option<String>,
     /// Only this node, against all others that the cluster knows [default: all nodes]
     #[arg(long, value_name = "NODE", conflicts_with = "from")]
