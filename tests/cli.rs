@@ -31,6 +31,9 @@ fn all(words: &[&str]) -> String {
 fn help() {
     insta::assert_snapshot!("help", all(&["-h"]));
     insta::assert_snapshot!("help_replay", all(&["replay", "-h"]));
+    insta::assert_snapshot!("help_check", all(&["check", "-h"]));
+    insta::assert_snapshot!("help_node_status", all(&["node", "status", "-h"]));
+    insta::assert_snapshot!("help_node_diags", all(&["node", "diags", "-h"]));
     insta::assert_snapshot!("help_rules", all(&["rules", "-h"]));
 }
 
@@ -55,6 +58,11 @@ fn errors_say_what_to_do() {
         ),
         ("duration_zero", &["--cluster", CLUSTER, "--from", "client", "--to", "server", "--duration", "0s"]),
         ("save_exists", &["--cluster", CLUSTER, "--from", "client", "--to", "server", "--save", "captures"]),
+        ("check_no_cluster", &["check"]),
+        ("check_half_a_path", &["check", "--cluster", CLUSTER, "--from", "client"]),
+        ("check_node_misspelt", &["check", "--cluster", CLUSTER, "--node", "worker-9"]),
+        ("check_case_missing", &["check", "--case", "nowhere.tgz"]),
+        ("diags_nowhere", &["node", "diags", "--cluster", CLUSTER]),
         ("replay_nothing", &["replay"]),
         ("replay_missing", &["replay", "nowhere.tgz"]),
         ("replay_no_case", &["replay", "Cargo.toml"]),

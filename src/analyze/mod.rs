@@ -15,6 +15,8 @@ pub mod explain;
 pub mod rules;
 pub mod state;
 
+pub mod check;
+
 mod survey;
 
 use crate::evidence::capture_file::{CaptureError, FrameSource};

@@ -152,7 +152,7 @@ impl Checkup {
     }
 
     /// Notes a check; one that is made twice is one.
-    pub(super) fn add(&mut self, node: &str, what: impl Into<String>, faults: Vec<Fault>) {
+    pub(in crate::analyze) fn add(&mut self, node: &str, what: impl Into<String>, faults: Vec<Fault>) {
         let what = what.into();
         let index = self.made.iter().position(|made| made.node == node && made.what == what);
         let index = index.unwrap_or_else(|| {
@@ -164,6 +164,13 @@ impl Checkup {
             if !known(told, &fault) {
                 told.push(fault);
             }
+        }
+    }
+
+    /// Takes back what is told better elsewhere.
+    pub(in crate::analyze) fn forget(&mut self, kind: &str, node: &str) {
+        for made in &mut self.made {
+            made.faults.retain(|fault| fault.kind != kind || fault.node != node);
         }
     }
 
@@ -196,3 +203,6 @@ fn unreadable_texts(ground: &Ground<'_>) -> Vec<String> {
     });
     why.collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -49,7 +49,7 @@ pub(super) fn check(way: &Way<'_>, all: &mut Vec<Fault>) {
 /// The pod's host route.
 fn route(side: &Side<'_>, way: &Way<'_>, stage: StageKind, enters: Option<&str>, all: &mut Vec<Fault>) {
     let (Some(seen), Some(veth)) = (side.host, side.veth) else { return };
-    if seen.after.routes.is_empty() {
+    if seen.after.routes.is_empty() || !seen.after.has_read("routes") {
         return;
     }
     let found = seen.after.lookup(&Question { dst: way.dst, src: Some(way.src), iif: enters });

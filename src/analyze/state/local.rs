@@ -13,7 +13,9 @@ use crate::evidence::host::Question;
 /// All pods that the cluster's objects put on this node.
 pub(super) fn check(place: &Place<'_>, checkup: &mut Checkup) {
     let Some(cluster) = place.cluster_with("Pod") else { return };
-    if place.host().links.is_empty() || place.host().routes.is_empty() {
+    let host = place.host();
+    let whole = host.has_read("links") && host.has_read("routes");
+    if host.links.is_empty() || host.routes.is_empty() || !whole {
         return;
     }
     let pods = cluster.pods.iter().filter(|pod| {

@@ -318,7 +318,8 @@ fn incoming(side: &Side<'_>, way: &Way<'_>, link: &str, stage: StageKind, all: &
     }
     // IPv6 has no rp_filter (net/ipv4/fib_frontend.c).
     let strict = |name: &str| host.sysctl(&format!("net.ipv4.conf.{name}.rp_filter")).unwrap_or(0);
-    if v6 || strict("all").max(strict(link)) != 1 {
+    let routes = !host.routes.is_empty() && host.has_read("routes");
+    if v6 || !routes || strict("all").max(strict(link)) != 1 {
         return;
     }
     let back = host.lookup(&crate::evidence::host::Question { dst: way.src, src: None, iif: None });

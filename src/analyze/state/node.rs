@@ -70,7 +70,10 @@ pub(super) fn tunnel_addresses(object: &crate::evidence::cluster::Node, v6: bool
 fn device(place: &Place<'_>, all: &[Place<'_>], v6: bool, checkup: &mut Checkup) {
     let side = &place.side;
     let there = side.link(side.tunnel);
-    if place.host().links.is_empty() || !uses_vxlan(place, v6).unwrap_or(there.is_some()) {
+    if place.host().links.is_empty()
+        || !place.host().has_read("links")
+        || !uses_vxlan(place, v6).unwrap_or(there.is_some())
+    {
         return;
     }
     let what = |words: &str| format!("{} {words}", side.tunnel);
@@ -90,7 +93,7 @@ fn device(place: &Place<'_>, all: &[Place<'_>], v6: bool, checkup: &mut Checkup)
         checkup.add(side.node, what("has the cluster's VNI and port"), settings(place, vxlan, &peers));
         checkup.add(side.node, what("sends from the node's address"), local(place, vxlan, v6));
     }
-    if let Some(object) = place.object {
+    if let Some(object) = place.object.filter(|_| place.host().has_read("addresses")) {
         checkup.add(
             side.node,
             what("bears the node's tunnel address"),
@@ -252,7 +255,10 @@ fn address(place: &Place<'_>, wanted: &[IpAddr], v6: bool) -> Vec<Fault> {
 /// The blocks that a node has, as its own blackhole routes tell (protocol 80; `felix/dataplane/linux/route_mgr.go`).
 pub(super) fn own_blocks(host: &Host, v6: bool) -> Vec<ipnet::IpNet> {
     let own = host.routes.iter().filter(|route| {
-        route.kind == "blackhole" && route.protocol == 80 && route.dst.addr().is_ipv6() == v6
+        route.kind == "blackhole"
+            && route.protocol == 80
+            // A block of one address has none.
+            && route.dst.prefix_len() < route.dst.max_prefix_len() && route.dst.addr().is_ipv6() == v6
     });
     own.map(|route| route.dst).collect()
 }
@@ -358,7 +364,10 @@ fn forwarding(place: &Place<'_>) -> Vec<Fault> {
 /// The ways to the other nodes' own addresses.
 fn underlay(place: &Place<'_>) -> Vec<Fault> {
     let (side, host) = (&place.side, place.host());
-    let Some(cluster) = place.ground.cluster.filter(|_| !host.routes.is_empty()) else { return Vec::new() };
+    let Some(cluster) = place.ground.cluster.filter(|_| !host.routes.is_empty() && host.has_read("routes"))
+    else {
+        return Vec::new();
+    };
     let mut faults = Vec::new();
     for peer in cluster.nodes.iter().filter(|peer| peer.name != side.node) {
         for address in peer.underlay() {

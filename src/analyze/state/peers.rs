@@ -32,8 +32,10 @@ pub(super) fn check(place: &Place<'_>, all: &[Place<'_>], checkup: &mut Checkup)
             let entries = peer.entries(&place);
             let routes = peer.routes(&place, cluster);
             told.extend(entries.iter().chain(&routes).map(|fault| fault.read.clone()));
-            checkup.add(side.node, what("neighbour and FDB entry"), entries);
-            if !place.host().routes.is_empty() {
+            if place.host().has_read("neighbours") && place.host().has_read("forwarding databases") {
+                checkup.add(side.node, what("neighbour and FDB entry"), entries);
+            }
+            if !place.host().routes.is_empty() && place.host().has_read("routes") {
                 checkup.add(side.node, what("routes to blocks and pods"), routes);
             }
         }
@@ -52,11 +54,18 @@ pub(super) fn senders(place: &Place<'_>, checkup: &mut Checkup) {
     let others = case.nodes.iter().filter(|other| other.name != side.node);
     // A path concerns its own nodes.
     let others = others.filter(|other| case.paths.is_empty() || other.on_path);
+    // A node that runs no Calico sends nothing through the tunnel.
+    let has_tunnel = |name: &str, v6: bool| {
+        let object = place.ground.cluster.and_then(|cluster| cluster.node(name));
+        object.is_none_or(|object| object.tunnels.iter().any(|address| address.is_ipv6() == v6))
+    };
     let mut faults = Vec::new();
     let mut asked = false;
     for (other, address) in others.flat_map(|other| other.addresses.iter().map(move |one| (other, *one))) {
         let set = if address.is_ipv6() { "cali60all-vxlan-net" } else { "cali40all-vxlan-net" };
-        // Of a dual-stack node only the family that has a tunnel is asked for.
+        if !has_tunnel(&other.name, address.is_ipv6()) {
+            continue;
+        }
         let Some(held) = sets.holds(set, address).filter(|_| sets.n_members(set) > Some(0)) else { continue };
         asked = true;
         if !held {
@@ -126,6 +135,9 @@ impl Peer<'_, '_> {
             "on {}: Felix writes it (`ip neigh show dev {device}`, `bridge fdb show dev {device}`): look at its log, or restart calico-node",
             side.node
         );
+        if !host.has_read("neighbours") || !host.has_read("forwarding databases") {
+            return Vec::new();
+        }
         let Some(entry) = host.neighbour(device, address) else {
             return vec![self.missing(place, "no entry", wanted, mend)];
         };
@@ -207,6 +219,9 @@ impl Peer<'_, '_> {
     /// Routes to its blocks and pods, those that fail alike told once.
     pub(super) fn routes(&self, place: &Place<'_>, cluster: &Cluster) -> Vec<Fault> {
         let (side, host) = (&place.side, place.host());
+        if host.routes.is_empty() || !host.has_read("routes") {
+            return Vec::new();
+        }
         let mut wrong: BTreeMap<(&'static str, String), Vec<IpAddr>> = BTreeMap::new();
         for dst in self.targets(cluster) {
             let found = host.lookup(&Question { dst, src: None, iif: None });

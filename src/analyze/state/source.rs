@@ -100,7 +100,7 @@ pub(super) fn tunnel_works(side: &Side<'_>, v6: bool, stage: StageKind, all: &mu
 fn route(side: &Side<'_>, way: &Way<'_>, host: &Host, all: &mut Vec<Fault>) {
     let packet = Question { dst: way.dst, src: Some(way.src), iif: side.veth };
     let found = host.lookup(&packet);
-    if !found.certain || host.routes.is_empty() {
+    if !found.certain || host.routes.is_empty() || !host.has_read("routes") {
         return;
     }
     let seen = side.host.expect("the host that was looked up in");

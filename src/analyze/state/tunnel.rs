@@ -59,6 +59,9 @@ fn neighbour(way: &Way<'_>, hop: std::net::IpAddr, all: &mut Vec<Fault>) {
     let side = &way.from;
     let Some(seen) = side.host else { return };
     let host = &seen.after;
+    if !host.has_read("neighbours") || !host.has_read("forwarding databases") {
+        return;
+    }
     let peer = way.to.link(way.to.tunnel).and_then(|link| link.mac.clone());
     let peer_words =
         peer.clone().unwrap_or_else(|| format!("the MAC of {}'s {}", way.to.node, way.to.tunnel));

@@ -217,6 +217,12 @@ impl Host {
         serde_json::from_str(text).map_err(|error| format!("the recorded state makes no sense: {error}"))
     }
 
+    /// Whether a part was read whole: `links`, `addresses`, `routes`, `neighbours`, `forwarding databases`. An empty
+    /// part that was read is a fact; one that was not is nothing.
+    pub fn has_read(&self, part: &str) -> bool {
+        !self.unread.iter().any(|why| why.split(" over ").next().is_some_and(|parts| parts.contains(part)))
+    }
+
     /// The link of that name.
     pub fn link(&self, name: &str) -> Option<&Link> {
         self.links.iter().find(|link| link.name == name)
