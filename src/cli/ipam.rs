@@ -1,16 +1,14 @@
 //! `trace-drop ipam show`, `check` and `release`.
 
 use std::io::{self, BufRead, IsTerminal, Write};
-use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::Value;
 
 use super::Failure;
 use super::args::Form;
-use super::args::ipam::{Ask, Check, Plain, Release, Show};
+use super::args::ipam::{Ask, Check, Release, Show};
 use crate::analyze::ipam::{self, Finding};
-use crate::evidence::cluster::Cluster;
 use crate::evidence::ipam::Figures;
 use crate::evidence::ipam::release::{self, Edit, ReleaseError};
 use crate::gather::kubectl::{Kubectl, KubectlError, Stored};
@@ -25,7 +23,7 @@ pub(super) fn run(ask: &Ask) -> Result<ExitCode, Failure> {
 }
 
 fn show(typed: &Show) -> Result<ExitCode, Failure> {
-    let cluster = read(&typed.cluster, &typed.output)?;
+    let cluster = super::trace::cluster(&typed.cluster, !typed.output.quiet)?;
     let figures = Figures::of(&cluster);
     let shown = report::ipam::Shown { cluster: &cluster, figures: &figures };
     super::print(|out| match (typed.ip, typed.output.form) {
@@ -45,7 +43,7 @@ fn show(typed: &Show) -> Result<ExitCode, Failure> {
 }
 
 fn check(typed: &Check) -> Result<ExitCode, Failure> {
-    let cluster = read(&typed.cluster, &typed.output)?;
+    let cluster = super::trace::cluster(&typed.cluster, !typed.output.quiet)?;
     let figures = Figures::of(&cluster);
     let checked = ipam::check_with(&cluster, &figures);
     super::print(|out| match typed.output.form {
@@ -53,22 +51,6 @@ fn check(typed: &Check) -> Result<ExitCode, Failure> {
         Form::Json => report::ipam::checked_json(&checked, out),
     })?;
     Ok(ExitCode::from(u8::from(checked.findings.iter().any(Finding::is_fault))))
-}
-
-fn read(file: &Path, output: &Plain) -> Result<Cluster, Failure> {
-    let text = std::fs::read_to_string(file).map_err(|error| {
-        Failure::work_text(format!(
-            "cannot read the cluster from {}: {error}; make it with `kubectl get … -o yaml`",
-            file.display()
-        ))
-    })?;
-    let (cluster, warnings) = Cluster::parse(&text).map_err(Failure::work)?;
-    if !output.quiet {
-        for warning in &warnings {
-            super::complain(&format!("warning: {}: {warning}", file.display()));
-        }
-    }
-    Ok(cluster)
 }
 
 /// Reads everything first, asks, then writes the block over the version that was read: whatever happened to the block

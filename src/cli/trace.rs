@@ -108,8 +108,8 @@ fn plan(typed: &args::Trace) -> Result<(Cluster, Plan), Failure> {
     Ok((cluster, plan))
 }
 
-/// The cluster of a file.
-pub(super) fn cluster(file: &Path, verbose: bool) -> Result<Cluster, Failure> {
+/// The cluster of a file; what was left out of it is said on demand.
+pub(super) fn cluster(file: &Path, warn: bool) -> Result<Cluster, Failure> {
     let text = std::fs::read_to_string(file).map_err(|error| {
         Failure::work_text(format!(
             "cannot read the cluster from {}: {error}; make it with `kubectl get … -o yaml`",
@@ -117,9 +117,9 @@ pub(super) fn cluster(file: &Path, verbose: bool) -> Result<Cluster, Failure> {
         ))
     })?;
     let (cluster, warnings) = Cluster::parse(&text).map_err(Failure::work)?;
-    if verbose {
+    if warn {
         for warning in &warnings {
-            super::complain(&format!("{}: {warning}", file.display()));
+            super::complain(&format!("warning: {}: {warning}", file.display()));
         }
     }
     Ok(cluster)

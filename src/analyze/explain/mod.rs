@@ -207,6 +207,11 @@ fn unknown(findings: &Findings, looked: Vec<Proof>) -> Cause {
                 case.vxlan_port
             ),
         ),
+        _ if looked.iter().any(|proof| proof.source == "state") => (
+            "no rule that these packets meet there counted them, and nothing in the node's state explains it".to_owned(),
+            "ask the kernel itself on this node, while it happens: `perf trace -e skb:kfree_skb` or `dropwatch`; then `nft list ruleset`"
+                .to_owned(),
+        ),
         _ if looked.is_empty() => {
             ("there were no rules' counters to look at".to_owned(), String::new())
         }
