@@ -1,0 +1,105 @@
+"""The cluster's command line: build, up, down, status, kubeconfig, stop, start, load.
+
+In: words. Out: a real Kubernetes around the lab of that name, its state in /run/trace-drop-cluster/NAME.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from lablib import build as lab
+from lablib import topology as t
+
+from . import binaries, control, objects
+
+SCRIPTS = Path(__file__).resolve().parent.parent
+PROGRAMS = ["kube-apiserver", "kube-controller-manager"]
+
+
+def build(words):
+    binaries.build(PROGRAMS + ([] if words.api_only else ["kubelet", "kubectl"]))
+
+
+def up(words):
+    started = time.monotonic()
+    place = control.Place(words.name)
+    if place.folder.exists():
+        raise SystemExit(f"cluster: {words.name} is up already, or was not taken down; `scripts/cluster --name {words.name} down` ends it")
+    subprocess.run([str(SCRIPTS / "setup"), "cluster"], check=True)
+    binaries.build(PROGRAMS + ([] if words.api_only else ["kubelet"]), quiet=True)
+    place.folder.mkdir(parents=True, mode=0o700)
+    topology = t.Topology(words.name, words.nodes, words.pods)
+    (place.folder / "cluster.json").write_text(json.dumps({"nodes": words.nodes, "pods": words.pods, "api_only": words.api_only}))
+    control.keys(place)
+    control.network(place, None)
+    control.start(place)
+    objects.load(place, topology)
+    print(f"cluster {words.name}: up after {time.monotonic() - started:.1f} s", file=sys.stderr)
+    print(place.kubeconfig)
+
+
+def down(words):
+    place = control.Place(words.name)
+    control.end(place)
+    shutil.rmtree(place.folder, ignore_errors=True)
+
+
+def known(words):
+    place = control.Place(words.name)
+    try:
+        return place, json.loads((place.folder / "cluster.json").read_text())
+    except FileNotFoundError:
+        raise SystemExit(f"cluster: {words.name} is not up; start it with `scripts/cluster --name {words.name} up`") from None
+
+
+def kubeconfig(words):
+    print(known(words)[0].kubeconfig)
+
+
+def status(words):
+    place, data = known(words)
+    print(json.dumps({"name": words.name, **data, "kubeconfig": str(place.kubeconfig), "server": place.server,
+                      "running": {name: place.runs(name) for name in ("etcd", "kube-apiserver", "kube-controller-manager")}}, indent=2))
+
+
+def restart(words):
+    """Ends the API server and starts it again; etcd keeps the objects."""
+    place, _ = known(words)
+    place.stop("kube-apiserver")
+    time.sleep(words.pause)
+    control.start_api(place)
+
+
+def parser():
+    words = argparse.ArgumentParser(prog="cluster", description="A real Kubernetes around the lab.")
+    words.add_argument("--name", default="lab", help="the lab's name; several can be up at once")
+    commands = words.add_subparsers(required=True, metavar="COMMAND")
+    one = commands.add_parser("build", help="build Kubernetes' programs, where missing")
+    one.add_argument("--api-only", action="store_true")
+    one.set_defaults(run=build)
+    one = commands.add_parser("up", help="start it; prints the path of the kubeconfig")
+    one.add_argument("--nodes", type=int, default=3)
+    one.add_argument("--pods", type=int, default=2, help="pods a node")
+    one.add_argument("--api-only", action="store_true", help="no lab and no kubelets: the lab's objects in an API server")
+    one.set_defaults(run=up)
+    commands.add_parser("down", help="end it, and the lab with it").set_defaults(run=down)
+    commands.add_parser("status", help="what runs, as JSON").set_defaults(run=status)
+    commands.add_parser("kubeconfig", help="print its path").set_defaults(run=kubeconfig)
+    one = commands.add_parser("restart-api", help="end the API server and start it again")
+    one.add_argument("--pause", type=float, default=0, help="seconds between")
+    one.set_defaults(run=restart)
+    return words
+
+
+def main():
+    words = parser().parse_args()
+    if not lab.is_root() and words.run is not build:
+        raise SystemExit("cluster: network namespaces need root")
+    os.environ["PATH"] += ":/usr/sbin:/sbin"
+    words.run(words)
+    return 0
