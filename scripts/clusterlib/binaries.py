@@ -15,7 +15,7 @@ from pathlib import Path
 
 # 1.35 is the last minor that works with Debian's containerd (1.6), and runs on cgroup v1 when told to.
 VERSION = "1.35.4"
-PROGRAMS = ["kube-apiserver", "kubelet", "kubectl"]
+PROGRAMS = ["kube-apiserver", "kubelet", "kube-controller-manager", "kubectl"]
 # What is fetched when the machine has no Go, or an older one than the module asks for.
 TOOLCHAIN = "golang.org/toolchain@v0.0.1-go1.25.5.linux-amd64"
 MODULE = "k8s.io/kubernetes"

@@ -22,8 +22,9 @@ STATE = Path("/run/trace-drop-cluster")
 PORT = 6443
 # In the underlay, beside the nodes.
 ADDRESS, ADDRESS6, MAC = "192.168.50.2", "fd00:50::2", "02:00:c0:a8:32:02"
-CONTROLLERS = "garbage-collector-controller,node-lifecycle-controller,pod-garbage-collector-controller," \
-              "serviceaccount-controller,root-ca-certificate-publisher-controller,namespace-controller"
+CONTROLLERS = ["garbage-collector-controller", "serviceaccount-controller", "root-ca-certificate-publisher-controller", "namespace-controller"]
+# These judge nodes without a kubelet to be dead, and remove their pods.
+JUDGES = ["node-lifecycle-controller", "pod-garbage-collector-controller"]
 
 
 class Place:
@@ -52,25 +53,24 @@ class Place:
 
     def pid(self, program):
         try:
-            return int((self.folder / f"{program}.pid").read_text())
-        except (FileNotFoundError, ValueError):
+            return int((self.folder / f"{program}.pid").read_text().split()[0])
+        except (FileNotFoundError, ValueError, IndexError):
             return None
 
     def runs(self, program):
-        """Whether the process with that number is still the one that was started."""
+        """Whether the process with that number is still the one that was started: the kernel tells when each began."""
         pid = self.pid(program)
-        try:
-            return bool(pid) and str(self.folder).encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
-        except (FileNotFoundError, ProcessLookupError):
-            return False
+        return bool(pid) and [began(pid)] == (self.folder / f"{program}.pid").read_text().split()[1:]
+
+    def remember(self, program, process):
+        (self.folder / f"{program}.pid").write_text(f"{process.pid} {began(process.pid)}")
 
     def start(self, program, command):
-        """In the control plane's namespace, with a log. Every command names the Place's folder: that is how it is known again."""
+        """In the control plane's namespace, with a log."""
         with open(self.folder / f"{program}.log", "ab") as log:
             process = subprocess.Popen(["nsenter", f"--net=/run/netns/{self.netns}", *command], stdin=subprocess.DEVNULL,
                                        stdout=log, stderr=log, start_new_session=True)
-        (self.folder / f"{program}.pid").write_text(str(process.pid))
-        return process
+        self.remember(program, process)
 
     def stop(self, program, seconds=15):
         if not self.runs(program):
@@ -86,6 +86,15 @@ class Place:
                     return
                 time.sleep(0.05)
         raise SystemExit(f"cluster: {program} ({pid}) does not end")
+
+
+def began(pid):
+    """In ticks since the machine's start, as text; nothing of a process that is gone or only waits to be taken in."""
+    try:
+        words = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    return "" if words[0] in "ZX" else words[19]
 
 
 def reap(pid):
@@ -121,13 +130,13 @@ def keys(place):
     authority.kubeconfig(place.folder / "controllers.kubeconfig", f"https://127.0.0.1:{PORT}", "controllers")
 
 
-def start(place, large=False):
-    start_etcd(place, large)
+def start(place):
+    start_etcd(place)
     start_api(place)
-    start_controllers(place)
+    start_controllers(place, leg(place))
 
 
-def start_etcd(place, large=False):
+def start_etcd(place):
     # Nothing here outlives the machine: no fsync, which the lab's disk would make slow.
     place.start("etcd", ["etcd", "--data-dir", str(place.folder / "etcd"), "--listen-client-urls", "http://127.0.0.1:2379",
                          "--advertise-client-urls", "http://127.0.0.1:2379", "--listen-peer-urls", "http://127.0.0.1:2380",
@@ -157,14 +166,12 @@ def start_api(place):
     api.close()
 
 
-def start_controllers(place):
+def start_controllers(place, judges):
     """The few that take part: owners, ends of nodes, accounts. None of them places pods."""
-    if not (binaries.folder() / "kube-controller-manager").exists():
-        return
     pki, config = place.authority.path, str(place.folder / "controllers.kubeconfig")
     place.start("kube-controller-manager", [
         binaries.program("kube-controller-manager"), f"--kubeconfig={config}", f"--authentication-kubeconfig={config}",
-        f"--authorization-kubeconfig={config}", f"--controllers={CONTROLLERS}", "--leader-elect=false", "--use-service-account-credentials=true",
+        f"--authorization-kubeconfig={config}", f"--controllers={','.join(CONTROLLERS + JUDGES * judges)}", "--leader-elect=false", "--use-service-account-credentials=true",
         f"--service-account-private-key-file={pki('accounts.key')}", f"--root-ca-file={pki('ca.crt')}", "--bind-address=127.0.0.1",
         "--node-monitor-grace-period=20s", "--node-monitor-period=2s"])
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from lablib import build as lab
 from lablib import topology as t
 
-from . import binaries, control, objects
+from . import binaries, control, nodes, objects
 
 SCRIPTS = Path(__file__).resolve().parent.parent
 PROGRAMS = ["kube-apiserver", "kube-controller-manager"]
@@ -35,17 +35,30 @@ def up(words):
     place.folder.mkdir(parents=True, mode=0o700)
     topology = t.Topology(words.name, words.nodes, words.pods)
     (place.folder / "cluster.json").write_text(json.dumps({"nodes": words.nodes, "pods": words.pods, "api_only": words.api_only}))
+    if not words.api_only:
+        options = ["--nodes", str(words.nodes), "--pods", str(words.pods), "--backend", words.backend, "--layout", words.layout]
+        if not (Path("/run/trace-drop-lab") / words.name / "lab.json").exists():
+            subprocess.run([str(SCRIPTS / "lab"), "--name", words.name, "up", "--quiet", *options], check=True)
     control.keys(place)
-    control.network(place, None)
+    control.network(place, None if words.api_only else topology.underlay)
     control.start(place)
-    objects.load(place, topology)
+    objects.load(place, topology, kubelets=not words.api_only)
+    if not words.api_only:
+        nodes.up(place, topology)
     print(f"cluster {words.name}: up after {time.monotonic() - started:.1f} s", file=sys.stderr)
     print(place.kubeconfig)
 
 
 def down(words):
     place = control.Place(words.name)
+    try:
+        data = json.loads((place.folder / "cluster.json").read_text())
+    except FileNotFoundError:
+        data = {"nodes": 9, "pods": 4, "api_only": False}
+    nodes.end(place, [node.name for node in t.Topology(words.name, data["nodes"], data["pods"]).nodes])
     control.end(place)
+    if not data["api_only"]:
+        subprocess.run([str(SCRIPTS / "lab"), "--name", words.name, "down"], check=True)
     shutil.rmtree(place.folder, ignore_errors=True)
 
 
@@ -75,6 +88,23 @@ def restart(words):
     control.start_api(place)
 
 
+def stop(words):
+    """Ends a node's kubelet, not its containers: what a node that hangs looks like to the API."""
+    place, _ = known(words)
+    node_folder(place, words.node).joinpath("kubelet.wanted").unlink(missing_ok=True)
+
+
+def start(words):
+    place, _ = known(words)
+    node_folder(place, words.node).joinpath("kubelet.wanted").touch()
+
+
+def node_folder(place, name):
+    if not (place.folder / name / "node.json").exists():
+        raise SystemExit(f"cluster: {place.name} has no node {name}")
+    return place.folder / name
+
+
 def parser():
     words = argparse.ArgumentParser(prog="cluster", description="A real Kubernetes around the lab.")
     words.add_argument("--name", default="lab", help="the lab's name; several can be up at once")
@@ -86,6 +116,8 @@ def parser():
     one.add_argument("--nodes", type=int, default=3)
     one.add_argument("--pods", type=int, default=2, help="pods a node")
     one.add_argument("--api-only", action="store_true", help="no lab and no kubelets: the lab's objects in an API server")
+    one.add_argument("--backend", choices=["nft", "legacy", "nftables"], default="nft", help="as the lab's")
+    one.add_argument("--layout", choices=["new", "old"], default="new", help="as the lab's")
     one.set_defaults(run=up)
     commands.add_parser("down", help="end it, and the lab with it").set_defaults(run=down)
     commands.add_parser("status", help="what runs, as JSON").set_defaults(run=status)
@@ -93,6 +125,10 @@ def parser():
     one = commands.add_parser("restart-api", help="end the API server and start it again")
     one.add_argument("--pause", type=float, default=0, help="seconds between")
     one.set_defaults(run=restart)
+    for name, run, told in (("stop", stop, "end a node's kubelet"), ("start", start, "start it again")):
+        one = commands.add_parser(name, help=told)
+        one.add_argument("node")
+        one.set_defaults(run=run)
     return words
 
 

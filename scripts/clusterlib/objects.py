@@ -1,7 +1,7 @@
 """Puts objects into the API server: Calico's kinds, namespaces, and what `lab cluster` prints.
 
-In: an Api and a Topology. Out: objects as a real cluster has them. Node and Pod objects that a kubelet keeps are made
-without status when there are kubelets.
+In: an Api and a Topology. Out: objects as a real cluster has them. Node and Pod objects that a kubelet keeps are left
+out when there are kubelets.
 """
 
 from lablib import objects as lab
@@ -59,15 +59,15 @@ def cleaned(thing):
     return {**thing, "metadata": metadata}
 
 
-def load(place, topology, pod=None):
-    """`pod` turns the lab's Pod object into one that a kubelet can run; without it Pods have the lab's own status."""
+def load(place, topology, kubelets=False):
+    """Without kubelets Nodes and Pods have the lab's own status; with them they are the kubelets' to make and keep."""
     api = place.api()
     rights(api)
     calico(api)
-    namespaces(api, sorted({"default"} | {one.namespace for one in topology.pods}), place.authority)
+    namespaces(api, sorted({"default", "kube-system"} | {one.namespace for one in topology.pods}), place.authority)
     for thing in lab.lab_objects(topology):
         thing = cleaned(thing)
-        if thing["kind"] in ("Node", "Pod") and pod:
+        if thing["kind"] in ("Node", "Pod") and kubelets:
             continue
         if thing["kind"] == "Service":
             thing["spec"] |= {"ipFamilyPolicy": "RequireDualStack", "ipFamilies": ["IPv4", "IPv6"]}
