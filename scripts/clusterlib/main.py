@@ -15,7 +15,7 @@ from pathlib import Path
 from lablib import build as lab
 from lablib import topology as t
 
-from . import binaries, control, nodes, objects
+from . import binaries, control, load, nodes, objects
 
 SCRIPTS = Path(__file__).resolve().parent.parent
 PROGRAMS = ["kube-apiserver", "kube-controller-manager"]
@@ -105,6 +105,35 @@ def node_folder(place, name):
     return place.folder / name
 
 
+def image(words):
+    """Hands an archive to every node's containerd."""
+    place, data = known(words)
+    if data["api_only"]:
+        raise SystemExit(f"cluster: {words.name} was started with --api-only: it has no nodes that take images")
+    for node in t.Topology(words.name, data["nodes"], data["pods"]).nodes:
+        nodes.inside(place, node.name, "ctr", "-n", "k8s.io", "images", "import", str(Path(words.archive).resolve()))
+
+
+def pods(words):
+    """Makes those of the lab's pods again that were deleted."""
+    place, data = known(words)
+    if data["api_only"]:
+        raise SystemExit(f"cluster: {words.name} was started with --api-only: its pods are objects only")
+    nodes.pods(place, t.Topology(words.name, data["nodes"], data["pods"]))
+
+
+def fill(words):
+    """Runs itself again where etcd is, in the control plane's namespace."""
+    place, _ = known(words)
+    if not words.inside:
+        # No kubelet speaks for the new nodes: what would judge them dead and remove their pods has to rest.
+        place.stop("kube-controller-manager")
+        control.start_controllers(place, judges=False)
+        again = [sys.executable, "-B", *sys.argv, "--inside"]
+        raise SystemExit(subprocess.run(["nsenter", f"--net=/run/netns/{place.netns}", *again]).returncode)
+    load.fill(place, words.nodes, words.pods, lambda text: print(f"cluster {words.name}: {text}", file=sys.stderr))
+
+
 def parser():
     words = argparse.ArgumentParser(prog="cluster", description="A real Kubernetes around the lab.")
     words.add_argument("--name", default="lab", help="the lab's name; several can be up at once")
@@ -125,6 +154,15 @@ def parser():
     one = commands.add_parser("restart-api", help="end the API server and start it again")
     one.add_argument("--pause", type=float, default=0, help="seconds between")
     one.set_defaults(run=restart)
+    one = commands.add_parser("image", help="import an image's archive into every node")
+    one.add_argument("archive")
+    one.set_defaults(run=image)
+    commands.add_parser("pods", help="make those of the lab's pods again that were deleted").set_defaults(run=pods)
+    one = commands.add_parser("load", help="add many nodes and pods, as objects without kubelets")
+    one.add_argument("--nodes", type=int, default=5000)
+    one.add_argument("--pods", type=int, default=100000, help="in all")
+    one.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    one.set_defaults(run=fill)
     for name, run, told in (("stop", stop, "end a node's kubelet"), ("start", start, "start it again")):
         one = commands.add_parser(name, help=told)
         one.add_argument("node")

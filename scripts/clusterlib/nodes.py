@@ -181,6 +181,14 @@ def up(place, topology):
         if thing["kind"] == "Node":
             api.ask("PATCH", f"/api/v1/nodes/{thing['metadata']['name']}", {"metadata": {"annotations": thing["metadata"]["annotations"]}},
                     "application/merge-patch+json")
+    api.close()
+    pods(place, topology)
+
+
+def pods(place, topology):
+    """Those that are missing; gives back when all run."""
+    api = place.api()
+    for thing in lab_objects.lab_objects(topology):
         if thing["kind"] == "Pod":
             api.put(runnable(thing))
     for node in topology.nodes:
@@ -188,6 +196,15 @@ def up(place, topology):
     running(api, [f"/api/v1/namespaces/{pod.namespace}/pods/{pod.name}" for pod in topology.pods]
             + [f"/api/v1/namespaces/kube-system/pods/calico-node-{node.index}" for node in topology.nodes])
     api.close()
+
+
+def inside(place, name, *command):
+    """Runs it in a node's own namespaces: those of its first process, the child of the one that was started."""
+    if not place.runs(name):
+        raise SystemExit(f"cluster: {name} does not run")
+    pid = place.pid(name)
+    first = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0]
+    lab.run("nsenter", f"--target={first}", "--mount", "--uts", "--ipc", "--net", "--pid", *command)
 
 
 def ready(place, api, node):
