@@ -35,8 +35,16 @@ class Api:
         self.connection = None
 
     def ask(self, method, path, body=None, kind="application/json"):
+        text = self.answer(method, path, body, kind, "application/json")
+        return json.loads(text) if text.startswith(b"{") else text.decode()
+
+    def stored(self, path):
+        """The object as the server writes it to etcd."""
+        return self.answer("GET", path, None, None, "application/vnd.kubernetes.protobuf")
+
+    def answer(self, method, path, body, kind, wanted):
         data = None if body is None else json.dumps(body, separators=(",", ":"))
-        headers = {"Accept": "application/json"} | ({"Content-Type": kind} if data else {})
+        headers = {"Accept": wanted} | ({"Content-Type": kind} if data else {})
         for attempt in (1, 2):
             try:
                 if self.connection is None:
@@ -53,7 +61,7 @@ class Api:
                     raise
         if answer.status >= 400:
             raise Refused(answer.status, f"{method} {path}", message(text))
-        return json.loads(text) if text.startswith(b"{") else text.decode()
+        return text
 
     def close(self):
         if self.connection:

@@ -132,10 +132,11 @@ def iptables(tree):
 
 
 def agent(binary, path, name):
-    """The program and the tools that it runs on a node."""
+    """The program and the tools that it runs on a node. Gives the tools that this machine does not have."""
     tree = Tree().take(binary, "/usr/bin/trace-drop")
-    iptables(tree)
-    return archive(tree, path, name, ["/usr/bin/trace-drop"])
+    missing = iptables(tree)
+    archive(tree, path, name, ["/usr/bin/trace-drop"])
+    return missing
 
 
 def node_agent(path, name):

@@ -1,14 +1,14 @@
 """Fills an API server to a large cluster's size: Nodes without kubelets, their Pods, and Calico's blocks.
 
-In: how many. Out: objects in etcd, byte for byte as the API server gives back one of each that it was given the usual
-way; only names, addresses and ids differ. Written to etcd itself, since through the API it takes many times as long.
-Run in the control plane's namespace.
+In: how many. Out: objects in etcd, byte for byte as the API server stores one of each that it was given the usual way;
+only names, addresses and ids differ, all of one length, so that they can be put in place of the first one's. Written to
+etcd itself, since through the API it takes many times as long. Run in the control plane's namespace.
 """
 
 import base64
-import copy
 import http.client
 import json
+import re
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +31,7 @@ class Store:
         self.connection = http.client.HTTPConnection("127.0.0.1", 2379, timeout=60)
 
     def write(self, pairs):
-        puts = [{"requestPut": {"key": coded(key), "value": coded(value)}} for key, value in pairs]
+        puts = [{"requestPut": {"key": coded(key.encode()), "value": coded(value)}} for key, value in pairs]
         self.connection.request("POST", "/v3/kv/txn", json.dumps({"success": puts}), {"Content-Type": "application/json"})
         answer = self.connection.getresponse()
         text = answer.read()
@@ -39,20 +39,18 @@ class Store:
             raise SystemExit(f"cluster: etcd refused {pairs[0][0]} and those after it: {answer.status} {text[:200]!r}")
 
 
-def coded(text):
-    return base64.b64encode(text.encode()).decode()
+def coded(data):
+    return base64.b64encode(data).decode()
 
 
 def node_of(number, pods):
-    """The node and its pods, as the lab's makers of objects take them. 64 addresses a block."""
-    high, low = divmod(number - 1, 1024)
-    block = f"10.{128 + high}.{low // 4}.{low % 4 * 64}"
-    front, last = block.rsplit(".", 1)
-    node = SimpleNamespace(name=f"big-{number:05}", address=f"172.{20 + number // 65536}.{number // 256 % 256}.{number % 256}",
-                           block=f"{block}/26", tunnel=block, pods=[])
+    """The node and its pods, as the lab's makers of objects take them. Every number in an address has three digits."""
+    high, low = divmod(number - 1, 156)
+    front = f"10.{128 + high}.{100 + low}"
+    node = SimpleNamespace(name=f"big-{number:05}", address=f"172.120.{128 + high}.{100 + low}", block=f"{front}.128/26", tunnel=f"{front}.128", pods=[])
     for ordinal in range(1, pods + 1):
-        namespace, name = f"big-{(number * pods + ordinal) % NAMESPACES:02}", f"web-{number:05}-{ordinal:02}"
-        node.pods.append(SimpleNamespace(namespace=namespace, name=name, key=f"{namespace}/{name}", ordinal=ordinal, address=f"{front}.{int(last) + ordinal}"))
+        namespace, name = f"team-{(number * pods + ordinal) % NAMESPACES:02}", f"web-{number:05}-{ordinal:02}"
+        node.pods.append(SimpleNamespace(namespace=namespace, name=name, key=f"{namespace}/{name}", ordinal=ordinal, address=f"{front}.{128 + ordinal}"))
     return node
 
 
@@ -90,73 +88,82 @@ def pod_object(node, pod):
                                                     "state": {"running": {"startedAt": started}}}]})
 
 
-def objects_of(node):
+def blocks_of(node):
     block, affinity = lab.blocks(CRD, node, node.block, f"vxlan-tunnel-addr-{node.name}", "vxlanTunnelAddress")
-    return [node_object(node), cleaned(block), cleaned(affinity)] + [pod_object(node, pod) for pod in node.pods]
+    return cleaned(block), cleaned(affinity)
 
 
-def keyed(thing):
-    metadata = thing["metadata"]
-    if thing["kind"] == "Node":
-        return f"/registry/minions/{metadata['name']}"
-    if thing["kind"] == "Pod":
-        return f"/registry/pods/{metadata['namespace']}/{metadata['name']}"
-    return f"/registry/crd.projectcalico.org/{thing['kind'].lower().replace('affinity', 'affinitie')}s/{metadata['name']}"
+class Mould:
+    """What the server stores for one object, into which others' names are put."""
+
+    def __init__(self, api, thing, names):
+        api.put(thing)
+        place = f"{collection(thing)}/{thing['metadata']['name']}"
+        self.uid = api.ask("GET", place)["metadata"]["uid"]
+        self.stored, self.names = api.stored(place), names
+        # A name that is part of another is put in with that other.
+        wanted = sorted([*names, self.uid], key=len, reverse=True)
+        self.pattern = re.compile(b"|".join(re.escape(name.encode()) for name in wanted))
+
+    def cast(self, key, names):
+        new = {old.encode(): name.encode() for old, name in zip(self.names, names)}
+        new[self.uid.encode()] = str(uuid.uuid5(uuid.NAMESPACE_URL, key)).encode()
+        if any(len(old) != len(name) for old, name in new.items()):
+            raise SystemExit(f"cluster: the names of {key} are not as long as the first one's")
+        return self.pattern.sub(lambda found: new[found[0]], self.stored)
 
 
-def given_back(api, thing):
-    """As the server completes it: the frame into which the others' own values are laid."""
-    api.put(thing)
-    whole = api.ask("GET", f"{collection(thing)}/{thing['metadata']['name']}")
-    whole["metadata"].pop("resourceVersion", None)
-    return {"apiVersion": thing["apiVersion"], "kind": thing["kind"]} | whole
+def node_names(node):
+    return [node.name, node.address, node.block, node.tunnel]
 
 
-def laid(frame, thing):
-    """`thing` over `frame`, map by map; lists of the same length likewise."""
-    if isinstance(frame, dict) and isinstance(thing, dict):
-        return {**frame, **{key: laid(frame.get(key), value) for key, value in thing.items()}}
-    if isinstance(frame, list) and isinstance(thing, list) and len(frame) == len(thing):
-        return [laid(*pair) for pair in zip(frame, thing)]
-    return copy.deepcopy(thing) if frame is None else thing
+def pod_names(node, pod):
+    return [pod.name, pod.namespace, pod.address, node.name, node.address, lab.handle(pod)]
+
+
+def pairs_of(node, moulds):
+    """Keys and values as etcd holds them: Kubernetes' own kinds as protobuf, Calico's as JSON."""
+    key = f"/registry/minions/{node.name}"
+    yield key, moulds["Node"].cast(key, node_names(node))
+    for thing, plural in zip(blocks_of(node), ("ipamblocks", "blockaffinities")):
+        key = f"/registry/crd.projectcalico.org/{plural}/{thing['metadata']['name']}"
+        thing["metadata"] |= {"uid": str(uuid.uuid5(uuid.NAMESPACE_URL, key)), "generation": 1, "creationTimestamp": "2026-11-01T08:00:00Z"}
+        yield key, json.dumps(thing, separators=(",", ":")).encode()
+    for pod in node.pods:
+        key = f"/registry/pods/{pod.namespace}/{pod.name}"
+        yield key, moulds["Pod"].cast(key, pod_names(node, pod))
 
 
 def fill(place, nodes, pods, say):
     started = time.monotonic()
-    api = place.api(timeout=120)
-    namespaces(api, [f"big-{k:02}" for k in range(NAMESPACES)], place.authority)
-    api.put(lab.thing(CRD, "IPPool", "big", spec={"cidr": "10.128.0.0/9", "blockSize": 26, "vxlanMode": "Always", "ipipMode": "Never",
-                                                  "natOutgoing": True, "nodeSelector": "all()", "allowedUses": ["Workload", "Tunnel"]}))
     a_node = -(-pods // nodes)
-    if a_node > 62:
-        raise SystemExit(f"cluster: {a_node} pods a node do not fit into a block of 64 addresses; more nodes, or fewer pods")
-    first = objects_of(node_of(1, min(a_node, pods)))
-    frames = {}
-    for thing in first:
-        frames.setdefault(thing["kind"], given_back(api, thing) if thing["kind"] not in frames else None)
-    rate = api_rate(api, first)
+    if a_node > 62 or nodes > 64 * 156:
+        raise SystemExit(f"cluster: at most 62 pods a node (a block has 64 addresses) and {64 * 156} nodes; asked for {a_node} and {nodes}")
+    api = place.api(timeout=120)
+    namespaces(api, [f"team-{k:02}" for k in range(NAMESPACES)], place.authority)
+    api.put(lab.thing(CRD, "IPPool", "big", spec={"cidr": "10.128.0.0/10", "blockSize": 26, "vxlanMode": "Always", "ipipMode": "Never",
+                                                  "natOutgoing": True, "nodeSelector": "all()", "allowedUses": ["Workload", "Tunnel"]}))
+    first = node_of(1, a_node)
+    pod = first.pods[0]
+    moulds = {"Node": Mould(api, node_object(first), node_names(first)), "Pod": Mould(api, pod_object(first, pod), pod_names(first, pod))}
+    rate = api_rate(api, [pod_object(first, other) for other in first.pods[1:]])
     stores, jobs, left, size = [Store() for _ in range(4)], [], pods, 0
     with ThreadPoolExecutor(len(stores)) as pool:
         pairs = []
         for number in range(1, nodes + 1):
             node = node_of(number, min(a_node, left))
             left -= len(node.pods)
-            for thing in objects_of(node):
-                whole = laid(frames[thing["kind"]], thing)
-                whole["metadata"]["uid"] = str(uuid.uuid5(uuid.NAMESPACE_URL, keyed(thing)))
-                pairs.append((keyed(thing), json.dumps(whole, separators=(",", ":"))))
-                size += len(pairs[-1][1])
-            while len(pairs) >= BATCH:
+            pairs += pairs_of(node, moulds)
+            while len(pairs) >= BATCH or (pairs and number == nodes):
                 batch, pairs = pairs[:BATCH], pairs[BATCH:]
+                size += sum(len(value) for _, value in batch)
                 jobs.append(pool.submit(write, stores, batch))
                 while len(jobs) > 16:
                     jobs.pop(0).result(timeout=120)
-        if pairs:
-            jobs.append(pool.submit(write, stores, pairs))
         for job in jobs:
             job.result(timeout=120)
-    say(f"{nodes} nodes and {pods} pods, {size >> 20} MB, written in {time.monotonic() - started:.0f} s; through the API it is {rate:.0f} objects a second")
-    settled(api, nodes, pods - left)
+    say(f"{nodes} nodes and {pods} pods, {size >> 20} MB, written in {time.monotonic() - started:.0f} s; through the API it is {rate:.0f} pods a second")
+    settled(api, nodes, pods)
     say(f"served after {time.monotonic() - started:.0f} s")
 
 
@@ -169,11 +176,11 @@ def write(stores, batch):
 
 
 def api_rate(api, things):
-    """What the usual way would cost: the first node's pods are made by it, one after another."""
+    """What the usual way would cost: the first node's other pods are made by it, one after another."""
     started = time.monotonic()
     for thing in things:
         api.put(thing)
-    return len(things) / (time.monotonic() - started)
+    return len(things) / max(0.001, time.monotonic() - started)
 
 
 def settled(api, nodes, pods):
