@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from lablib import build as lab
+from lablib import main as labmain
 from lablib import topology as t
 
 from . import binaries, control, load, nodes, objects
@@ -33,11 +34,14 @@ def up(words):
     subprocess.run([str(SCRIPTS / "setup"), "cluster"], check=True)
     binaries.build(PROGRAMS + ([] if words.api_only else ["kubelet"]), quiet=True)
     place.folder.mkdir(parents=True, mode=0o700)
+    standing = labmain.State(words.name).read()
+    if standing and not words.api_only:
+        words.nodes, words.pods = standing["nodes"], standing["pods"]
     topology = t.Topology(words.name, words.nodes, words.pods)
     (place.folder / "cluster.json").write_text(json.dumps({"nodes": words.nodes, "pods": words.pods, "api_only": words.api_only}))
     if not words.api_only:
         options = ["--nodes", str(words.nodes), "--pods", str(words.pods), "--backend", words.backend, "--layout", words.layout]
-        if not (Path("/run/trace-drop-lab") / words.name / "lab.json").exists():
+        if not standing:
             subprocess.run([str(SCRIPTS / "lab"), "--name", words.name, "up", "--quiet", *options], check=True)
     control.keys(place)
     control.network(place, None if words.api_only else topology.underlay)
@@ -83,7 +87,7 @@ def status(words):
 def restart(words):
     """Ends the API server and starts it again; etcd keeps the objects."""
     place, _ = known(words)
-    place.stop("kube-apiserver")
+    place.stop("kube-apiserver", seconds=1)
     time.sleep(words.pause)
     control.start_api(place)
 

@@ -88,7 +88,7 @@ def cni(folder, topology):
     programs = folder / "opt-cni" / "bin"
     networks.mkdir(parents=True)
     programs.mkdir(parents=True)
-    pods = max(2, *(len(node.pods) for node in topology.nodes))
+    pods = max(len(node.pods) for node in topology.nodes)
     network = {"cniVersion": "0.4.0", "name": "lab", "plugins": [
         {"type": "lab", "lab": {"name": topology.name, "nodes": len(topology.nodes), "pods": pods}}]}
     (networks / "10-lab.conflist").write_text(json.dumps(network))
