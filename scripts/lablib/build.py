@@ -35,8 +35,7 @@ def up(topology):
         raise SystemExit(f"lab: {', '.join(sorted(taken))} exist already; `lab --name {topology.name} down` removes them")
     batch(None, [f"netns add {ns}" for ns in topology.namespaces])
     for netns in topology.namespaces:
-        sysctls(netns, {"net.ipv6.conf.all.accept_dad": 0, "net.ipv6.conf.default.accept_dad": 0,
-                        "net.ipv6.conf.default.accept_ra": 0, "net.ipv6.conf.all.disable_ipv6": 0})
+        quiet(netns)
     wires(topology)
     underlay(topology)
     for node in topology.nodes:
@@ -48,6 +47,12 @@ def up(topology):
 def down(topology):
     for netns in sorted(existing() & set(topology.namespaces)):
         run("ip", "netns", "del", netns, check=False)
+
+
+def quiet(netns):
+    """IPv6 without its delays and without routers' words."""
+    sysctls(netns, {"net.ipv6.conf.all.accept_dad": 0, "net.ipv6.conf.default.accept_dad": 0,
+                    "net.ipv6.conf.default.accept_ra": 0, "net.ipv6.conf.all.disable_ipv6": 0})
 
 
 def sysctls(netns, values):
@@ -63,10 +68,13 @@ def wires(topology):
         port = f"port{node.index}"
         lines.append(f"link add eth0 address {node.nic_mac} mtu {t.NIC_MTU} netns {node.name} type veth "
                      f"peer name {port} netns {topology.underlay}")
-        for pod in node.pods:
-            lines.append(f"link add eth0 address {pod.mac} mtu {t.POD_MTU} netns {pod.netns} type veth "
-                         f"peer name {pod.veth} address {t.HOST_MAC} mtu {t.POD_MTU} netns {node.name}")
+        lines += [pod_wire(node, pod) for pod in node.pods]
     batch(None, lines)
+
+
+def pod_wire(node, pod):
+    return (f"link add eth0 address {pod.mac} mtu {t.POD_MTU} netns {pod.netns} type veth "
+            f"peer name {pod.veth} address {t.HOST_MAC} mtu {t.POD_MTU} netns {node.name}")
 
 
 def underlay(topology):
@@ -114,11 +122,15 @@ def node_links(topology, node):
               "net.ipv4.conf.default.rp_filter": 0, "net.ipv4.conf.eth0.rp_filter": 0,
               "net/ipv4/conf/vxlan.calico/rp_filter": 0, "net.ipv4.ipfrag_time": 2, "net.ipv6.ip6frag_time": 2}
     for pod in node.pods:
-        values |= {f"net/ipv4/conf/{pod.veth}/{key}": value
-                   for key, value in {"rp_filter": 1, "route_localnet": 1, "proxy_arp": 1, "forwarding": 1}.items()}
-        values |= {f"net/ipv4/neigh/{pod.veth}/proxy_delay": 0, f"net/ipv6/conf/{pod.veth}/forwarding": 1,
-                   f"net/ipv6/conf/{pod.veth}/proxy_ndp": 1}
+        values |= veth_values(pod)
     sysctls(node.name, values)
+
+
+def veth_values(pod):
+    values = {f"net/ipv4/conf/{pod.veth}/{key}": value
+              for key, value in {"rp_filter": 1, "route_localnet": 1, "proxy_arp": 1, "forwarding": 1}.items()}
+    return values | {f"net/ipv4/neigh/{pod.veth}/proxy_delay": 0, f"net/ipv6/conf/{pod.veth}/forwarding": 1,
+                     f"net/ipv6/conf/{pod.veth}/proxy_ndp": 1}
 
 
 def pod_links(node, pod):
