@@ -218,7 +218,7 @@ impl Cluster {
     ///
     /// When the text is no YAML or JSON, or holds no object.
     pub fn parse(text: &str) -> Result<(Self, Vec<String>), ClusterError> {
-        let (mut cluster, warnings) = many::decode(&split::objects(text)?);
+        let (mut cluster, warnings) = many::decode(text)?;
         if cluster.kinds.is_empty() {
             return Err(ClusterError::Empty);
         }
