@@ -3,6 +3,7 @@
 //! analysis. It judges nothing; what could not be read stands in [`Host::unread`], so that absence is never
 //! taken for a finding.
 
+mod answer;
 mod lookup;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use answer::{Answer, Said};
 pub use lookup::{Lookup, Question};
 
 /// The name of the text that holds it; `pod:state` inside a pod.
@@ -28,6 +30,9 @@ pub struct Host {
     pub routes: Vec<HostRoute>,
     /// Routing policy rules, in the kernel's order.
     pub rules: Vec<RouteRule>,
+    /// What the kernel says of the routes of packets between the two ends; none without ends.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub answers: Vec<Answer>,
     /// Neighbours: ARP and NDP.
     pub neighbours: Vec<Neighbour>,
     /// Forwarding database of VXLAN devices and bridges.
