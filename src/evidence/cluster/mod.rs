@@ -187,6 +187,9 @@ pub struct Felix {
     pub bpf: bool,
     /// `spec.wireguardEnabled`.
     pub wireguard: bool,
+    /// `ChecksumOffloadBroken` in `spec.featureDetectOverride`: whether Felix is to switch the tunnel's offload off.
+    #[serde(default)]
+    pub checksum_offload_broken: Option<bool>,
 }
 
 /// The text is not what kubectl prints.

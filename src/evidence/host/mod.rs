@@ -75,6 +75,10 @@ pub struct Link {
     pub vxlan: Option<Vxlan>,
     /// An XDP program is attached: in the driver, the generic hook, or the card.
     pub xdp: Option<String>,
+    /// Active features by which checksums are left to the device, as `tx-checksum-ip-generic`; none where that was not
+    /// read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checksums: Option<Vec<String>>,
     /// Statistics that are not zero (`struct rtnl_link_stats64`).
     pub stats: BTreeMap<String, u64>,
 }
@@ -263,6 +267,14 @@ impl Host {
     pub fn link_grown(&self, before: &Self, link: &str, name: &str) -> u64 {
         let read = |host: &Self| host.link(link).and_then(|link| link.stats.get(name)).copied().unwrap_or(0);
         read(self).saturating_sub(read(before))
+    }
+}
+
+impl Link {
+    /// Whether it leaves checksums to others (`tx-checksum-ip-generic`, the feature that is known to break under
+    /// VXLAN); none where that was not read.
+    pub fn leaves_checksums(&self) -> Option<bool> {
+        Some(self.checksums.as_ref()?.iter().any(|name| name == "tx-checksum-ip-generic"))
     }
 }
 

@@ -2,6 +2,7 @@
 //! no program on the node, and keeps going when a part cannot be had: that part is named with the reason.
 
 mod netlink;
+mod offload;
 mod proc;
 mod routes;
 
@@ -25,6 +26,7 @@ pub(crate) fn read(namespace: &Namespace, place: Place) -> Result<Host, NetnsErr
         let mut host = Host::default();
         let ends = if let Place::Node(ends) = place { ends } else { None };
         netlink::read(&mut host, ends);
+        offload::read(&mut host);
         proc::read(&mut host, place == Place::Pod);
         host
     })

@@ -25,6 +25,8 @@ fn reads_what_was_set_up() {
     assert_eq!(n1.unread, Vec::<String>::new());
     let tunnel = n1.link("vxlan.calico").unwrap();
     assert_eq!((tunnel.kind.as_deref(), tunnel.up, tunnel.mtu), (Some("vxlan"), true, 1450));
+    assert_eq!(tunnel.leaves_checksums(), Some(true));
+    assert_eq!(n1.link("cali1").unwrap().checksums, None);
     assert_eq!(tunnel.mac.as_deref(), Some("66:00:00:00:00:01"));
     let vxlan = tunnel.vxlan.as_ref().unwrap();
     assert_eq!((vxlan.vni, vxlan.port, vxlan.learning), (4096, 4789, false));
@@ -54,6 +56,20 @@ fn reads_what_was_set_up() {
         p2.listening
     );
     assert_eq!(Host::parse(&serde_json::to_string(&p2).unwrap()).unwrap(), p2);
+}
+
+/// As `ethtool -k` says it, before and after `ethtool -K`.
+#[test]
+#[ignore = "needs root"]
+fn checksum_offload_is_read_as_it_is_set() {
+    let rig = Rig::two_nodes_vxlan();
+    for (word, on) in [("off", false), ("on", true)] {
+        rig.run("n1", &format!("ethtool -K vxlan.calico tx-checksum-ip-generic {word}"));
+        let said = String::from_utf8(rig.run("n1", "ethtool -k vxlan.calico").stdout).unwrap();
+        assert!(said.contains(&format!("tx-checksum-ip-generic: {word}")), "{said}");
+        let n1 = state(&rig, "n1");
+        assert_eq!((n1.link("vxlan.calico").unwrap().leaves_checksums(), n1.unread.len()), (Some(on), 0));
+    }
 }
 
 /// `ip route get` is what the kernel would do; the lookup from the dump must say the same.
