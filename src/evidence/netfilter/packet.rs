@@ -32,6 +32,8 @@ pub struct Meets {
     pub length: Option<u32>,
     /// What connection tracking says of it.
     pub state: Option<CtState>,
+    /// Whether it goes against the way in which its connection began.
+    pub reply: Option<bool>,
     /// Mark that it begins with: zero when it came by an interface.
     pub mark: Option<u32>,
     /// Interface it came by.
