@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use serde::Deserialize;
 use trace_drop::analyze::rules::journey::{Journey, Nodes, Request, Side, Verdict, travel};
 use trace_drop::evidence::bundle::Bundle;
-use trace_drop::evidence::netfilter::{Meets, Ruleset, Target, delta, first_state};
+use trace_drop::evidence::netfilter::{CtState, Meets, Ruleset, Target, delta, first_state};
 
 /// What the script wrote.
 #[derive(Deserialize)]
@@ -31,12 +31,17 @@ struct Batch {
 struct Pod {
     node: String,
     address: String,
+    address6: String,
     veth: String,
     underlay: String,
+    underlay6: String,
 }
 
 #[derive(Deserialize)]
 struct Packet {
+    six: bool,
+    /// `first`, `reply` to one that arrived, or `further` of what was answered.
+    way: String,
     pod: String,
     to: String,
     src: String,
@@ -65,6 +70,17 @@ struct Score {
     /// Why it could not be told, and how often.
     open: BTreeMap<String, u64>,
     counts_wrong: u64,
+    /// By family and way: packets, and those of them that were told right.
+    ways: BTreeMap<(&'static str, String), (u64, u64)>,
+}
+
+impl Score {
+    fn way(&mut self, packet: &Packet) -> &mut (u64, u64) {
+        let family = if packet.six { "IPv6" } else { "IPv4" };
+        let service = packet.dst == "10.96.0.10" || packet.dst == "fd00:10:96::10";
+        let way = format!("{}{}", packet.way, if service { " to a Service" } else { "" });
+        self.ways.entry((family, way)).or_default()
+    }
 }
 
 fn main() -> ExitCode {
@@ -88,6 +104,9 @@ fn main() -> ExitCode {
             score.counts_wrong
         );
         said.expect("standard output");
+        for ((family, way), (all, right)) in &score.ways {
+            writeln!(out, "  {family}, {way}: {right} of {all} as said").expect("standard output");
+        }
         for (why, count) in &score.open {
             writeln!(out, "  not known {count} times: {why}").expect("standard output");
         }
@@ -106,6 +125,7 @@ fn judge(sent: &Sent, out: &mut impl Write) -> Score {
         let (mut surely, mut perhaps) = (BTreeMap::<Rule, u64>::new(), BTreeMap::<Rule, u64>::new());
         for packet in &batch.packets {
             let journey = travel(request(packet, sent, batch.loose), &nodes, None);
+            score.way(packet).0 += 1;
             let places = places(&journey);
             let can_pass = journey.legs.iter().all(|leg| leg.ends.iter().any(|end| end.what == "passes"));
             let right = match journey.verdict {
@@ -138,6 +158,7 @@ fn judge(sent: &Sent, out: &mut impl Write) -> Score {
                 }
             }
             score.agree += u64::from(right);
+            score.way(packet).1 += u64::from(right);
             score.wrong += u64::from(!right);
             if !right {
                 tell(out, sent, number, packet, &journey);
@@ -172,8 +193,9 @@ fn tell(out: &mut impl Write, sent: &Sent, number: usize, packet: &Packet, journ
     };
     let told = writeln!(
         out,
-        "{} batch {number}: {} {}:{} > {} {}:{:?} protocol {} flags {:?} icmp {:?}: {said}, and {}",
+        "{} batch {number}: {} {} {}:{} > {} {}:{:?} protocol {} flags {:?} icmp {:?}: {said}, and {}",
         sent.backend,
+        packet.way,
         packet.pod,
         packet.src,
         packet.sport,
@@ -194,11 +216,11 @@ fn request(packet: &Packet, sent: &Sent, loose: bool) -> Request {
         Side {
             name: key.to_owned(),
             node: Some(pod.node.clone()),
-            address: pod.address.parse().ok(),
+            address: if packet.six { &pod.address6 } else { &pod.address }.parse().ok(),
             veth: Some(pod.veth.clone()),
-            tunnel: Some("vxlan.calico".to_owned()),
+            tunnel: Some(if packet.six { "vxlan-v6.calico" } else { "vxlan.calico" }.to_owned()),
             nic: Some("eth0".to_owned()),
-            underlay: pod.underlay.parse().ok(),
+            underlay: if packet.six { &pod.underlay6 } else { &pod.underlay }.parse().ok(),
             by_tunnel: false,
         }
     };
@@ -220,7 +242,11 @@ fn request(packet: &Packet, sent: &Sent, loose: bool) -> Request {
             tcp_flags: packet.flags,
             icmp: packet.icmp,
             length: Some(packet.length),
-            state: first_state(packet.protocol, packet.flags, packet.icmp, loose),
+            state: match packet.way.as_str() {
+                "first" => first_state(packet.protocol, packet.flags, packet.icmp, loose),
+                _ => Some(CtState::Established),
+            },
+            reply: Some(packet.way == "reply"),
             mark: Some(0),
             ..Meets::default()
         }),
@@ -232,7 +258,8 @@ fn places(journey: &Journey) -> Vec<Rule> {
     let mut places = Vec::new();
     for leg in &journey.legs {
         for step in leg.ends.iter().filter_map(|end| leg.steps.get(end.step?)) {
-            places.push((leg.node.clone(), step.table.clone(), step.chain.clone(), step.number));
+            let table = format!("{}{}", six(&step.text), step.table);
+            places.push((leg.node.clone(), table, step.chain.clone(), step.number));
         }
     }
     places
@@ -256,11 +283,16 @@ fn counted(
                     .is_some_and(|rule| matches!(rule.target, Target::Drop | Target::Reject(_)));
                 if kills {
                     let family = later.tables[moved.at.0].family.as_ref().map(|family| format!("{family} "));
-                    let table = format!("{}{}", family.unwrap_or_default(), moved.table);
+                    let table = format!("{}{}{}", six(name), family.unwrap_or_default(), moved.table);
                     counted.insert((node.clone(), table, moved.chain, Some(moved.index + 1)), moved.packets);
                 }
             }
         }
     }
     counted
+}
+
+/// Both families of iptables call their tables alike.
+fn six(text: &str) -> &'static str {
+    if text.starts_with("ip6tables") { "ip6tables " } else { "" }
 }

@@ -15,7 +15,7 @@ use crate::evidence::host::STATE;
 use crate::evidence::{Known, Text, When};
 use crate::gather::filter::Pair;
 use crate::gather::netns::Namespace;
-use crate::gather::state;
+use crate::gather::state::{self, Place};
 
 /// Where texts are read.
 #[derive(Debug, Clone)]
@@ -53,10 +53,10 @@ fn gather(site: &Site, when: When, with_sets: bool, with_connections: bool) -> V
                 readings.push(scope.spawn(move || named(rules(tool, namespace))));
             }
             readings.push(scope.spawn(move || named(vec![("nft".to_owned(), tables(namespace))])));
-            let inside_pod = !prefix.is_empty();
-            readings.push(
-                scope.spawn(move || named(vec![(STATE.to_owned(), kernel_state(namespace, inside_pod))])),
-            );
+            let ends = site.pair.as_ref().map(|pair| (pair.from, pair.to));
+            let place = if prefix.is_empty() { Place::Node(ends) } else { Place::Pod };
+            readings
+                .push(scope.spawn(move || named(vec![(STATE.to_owned(), kernel_state(namespace, place))])));
         }
         if with_sets {
             readings.push(scope.spawn(|| vec![("ipset".to_owned(), sets(&site.namespace))]));
@@ -104,8 +104,8 @@ fn rules(tool: &str, namespace: &Namespace) -> Vec<(String, Known<String>)> {
 }
 
 /// The state of the kernel, as JSON.
-fn kernel_state(namespace: &Namespace, inside_pod: bool) -> Known<String> {
-    let read = state::read(namespace, inside_pod).map_err(|error| error.to_string());
+fn kernel_state(namespace: &Namespace, place: Place) -> Known<String> {
+    let read = state::read(namespace, place).map_err(|error| error.to_string());
     match read.and_then(|host| serde_json::to_string(&host).map_err(|error| error.to_string())) {
         Ok(text) => Known::Read(text),
         Err(why) => Known::Unreadable(why),

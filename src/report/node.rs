@@ -59,8 +59,13 @@ fn device_words(device: &Device) -> String {
     let addresses =
         if device.addresses.is_empty() { "no address".to_owned() } else { list(&device.addresses) };
     let vni = device.vni_port.map(|(vni, port)| format!("  VNI {vni} port {port}")).unwrap_or_default();
+    let offload = match device.leaves_checksums {
+        Some(true) => "  checksum offload on",
+        Some(false) => "  checksum offload off",
+        None => "",
+    };
     format!(
-        "{}  {}  {addresses}  {}  MTU {}{vni}",
+        "{}  {}  {addresses}  {}  MTU {}{vni}{offload}",
         device.name,
         if device.up { "up" } else { "DOWN" },
         device.mac.as_deref().unwrap_or("no MAC"),
@@ -153,6 +158,7 @@ fn device(device: &Device) -> Value {
         "mtu": device.mtu,
         "vni": device.vni_port.map(|(vni, _)| vni),
         "port": device.vni_port.map(|(_, port)| port),
+        "checksum_offload": device.leaves_checksums,
     })
 }
 

@@ -86,7 +86,8 @@ pub(crate) struct Trail {
     times: [i32; MAX_POSITIONS],
     pub(crate) flow: FlowId,
     pub(crate) ip_len: u32,
-    min_ttl: u8,
+    /// Time to live at each position that saw it.
+    ttls: [u8; MAX_POSITIONS],
     pub(crate) astray: Option<u8>,
     /// Equal fingerprints were in flight with it: its times may be another's.
     ambiguous: bool,
@@ -109,7 +110,7 @@ impl Trail {
             times: [0; MAX_POSITIONS],
             flow: sighting.flow,
             ip_len: sighting.ip_len,
-            min_ttl: u8::MAX,
+            ttls: [0; MAX_POSITIONS],
             astray: None,
             ambiguous: false,
             generation: 0,
@@ -120,12 +121,12 @@ impl Trail {
     }
 
     fn note(&mut self, sighting: &Sighting) {
-        self.min_ttl = self.min_ttl.min(sighting.ttl);
         if sighting.astray.is_some() {
             self.astray = sighting.astray;
             return;
         }
         self.seen |= 1 << sighting.position;
+        self.ttls[usize::from(sighting.position)] = sighting.ttl;
         let ticks = (sighting.time - self.first).0 / TICK;
         let clamp = i64::from(i32::MIN)..=i64::from(i32::MAX);
         self.times[usize::from(sighting.position)] =
@@ -212,7 +213,10 @@ impl Correlator {
             let trail = &self.trails[slot as usize];
             let next = trail.next;
             let age = (sighting.time - trail.first).abs();
-            let came_again = trail.saw(usize::from(sighting.position)) && sighting.ttl < trail.min_ttl;
+            // Held against the same point: what the packet had lost elsewhere, on its way or astray, comes from nodes
+            // whose clocks differ.
+            let at = usize::from(sighting.position);
+            let came_again = trail.saw(at) && sighting.ttl < trail.ttls[at];
             if came_again {
                 self.tally.came_again(sighting);
                 return Some(slot);
@@ -339,5 +343,60 @@ impl Correlator {
 impl Fingerprint {
     fn is_fragment(&self) -> bool {
         matches!(self.span, Span::Datagram { fragment: true, .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::tally::Listening;
+    use super::*;
+    use crate::packet::Flow;
+
+    /// Of a packet that goes round, the frames between the nodes are astray and come with a lower TTL than what the other
+    /// node's capture, whose clock is behind, tells of afterwards.
+    #[test]
+    fn a_packet_that_goes_round_is_one() {
+        let start = Timestamp(0);
+        let listening = vec![Listening { start, stop: Timestamp(10_000_000_000) }; 5];
+        let mut nat = Nat::default();
+        let flow = nat.id(Flow {
+            src: "10.244.1.2".parse().unwrap(),
+            dst: "10.244.2.2".parse().unwrap(),
+            src_port: 40_000,
+            dst_port: 5000,
+            protocol: 17,
+        });
+        let mut correlator =
+            Correlator::new(Settings::default(), nat, Tally::new(listening.clone(), listening));
+        let span = Span::Datagram { id: 7, protocol: 17, start: 0, len: 12, fragment: false };
+        let seen = [
+            (0, 64, None),
+            (1, 64, None),
+            (2, 63, None),
+            (3, 63, None),
+            (4, 62, Some(0)),
+            (4, 60, Some(0)),
+            (4, 58, Some(0)),
+            (2, 61, None),
+            (3, 61, None),
+            (2, 59, None),
+            (3, 59, None),
+        ];
+        for (number, (position, ttl, astray)) in (0_i64..).zip(seen) {
+            correlator.push(&Sighting {
+                direction: Direction::Forward,
+                position,
+                time: Timestamp(1_000_000_000 + number * 20_000),
+                print: Fingerprint { key: 1, span },
+                flow,
+                ttl,
+                ip_len: 40,
+                astray,
+            });
+        }
+        let (tally, _) = correlator.finish();
+        let way = tally.way(Direction::Forward);
+        assert_eq!(way.entered, [1, 1, 1, 1, 0], "{way:?}");
+        assert_eq!(way.looped, 4);
     }
 }

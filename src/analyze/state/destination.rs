@@ -52,7 +52,7 @@ fn route(side: &Side<'_>, way: &Way<'_>, stage: StageKind, enters: Option<&str>,
     if seen.after.routes.is_empty() || !seen.after.has_read("routes") {
         return;
     }
-    let found = seen.after.lookup(&Question { dst: way.dst, src: Some(way.src), iif: enters });
+    let found = seen.after.routed(&Question { dst: way.dst, src: Some(way.src), iif: enters });
     if !found.certain || found.route.and_then(|route| route.dev.as_deref()) == Some(veth) {
         return;
     }

@@ -5,6 +5,7 @@
 
 use super::{Fault, Side, Way};
 use crate::evidence::StageKind;
+use crate::evidence::host::Link;
 
 /// Everything on one direction.
 pub(super) fn check(way: &Way<'_>, all: &mut Vec<Fault>) {
@@ -24,7 +25,7 @@ pub(super) fn check(way: &Way<'_>, all: &mut Vec<Fault>) {
     for (side, stages) in sides {
         for stage in stages {
             conntrack(side, stage, all);
-            checksums(side, stage, way.dst.is_ipv6(), all);
+            checksums(side, way, stage, all);
         }
     }
     sockets(way, all);
@@ -181,9 +182,9 @@ pub(super) fn conntrack(side: &Side<'_>, stage: StageKind, all: &mut Vec<Fault>)
 }
 
 /// Packets with a wrong checksum are thrown away by whoever looks at it.
-fn checksums(side: &Side<'_>, stage: StageKind, v6: bool, all: &mut Vec<Fault>) {
+fn checksums(side: &Side<'_>, way: &Way<'_>, stage: StageKind, all: &mut Vec<Fault>) {
     let Some(seen) = side.host else { return };
-    let names: &[&str] = if v6 {
+    let names: &[&str] = if way.dst.is_ipv6() {
         &["Udp6InCsumErrors", "Udp:InCsumErrors", "Icmp6InCsumErrors"]
     } else {
         &["IpExt:InCsumErrors", "Udp:InCsumErrors", "Tcp:InCsumErrors", "Icmp:InCsumErrors"]
@@ -192,15 +193,28 @@ fn checksums(side: &Side<'_>, stage: StageKind, v6: bool, all: &mut Vec<Fault>) 
     if counters.is_empty() {
         return;
     }
+    let sender = &way.from;
+    let offload = sender.link(sender.tunnel).filter(|_| way.encapsulated).and_then(Link::leaves_checksums);
+    let at = format!("{} of {}", sender.tunnel, sender.node);
+    let (remedy, offload) = match offload {
+        Some(false) => (
+            "checksum offload of the sender's tunnel is off already: look at its card's (`ethtool -k`), and at what lies between".to_owned(),
+            format!("; tx-checksum-ip-generic is off on {at}"),
+        ),
+        read => (
+            format!(
+                "switch checksum offload of the tunnel off where they are sent: on {}, `ethtool -K {} tx-checksum-ip-generic off`; then look at the card's driver",
+                sender.node, sender.tunnel
+            ),
+            read.map(|_| format!("; tx-checksum-ip-generic is on on {at}")).unwrap_or_default(),
+        ),
+    };
     all.push(Fault {
         breaks: false,
         counts_each: true,
         summary: format!("{} receives packets with wrong checksums and drops them", side.node),
-        remedy: format!(
-            "switch checksum offload of the tunnel off where they are sent: `ethtool -K {} tx-checksum-ip-generic off`; then look at the card's driver",
-            side.tunnel
-        ),
-        read: "checksum errors grew".to_owned(),
+        remedy,
+        read: format!("checksum errors grew{offload}"),
         expected: "none".to_owned(),
         counters,
         ..side.fault("checksum", stage, "snmp")

@@ -130,6 +130,13 @@ impl World {
                 let before = before.unwrap_or_else(|| after.clone());
                 let unread = after.unread.iter().map(|why| format!("{}: {why}", node.name));
                 world.unread.extend(unread);
+                let differ = after.disagreements().into_iter().map(|differ| {
+                    format!(
+                        "{}: {differ}: the kernel's word counts; what is said of its routes is less sure",
+                        node.name
+                    )
+                });
+                world.unread.extend(differ);
                 world.seen.push((node.name.clone(), inside, Seen { before, after }));
             }
         }

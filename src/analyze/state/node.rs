@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use super::checkup::{Checkup, Place};
-use super::{Fault, hooks, source, tunnel};
+use super::{Fault, Side, hooks, source, tunnel};
 use crate::evidence::StageKind;
 use crate::evidence::calico::vtep_mac;
 use crate::evidence::cluster::{Cluster, Encapsulation, Felix};
@@ -88,6 +88,11 @@ fn device(place: &Place<'_>, all: &[Place<'_>], v6: bool, checkup: &mut Checkup)
             tunnel::outer_size_of(side, link, nic, v6).into_iter().collect(),
         );
     }
+    let broken = place.ground.cluster.and_then(felix).and_then(|felix| felix.checksum_offload_broken);
+    if let (Some(true), Some(offloads)) = (broken, link.leaves_checksums()) {
+        let faults = offloads.then(|| offload(side)).into_iter().collect();
+        checkup.add(side.node, what("computes its checksums itself, as Felix was told"), faults);
+    }
     if let Some(vxlan) = &link.vxlan {
         let peers: Vec<&Vxlan> = others(place, all, v6).filter_map(|(_, link)| link.vxlan.as_ref()).collect();
         checkup.add(side.node, what("has the cluster's VNI and port"), settings(place, vxlan, &peers));
@@ -102,6 +107,24 @@ fn device(place: &Place<'_>, all: &[Place<'_>], v6: bool, checkup: &mut Checkup)
     }
     if let Some(mac) = &link.mac {
         checkup.add(side.node, what("has the MAC that its peers believe in"), own_mac(place, all, mac, v6));
+    }
+}
+
+/// Whoever set the override has seen checksums go wrong.
+fn offload(side: &Side<'_>) -> Fault {
+    Fault {
+        breaks: false,
+        summary: format!(
+            "{} leaves checksums to the card, and Felix was told that this is broken",
+            side.tunnel
+        ),
+        remedy: format!(
+            "on {}: `ethtool -K {} tx-checksum-ip-generic off`; Felix does it when it makes the device: look whether it runs",
+            side.node, side.tunnel
+        ),
+        read: format!("tx-checksum-ip-generic is on on {}", side.tunnel),
+        expected: "off: featureDetectOverride has ChecksumOffloadBroken=true".to_owned(),
+        ..side.fault("checksum", StageKind::Decapsulate, "link")
     }
 }
 

@@ -64,6 +64,12 @@ fn rows<'w>(way: &Way<'w>) -> Vec<Row<'w>> {
         row("room in connection tracking".to_owned(), &["conntrack_full"], sysctls);
         row("MTUs along the path".to_owned(), &["mtu"], links);
         row(format!("route to {}", way.dst), &["no_route", "wrong_route", "blackhole_route"], routes);
+        row(
+            "the kernel's own word on the way agrees with the routes as read".to_owned(),
+            &[],
+            side.host
+                .is_some_and(|seen| !seen.after.answers.is_empty() && seen.after.disagreements().is_empty()),
+        );
         if crosses {
             row("the card is up".to_owned(), &["link_down"], links && side.nic.is_some());
         }

@@ -99,7 +99,7 @@ pub(super) fn tunnel_works(side: &Side<'_>, v6: bool, stage: StageKind, all: &mu
 /// Where the kernel would send the packet, against where Calico would have it go.
 fn route(side: &Side<'_>, way: &Way<'_>, host: &Host, all: &mut Vec<Fault>) {
     let packet = Question { dst: way.dst, src: Some(way.src), iif: side.veth };
-    let found = host.lookup(&packet);
+    let found = host.routed(&packet);
     if !found.certain || host.routes.is_empty() || !host.has_read("routes") {
         return;
     }

@@ -57,6 +57,8 @@ pub struct Device {
     pub mtu: u32,
     /// Network identifier and port.
     pub vni_port: Option<(u32, u16)>,
+    /// Whether it leaves checksums to others; none where that was not read.
+    pub leaves_checksums: Option<bool>,
 }
 
 /// Another node's tunnel, as one node knows it.
@@ -121,6 +123,7 @@ fn read(place: &Place<'_>) -> Read {
             .collect(),
         mac: link.mac.clone(),
         mtu: link.mtu,
+        leaves_checksums: link.leaves_checksums(),
         vni_port: link.vxlan.as_ref().map(|vxlan| (vxlan.vni, vxlan.port)),
     });
     let devices: Vec<Device> = devices.collect();

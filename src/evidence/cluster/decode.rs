@@ -300,6 +300,7 @@ struct FelixSpec {
     vxlan_vni: Option<u32>,
     bpf_enabled: Option<bool>,
     wireguard_enabled: Option<bool>,
+    feature_detect_override: Option<String>,
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "one shape for all decoders")]
@@ -310,6 +311,14 @@ fn felix(object: Object<FelixSpec>) -> Result<(String, Felix), String> {
         vxlan_vni: spec.vxlan_vni,
         bpf: spec.bpf_enabled.unwrap_or(false),
         wireguard: spec.wireguard_enabled.unwrap_or(false),
+        checksum_offload_broken: spec.feature_detect_override.as_deref().and_then(checksum_offload_broken),
     };
     Ok((object.metadata.name, felix))
+}
+
+/// Of a list as `SNATFullyRandom=true,ChecksumOffloadBroken=true`.
+fn checksum_offload_broken(list: &str) -> Option<bool> {
+    let mut pairs = list.split(',').filter_map(|pair| pair.split_once('='));
+    let (_, value) = pairs.find(|(name, _)| name.trim().eq_ignore_ascii_case("ChecksumOffloadBroken"))?;
+    value.trim().to_ascii_lowercase().parse().ok()
 }

@@ -181,39 +181,42 @@ impl IpPool {
 }
 
 /// A field, or the fact that something else stood there.
-struct Lenient<T> {
-    value: Option<T>,
-    wrong: bool,
-}
-
-impl<T> Default for Lenient<T> {
-    fn default() -> Self {
-        Self { value: None, wrong: false }
-    }
+#[derive(Default)]
+enum Lenient<T> {
+    #[default]
+    Absent,
+    Wrong,
+    Read(T),
 }
 
 impl<'de, T: serde::de::DeserializeOwned> Deserialize<'de> for Lenient<T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let read = Value::deserialize(from)?;
-        if read.is_null() {
-            return Ok(Self::default());
-        }
-        let value = T::deserialize(read).ok();
-        Ok(Self { wrong: value.is_none(), value })
+        Ok(match Value::deserialize(from)? {
+            Value::Null => Self::Absent,
+            read => T::deserialize(read).map_or(Self::Wrong, Self::Read),
+        })
     }
 }
 
 impl<T> Lenient<T> {
     fn take(self, name: &str, remarks: &mut Vec<String>) -> Option<T> {
-        if self.wrong {
+        let mut wrong = 0;
+        let value = self.counted(&mut wrong);
+        if wrong > 0 {
             remarks.push(format!("{name} has the wrong type and counts as absent"));
         }
-        self.value
+        value
     }
 
     fn counted(self, wrong: &mut u32) -> Option<T> {
-        *wrong += u32::from(self.wrong);
-        self.value
+        match self {
+            Self::Absent => None,
+            Self::Wrong => {
+                *wrong += 1;
+                None
+            }
+            Self::Read(value) => Some(value),
+        }
     }
 }
 

@@ -1,13 +1,12 @@
-//! All objects of a text, decoded on all processors: a large cluster's blocks are hundreds of megabytes. Takes the
-//! objects; gives the cluster and the warnings as if they had been read one after the other.
+//! All objects of a text, decoded on all processors while the text is still being taken apart: a large cluster's blocks
+//! are hundreds of megabytes. Takes the text; gives the cluster and the warnings as if the objects had been read one
+//! after the other.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
+use std::sync::{Mutex, PoisonError, mpsc};
+use std::{mem, thread};
 
-use super::Cluster;
-use super::decode;
-use super::split::Item;
+use super::split::{self, Item};
+use super::{Cluster, ClusterError, decode};
 
 type Part = (Cluster, Vec<String>);
 
@@ -15,34 +14,45 @@ type Part = (Cluster, Vec<String>);
 const CHUNK: usize = 256;
 const MOST_THREADS: usize = 8;
 
-pub(super) fn decode(objects: &[Item<'_>]) -> Part {
-    let chunks: Vec<&[Item<'_>]> = objects.chunks(CHUNK).collect();
-    let processors = thread::available_parallelism().map_or(1, usize::from);
-    let n_threads = processors.min(MOST_THREADS).min(chunks.len());
-    let next = AtomicUsize::new(0);
+pub(super) fn decode(text: &str) -> Result<Part, ClusterError> {
+    let most = thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
+    let (chunks, taken) = mpsc::channel::<(usize, Vec<Item<'_>>)>();
+    let taken = Mutex::new(taken);
     let done = Mutex::new(Vec::new());
     let work = || {
         loop {
-            let place = next.fetch_add(1, Ordering::Relaxed);
-            let Some(chunk) = chunks.get(place) else { break };
-            let part = one_by_one(chunk);
-            done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((place, part));
+            let next = taken.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let Ok((place, chunk)) = next else { break };
+            let part = one_by_one(&chunk);
+            done.lock().unwrap_or_else(PoisonError::into_inner).push((place, part));
         }
     };
     thread::scope(|scope| {
-        for _ in 1..n_threads {
-            scope.spawn(work);
-        }
+        let (mut place, mut chunk) = (0, Vec::new());
+        split::objects(text, &mut |item| {
+            chunk.push(item);
+            if chunk.len() == CHUNK {
+                if place < most {
+                    scope.spawn(work);
+                }
+                // The receiver is there until the end.
+                let _sent = chunks.send((place, mem::take(&mut chunk)));
+                place += 1;
+            }
+        })?;
+        let _sent = chunks.send((place, chunk));
+        drop(chunks);
         work();
-    });
-    let mut parts = done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        Ok(())
+    })?;
+    let mut parts = done.into_inner().unwrap_or_else(PoisonError::into_inner);
     parts.sort_by_key(|(place, _)| *place);
     let mut all = Part::default();
     for (_, (cluster, warnings)) in parts {
         append(&mut all.0, cluster);
         all.1.extend(warnings);
     }
-    all
+    Ok(all)
 }
 
 fn one_by_one(objects: &[Item<'_>]) -> Part {

@@ -187,6 +187,9 @@ pub struct Felix {
     pub bpf: bool,
     /// `spec.wireguardEnabled`.
     pub wireguard: bool,
+    /// `ChecksumOffloadBroken` in `spec.featureDetectOverride`: whether Felix is to switch the tunnel's offload off.
+    #[serde(default)]
+    pub checksum_offload_broken: Option<bool>,
 }
 
 /// The text is not what kubectl prints.
@@ -218,7 +221,7 @@ impl Cluster {
     ///
     /// When the text is no YAML or JSON, or holds no object.
     pub fn parse(text: &str) -> Result<(Self, Vec<String>), ClusterError> {
-        let (mut cluster, warnings) = many::decode(&split::objects(text)?);
+        let (mut cluster, warnings) = many::decode(text)?;
         if cluster.kinds.is_empty() {
             return Err(ClusterError::Empty);
         }

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::Value;
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use super::ClusterError;
 
@@ -14,20 +14,19 @@ pub(super) enum Item<'t> {
     Parsed(Value),
 }
 
-/// All objects of the text, Lists taken apart.
-pub(super) fn objects(text: &str) -> Result<Vec<Item<'_>>, ClusterError> {
-    let mut found = Vec::new();
+/// All objects of the text, Lists taken apart, each told as soon as it has ended.
+pub(super) fn objects<'t>(text: &'t str, found: &mut dyn FnMut(Item<'t>)) -> Result<(), ClusterError> {
     if text.trim_start().starts_with('{') {
-        let mut stream = serde_json::Deserializer::from_str(text).into_iter::<Top<'_>>();
-        let (mut from, mut number) = (0, 1);
-        while let Some(top) = stream.next() {
-            let top =
+        let mut json = serde_json::Deserializer::from_str(text);
+        let mut number = 0;
+        while json.end().is_err() {
+            number += 1;
+            let top = json.deserialize_map(Top { found: &mut *found });
+            let rest =
                 top.map_err(|error| ClusterError::Syntax { number, form: "JSON", why: error.to_string() })?;
-            match top.items {
-                Some(items) => found.extend(items.into_iter().map(|item| Item::Json(item.get()))),
-                None => found.push(Item::Json(&text[from..stream.byte_offset()])),
+            if let Some(object) = rest {
+                found(Item::Parsed(Value::Object(object)));
             }
-            (from, number) = (stream.byte_offset(), number + 1);
         }
     } else {
         for (index, document) in documents(text).iter().enumerate() {
@@ -36,10 +35,10 @@ pub(super) fn objects(text: &str) -> Result<Vec<Item<'_>>, ClusterError> {
                 form: "YAML",
                 why: error.to_string(),
             })?;
-            flatten(value, &mut found);
+            flatten(value, found);
         }
     }
-    Ok(found)
+    Ok(())
 }
 
 impl Item<'_> {
@@ -84,59 +83,52 @@ impl Item<'_> {
     }
 }
 
-/// A JSON value of the stream: a List's items, or something else.
-struct Top<'t> {
-    items: Option<Vec<&'t RawValue>>,
+/// Reads an object of the stream: a List's items are told of, another's fields given back.
+struct Top<'f, 't> {
+    found: &'f mut dyn FnMut(Item<'t>),
 }
 
-impl<'de: 't, 't> Deserialize<'de> for Top<'t> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_map(TopVisitor).map(|items| Self { items })
-    }
-}
-
-struct TopVisitor;
-
-impl<'de> Visitor<'de> for TopVisitor {
-    type Value = Option<Vec<&'de RawValue>>;
+impl<'de> Visitor<'de> for Top<'_, 'de> {
+    type Value = Option<Map<String, Value>>;
 
     fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str("an object")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut items = None;
-        while let Some(key) = map.next_key::<Key>()? {
-            match key {
-                Key::Items => items = map.next_value::<Items<'_>>()?.0.or(items),
-                Key::Kind | Key::Version | Key::Other => {
-                    map.next_value::<IgnoredAny>()?;
-                }
+        let (mut fields, mut list) = (Map::new(), false);
+        while let Some(key) = map.next_key::<String>()? {
+            if key == "items" {
+                list |= map.next_value_seed(Items { found: &mut *self.found })?;
+            } else {
+                fields.insert(key, map.next_value()?);
             }
         }
-        Ok(items)
+        Ok((!list).then_some(fields))
     }
 }
 
-/// A list, or anything else.
-struct Items<'t>(Option<Vec<&'t RawValue>>);
-
-impl<'de: 't, 't> Deserialize<'de> for Items<'t> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_any(ItemsVisitor).map(Self)
-    }
+/// A list, whose items are told of, or anything else. Gives whether it was one.
+struct Items<'f, 't> {
+    found: &'f mut dyn FnMut(Item<'t>),
 }
 
-struct ItemsVisitor;
+impl<'de> DeserializeSeed<'de> for Items<'_, 'de> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<bool, D::Error> {
+        from.deserialize_any(self)
+    }
+}
 
 macro_rules! no_list {
     ($($name:ident: $kind:ty),*) => {
-        $(fn $name<E>(self, _: $kind) -> Result<Self::Value, E> { Ok(None) })*
+        $(fn $name<E>(self, _: $kind) -> Result<bool, E> { Ok(false) })*
     };
 }
 
-impl<'de> Visitor<'de> for ItemsVisitor {
-    type Value = Option<Vec<&'de RawValue>>;
+impl<'de> Visitor<'de> for Items<'_, 'de> {
+    type Value = bool;
 
     fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str("anything")
@@ -144,21 +136,20 @@ impl<'de> Visitor<'de> for ItemsVisitor {
 
     no_list!(visit_bool: bool, visit_i64: i64, visit_u64: u64, visit_f64: f64, visit_str: &str);
 
-    fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(None)
+    fn visit_unit<E>(self) -> Result<bool, E> {
+        Ok(false)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<bool, A::Error> {
         while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(None)
+        Ok(false)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-        let mut all = Vec::new();
-        while let Some(item) = list.next_element()? {
-            all.push(item);
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<bool, A::Error> {
+        while let Some(item) = list.next_element::<&RawValue>()? {
+            (self.found)(Item::Json(item.get()));
         }
-        Ok(Some(all))
+        Ok(true)
     }
 }
 
@@ -181,7 +172,7 @@ impl<'de> Visitor<'de> for &mut Head {
             match key {
                 Key::Kind => self.kind = map.next_value()?,
                 Key::Version => self.version = map.next_value()?,
-                Key::Items | Key::Other => {
+                Key::Other => {
                     map.next_value::<IgnoredAny>()?;
                 }
             }
@@ -196,8 +187,6 @@ impl<'de> Visitor<'de> for &mut Head {
 /// Keys that matter here.
 #[derive(serde::Deserialize)]
 enum Key {
-    #[serde(rename = "items")]
-    Items,
     #[serde(rename = "kind")]
     Kind,
     #[serde(rename = "apiVersion")]
@@ -227,14 +216,14 @@ fn documents(text: &str) -> Vec<String> {
     all
 }
 
-fn flatten(value: Value, found: &mut Vec<Item<'_>>) {
+fn flatten<'t>(value: Value, found: &mut dyn FnMut(Item<'t>)) {
     match value {
         Value::Object(mut object) if object.get("items").is_some_and(Value::is_array) => {
             if let Some(Value::Array(items)) = object.remove("items") {
-                found.extend(items.into_iter().map(Item::Parsed));
+                items.into_iter().map(Item::Parsed).for_each(found);
             }
         }
         Value::Null => {}
-        other => found.push(Item::Parsed(other)),
+        other => found(Item::Parsed(other)),
     }
 }

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use super::{Host, HostRoute, LOCAL, MAIN, RouteRule};
 
 /// The packet.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Question<'q> {
     /// Where to.
     pub dst: IpAddr,

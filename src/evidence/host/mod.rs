@@ -3,6 +3,7 @@
 //! analysis. It judges nothing; what could not be read stands in [`Host::unread`], so that absence is never
 //! taken for a finding.
 
+mod answer;
 mod lookup;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use answer::{Answer, Said};
 pub use lookup::{Lookup, Question};
 
 /// The name of the text that holds it; `pod:state` inside a pod.
@@ -28,6 +30,9 @@ pub struct Host {
     pub routes: Vec<HostRoute>,
     /// Routing policy rules, in the kernel's order.
     pub rules: Vec<RouteRule>,
+    /// What the kernel says of the routes of packets between the two ends; none without ends.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub answers: Vec<Answer>,
     /// Neighbours: ARP and NDP.
     pub neighbours: Vec<Neighbour>,
     /// Forwarding database of VXLAN devices and bridges.
@@ -70,6 +75,10 @@ pub struct Link {
     pub vxlan: Option<Vxlan>,
     /// An XDP program is attached: in the driver, the generic hook, or the card.
     pub xdp: Option<String>,
+    /// Active features by which checksums are left to the device, as `tx-checksum-ip-generic`; none where that was not
+    /// read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checksums: Option<Vec<String>>,
     /// Statistics that are not zero (`struct rtnl_link_stats64`).
     pub stats: BTreeMap<String, u64>,
 }
@@ -258,6 +267,14 @@ impl Host {
     pub fn link_grown(&self, before: &Self, link: &str, name: &str) -> u64 {
         let read = |host: &Self| host.link(link).and_then(|link| link.stats.get(name)).copied().unwrap_or(0);
         read(self).saturating_sub(read(before))
+    }
+}
+
+impl Link {
+    /// Whether it leaves checksums to others (`tx-checksum-ip-generic`, the feature that is known to break under
+    /// VXLAN); none where that was not read.
+    pub fn leaves_checksums(&self) -> Option<bool> {
+        Some(self.checksums.as_ref()?.iter().any(|name| name == "tx-checksum-ip-generic"))
     }
 }
 

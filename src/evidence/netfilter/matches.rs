@@ -40,6 +40,8 @@ pub enum Match {
     Mark { value: u32, mask: u32, not: bool },
     /// Connection state: any of these.
     CtState { states: Vec<String>, not: bool },
+    /// Goes the way in which its connection began, or against it.
+    CtDirection { reply: bool, not: bool },
     /// Member of an ipset, `dirs` says which of its fields (`src`, `dst`); or of an nftables set, whose fields are
     /// named `src`, `dst`, `sport`, `dport`, `proto`, `iif`, `oif`, `mark`, or by what cannot be evaluated.
     Set { name: String, dirs: Vec<String>, not: bool },
@@ -131,6 +133,9 @@ impl fmt::Display for Match {
             }
             Self::IcmpType { kind, not } => (*not, format!("--icmp-type {kind}")),
             Self::Mark { value, mask, not } => (*not, format!("--mark {value:#x}/{mask:#x}")),
+            Self::CtDirection { reply, not } => {
+                (*not, format!("--ctdir {}", if *reply { "REPLY" } else { "ORIGINAL" }))
+            }
             Self::CtState { states, not } => (*not, format!("--ctstate {}", states.join(","))),
             Self::Set { name, dirs, not } => (*not, format!("--match-set {name} {}", dirs.join(","))),
             Self::AddrType { source, types, only_at, not } => {
@@ -370,6 +375,11 @@ fn of_module(module: Option<&str>, option: &str, values: &[&str], not: bool) -> 
         (Some("conntrack"), "--ctstate") | (Some("state"), "--state") => {
             Match::CtState { states: list(value?), not }
         }
+        (Some("conntrack"), "--ctdir") => match value? {
+            "REPLY" => Match::CtDirection { reply: true, not },
+            "ORIGINAL" => Match::CtDirection { reply: false, not },
+            _ => return None,
+        },
         (Some("addrtype"), "--src-type") => {
             Match::AddrType { source: true, types: list(value?), only_at: None, not }
         }

@@ -32,6 +32,8 @@ pub struct Meets {
     pub length: Option<u32>,
     /// What connection tracking says of it.
     pub state: Option<CtState>,
+    /// Whether it goes against the way in which its connection began.
+    pub reply: Option<bool>,
     /// Mark that it begins with: zero when it came by an interface.
     pub mark: Option<u32>,
     /// Interface it came by.
@@ -228,6 +230,7 @@ impl View<'_> {
             }
             Match::Mark { value, mask, not } => (state.mark.equals(*value, *mask)?, not),
             Match::CtState { states, not } => (any(states.iter().map(|word| self.ct_is(state, word)))?, not),
+            Match::CtDirection { reply, not } => (self.goes_back(state)? == *reply, not),
             Match::Set { name, dirs, not } => match self.find(state, name, dirs) {
                 Found::In(_) => (true, not),
                 Found::Out => (false, not),
@@ -302,6 +305,18 @@ impl View<'_> {
         route.dev.clone()
     }
 
+    /// Whether it goes against its connection; of a packet without one that is no question.
+    fn goes_back(&self, state: &State) -> Option<bool> {
+        if state.untracked || !self.hook.tracked() {
+            return None;
+        }
+        match self.meets.state? {
+            CtState::New => Some(false),
+            CtState::Established | CtState::Related => self.meets.reply,
+            CtState::Invalid => None,
+        }
+    }
+
     fn ct_is(&self, state: &State, word: &str) -> Option<bool> {
         let known = |state| self.meets.state.map(|own| own == state);
         let word = word.to_ascii_uppercase();
@@ -321,6 +336,7 @@ impl View<'_> {
             "DNAT" | "SNAT" => match self.meets.state? {
                 CtState::Invalid => Some(false),
                 CtState::New => Some(if word == "DNAT" { state.dnat } else { state.snat }),
+                CtState::Established if word == "DNAT" && self.meets.reply == Some(false) => Some(state.dnat),
                 CtState::Established | CtState::Related => None,
             },
             _ => None,

@@ -157,6 +157,9 @@ impl<'w> Walk<'w> {
     fn base(&mut self, hook: &'w Hook, id: ChainId, states: States, surely: bool) -> States {
         let (asked, mut past) =
             if hook.nat { self.first_of_connection(hook, states) } else { (states, States::new()) };
+        if hook.nat && self.meets.state == Some(CtState::Established) {
+            past = self.as_its_first(hook, id, past);
+        }
         if asked.is_empty() {
             return past;
         }
@@ -202,6 +205,34 @@ impl<'w> Walk<'w> {
             }
         }
         (asked, past)
+    }
+
+    /// A packet of a connection is translated as its first one was, without meeting the rules: taken to be these, as far as
+    /// destinations go. Sources hang on marks that only the first packet bore, and replies are translated back.
+    fn as_its_first(&mut self, hook: &'w Hook, id: ChainId, states: States) -> States {
+        if self.meets.reply == Some(true) || !matches!(hook.point, HookPoint::Prerouting | HookPoint::Output)
+        {
+            return states;
+        }
+        let kept = (self.walked.clone(), self.places.clone());
+        let mut all = States::new();
+        for state in states {
+            self.memo.clear();
+            self.accepted.clear();
+            let mut first = self.chain(hook, id, &States::from([state.clone()]), false, 0).out;
+            first.append(&mut self.accepted);
+            if self.meets.reply.is_none() || first.is_empty() {
+                all.insert(state.clone());
+            }
+            all.extend(first.into_iter().map(|first| State {
+                dst: first.dst,
+                dst_port: first.dst_port,
+                dnat: first.dnat,
+                ..state.clone()
+            }));
+        }
+        (self.walked, self.places) = kept;
+        all
     }
 
     /// After the routing decision: a destination that was translated may lead another way.

@@ -168,12 +168,14 @@ impl<R: Read> Input<R> {
 
 #[cfg(test)]
 mod tests {
-    /// Not a test of its own: the other tests start this program as their agent by this name. Run with the others
-    /// it finds its input at an end and returns.
+    /// Not a test of its own: the other tests start this program as their agent by this name alone. Run with the others
+    /// it says nothing.
     #[test]
     #[ignore = "needs root"]
     fn as_an_agent() {
-        // An agent that loses its pipe while greeting has nobody to tell.
-        let _ = super::over_standard_streams();
+        if std::env::args().any(|word| word == "--exact") {
+            // An agent that loses its pipe while greeting has nobody to tell.
+            let _ = super::over_standard_streams();
+        }
     }
 }

@@ -2,17 +2,32 @@
 //! no program on the node, and keeps going when a part cannot be had: that part is named with the reason.
 
 mod netlink;
+mod offload;
 mod proc;
+mod routes;
+
+use std::net::IpAddr;
 
 use crate::evidence::host::Host;
 use crate::gather::netns::{Namespace, NetnsError};
 
-/// Reads everything in a namespace; inside a pod its listening sockets too.
-pub(crate) fn read(namespace: &Namespace, inside_pod: bool) -> Result<Host, NetnsError> {
+/// What is read beside the whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// A pod: its listening sockets too.
+    Pod,
+    /// A node: what the kernel says of the way of packets between these two as well.
+    Node(Option<(IpAddr, IpAddr)>),
+}
+
+/// Reads everything in a namespace.
+pub(crate) fn read(namespace: &Namespace, place: Place) -> Result<Host, NetnsError> {
     namespace.run(|| {
         let mut host = Host::default();
-        netlink::read(&mut host);
-        proc::read(&mut host, inside_pod);
+        let ends = if let Place::Node(ends) = place { ends } else { None };
+        netlink::read(&mut host, ends);
+        offload::read(&mut host);
+        proc::read(&mut host, place == Place::Pod);
         host
     })
 }

@@ -20,15 +20,16 @@ use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use netlink_packet_route::tc::{TcAttribute, TcMessage, TcStats2};
 use rtnetlink::{Handle, IpVersion};
 
+use super::routes;
 use crate::evidence::host::{
     Address, FdbEntry, Host, HostRoute, Link, Neighbour, Queue, RouteRule, TcFilter, Vxlan,
 };
 use crate::gather::netns::ask;
 
 /// Adds what netlink says to what is known.
-pub(super) fn read(host: &mut Host) {
+pub(super) fn read(host: &mut Host, ends: Option<(IpAddr, IpAddr)>) {
     let asked = ask(async |handle| {
-        gather(host, &handle).await;
+        gather(host, &handle, ends).await;
         Ok(())
     });
     if let Err(why) = asked {
@@ -36,7 +37,7 @@ pub(super) fn read(host: &mut Host) {
     }
 }
 
-async fn gather(host: &mut Host, handle: &Handle) {
+async fn gather(host: &mut Host, handle: &Handle, ends: Option<(IpAddr, IpAddr)>) {
     let links = all(handle.link().get().execute(), "links", host).await;
     host.links = links.iter().map(link_of).collect();
     let names: BTreeMap<u32, String> =
@@ -66,10 +67,19 @@ async fn gather(host: &mut Host, handle: &Handle) {
         let mut question = RouteMessage::default();
         question.header.address_family = family;
         let routes = all(handle.route().get(question).execute(), "routes", host).await;
-        host.routes.extend(routes.iter().filter_map(|route| route_of(route, &name)));
+        host.routes.extend(
+            routes
+                .iter()
+                .filter(|route| !route.header.flags.contains(RouteFlags::Cloned))
+                .filter_map(|route| route_of(route, &name)),
+        );
         let version = if family == AddressFamily::Inet { IpVersion::V4 } else { IpVersion::V6 };
         let rules = all(handle.rule().get(version).execute(), "routing rules", host).await;
         host.rules.extend(rules.iter().map(|rule| rule_of(rule, family == AddressFamily::Inet6)));
+    }
+
+    if let Some(ends) = ends {
+        routes::ask(host, handle, ends).await;
     }
 
     let neighbours = all(handle.neighbours().get().execute(), "neighbours", host).await;
@@ -194,11 +204,8 @@ fn stats_of(stats: &Stats64) -> BTreeMap<String, u64> {
     all.into_iter().filter(|(_, value)| *value > 0).map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-fn route_of(message: &RouteMessage, name: &impl Fn(u32) -> Option<String>) -> Option<HostRoute> {
+pub(super) fn route_of(message: &RouteMessage, name: &impl Fn(u32) -> Option<String>) -> Option<HostRoute> {
     let header = &message.header;
-    if header.flags.contains(RouteFlags::Cloned) {
-        return None;
-    }
     let zero = IpAddr::from([0; 4]);
     let zero = if header.address_family == AddressFamily::Inet { zero } else { IpAddr::from([0; 16]) };
     let mut route = HostRoute {

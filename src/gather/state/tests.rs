@@ -1,12 +1,14 @@
 //! The state of namespaces made for the test, held against how they were made and against what the kernel itself says.
 
-use crate::evidence::host::{Host, Question};
+use super::Place;
+use crate::evidence::host::{Host, Question, Said};
 use crate::gather::netns::Namespace;
 use crate::gather::rig::Rig;
 
 fn state(rig: &Rig, name: &str) -> Host {
     let namespace = Namespace::open(format!("/run/netns/{}", rig.ns(name))).unwrap();
-    super::read(&namespace, name.starts_with('p')).unwrap()
+    let place = if name.starts_with('p') { Place::Pod } else { Place::Node(None) };
+    super::read(&namespace, place).unwrap()
 }
 
 #[test]
@@ -23,6 +25,8 @@ fn reads_what_was_set_up() {
     assert_eq!(n1.unread, Vec::<String>::new());
     let tunnel = n1.link("vxlan.calico").unwrap();
     assert_eq!((tunnel.kind.as_deref(), tunnel.up, tunnel.mtu), (Some("vxlan"), true, 1450));
+    assert_eq!(tunnel.leaves_checksums(), Some(true));
+    assert_eq!(n1.link("cali1").unwrap().checksums, None);
     assert_eq!(tunnel.mac.as_deref(), Some("66:00:00:00:00:01"));
     let vxlan = tunnel.vxlan.as_ref().unwrap();
     assert_eq!((vxlan.vni, vxlan.port, vxlan.learning), (4096, 4789, false));
@@ -54,6 +58,20 @@ fn reads_what_was_set_up() {
     assert_eq!(Host::parse(&serde_json::to_string(&p2).unwrap()).unwrap(), p2);
 }
 
+/// As `ethtool -k` says it, before and after `ethtool -K`.
+#[test]
+#[ignore = "needs root"]
+fn checksum_offload_is_read_as_it_is_set() {
+    let rig = Rig::two_nodes_vxlan();
+    for (word, on) in [("off", false), ("on", true)] {
+        rig.run("n1", &format!("ethtool -K vxlan.calico tx-checksum-ip-generic {word}"));
+        let said = String::from_utf8(rig.run("n1", "ethtool -k vxlan.calico").stdout).unwrap();
+        assert!(said.contains(&format!("tx-checksum-ip-generic: {word}")), "{said}");
+        let n1 = state(&rig, "n1");
+        assert_eq!((n1.link("vxlan.calico").unwrap().leaves_checksums(), n1.unread.len()), (Some(on), 0));
+    }
+}
+
 /// `ip route get` is what the kernel would do; the lookup from the dump must say the same.
 #[test]
 #[ignore = "needs root"]
@@ -66,6 +84,7 @@ fn looks_routes_up_as_the_kernel_does() {
          ip route add 10.50.7.0/24 dev cali1 table 77; ip rule add iif cali1 table 78 priority 90; ip route add throw 10.51.0.0/16 table 78; ip route add 10.51.0.0/17 dev vxlan.calico table 78",
     );
     let host = state(&rig, "n1");
+    let namespace = Namespace::open(format!("/run/netns/{}", rig.ns("n1"))).unwrap();
     let mut compared = 0;
     for dst in [
         "10.244.1.2",
@@ -105,6 +124,51 @@ fn looks_routes_up_as_the_kernel_does() {
             assert_eq!(route.via.map(|via| via.to_string()).as_deref(), after("via"), "{line}: {said}");
             compared += 1;
         }
+        // The kernel, asked as an agent asks it, knows the same entries.
+        let ends = ("10.244.1.2".parse().unwrap(), dst.parse().unwrap());
+        let asked = super::read(&namespace, Place::Node(Some(ends))).unwrap();
+        assert_eq!((asked.disagreements(), asked.unread.len()), (Vec::new(), 0), "{dst}");
+        let onward = asked
+            .answers
+            .iter()
+            .find(|answer| answer.dst == ends.1 && answer.iif.as_deref() == Some("cali1"));
+        assert!(onward.is_some_and(|answer| matches!(answer.said, Said::Route(_))), "{:?}", asked.answers);
     }
     assert_eq!(compared, 30);
+}
+
+/// A dump that says otherwise than the kernel is noticed, and the kernel's route counts.
+#[test]
+#[ignore = "needs root"]
+fn the_kernels_own_word_on_a_route_counts() {
+    let rig = Rig::two_nodes_vxlan();
+    rig.run("n1", "ip -6 addr add fd00::1/64 dev eth0 nodad; ip -6 route add blackhole fd99::/64; ip route add blackhole 10.99.0.0/16");
+    let namespace = Namespace::open(format!("/run/netns/{}", rig.ns("n1"))).unwrap();
+    let read = |src: &str, dst: &str| {
+        let ends = Some((src.parse().unwrap(), dst.parse().unwrap()));
+        super::read(&namespace, Place::Node(ends)).unwrap()
+    };
+    for (src, dst) in [("10.244.1.2", "10.99.0.1"), ("fd00::2", "fd99::1"), ("fd00::2", "fd98::1")] {
+        let host = read(src, dst);
+        assert_eq!(host.disagreements(), Vec::<String>::new());
+        assert!(
+            host.answers.iter().any(|answer| matches!(answer.said, Said::Error(_))),
+            "{:?}",
+            host.answers
+        );
+    }
+    let mut host = read("10.244.1.2", "10.244.2.2");
+    assert_eq!(host.answers.len(), 4, "{:?}", host.answers);
+    for route in host.routes.iter_mut().filter(|route| route.dev.as_deref() == Some("vxlan.calico")) {
+        route.dev = Some("eth0".to_owned());
+    }
+    assert!(!host.disagreements().is_empty());
+    let question = Question {
+        dst: "10.244.2.2".parse().unwrap(),
+        src: Some("10.244.1.2".parse().unwrap()),
+        iif: Some("cali1"),
+    };
+    let device = |route: Option<&crate::evidence::host::HostRoute>| route.and_then(|route| route.dev.clone());
+    assert_eq!(device(host.lookup(&question).route).as_deref(), Some("eth0"));
+    assert_eq!(device(host.routed(&question).route).as_deref(), Some("vxlan.calico"));
 }

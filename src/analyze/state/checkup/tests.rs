@@ -214,6 +214,25 @@ fn the_tunnel_device() {
 }
 
 #[test]
+fn offload_is_a_finding_only_where_felix_was_told_that_it_is_broken() {
+    let scene = |told: Option<bool>, on: bool| {
+        found(move |scene| {
+            scene.cluster.felix.get_mut("default").unwrap().checksum_offload_broken = told;
+            let names = if on { vec!["tx-checksum-ip-generic".to_owned()] } else { Vec::new() };
+            tunnel(&mut scene.a).checksums = Some(names);
+        })
+    };
+    assert_eq!(scene(None, true), Vec::new());
+    assert_eq!(scene(Some(false), true), Vec::new());
+    assert_eq!(scene(Some(true), false), Vec::new());
+    assert_eq!(scene(Some(true), true), one("checksum", "a", false));
+    let text = "apiVersion: crd.projectcalico.org/v1\nkind: FelixConfiguration\nmetadata: {name: default}\n\
+                spec: {featureDetectOverride: 'SNATFullyRandom=true, ChecksumOffloadBroken=true'}\n";
+    let (cluster, _) = Cluster::parse(text).unwrap();
+    assert_eq!(cluster.felix["default"].checksum_offload_broken, Some(true));
+}
+
+#[test]
 fn a_setting_that_all_nodes_share_is_no_fault() {
     let all = |port| {
         move |scene: &mut Scene| {

@@ -228,6 +228,11 @@ fn simple(left: &Value, right: &Value, not: bool) -> Option<Match> {
             let states = states(right)?;
             Some(Match::CtState { states, not })
         }
+        "ctdirection" => match right.as_str()? {
+            "reply" => Some(Match::CtDirection { reply: true, not }),
+            "original" => Some(Match::CtDirection { reply: false, not }),
+            _ => None,
+        },
         "icmp" => Some(Match::IcmpType {
             kind: right.as_str().map(str::to_owned).or_else(|| Some(right.as_u64()?.to_string()))?,
             not,
@@ -278,6 +283,7 @@ fn field_of(left: &Value) -> Option<String> {
             (Some("length"), _) => "length",
             (_, Some("state")) => "ctstate",
             (_, Some("status")) => "ctstatus",
+            (_, Some("direction")) => "ctdirection",
             _ => return None,
         },
     };

@@ -229,7 +229,10 @@ fn tables_are_asked_in_the_order_of_their_hooks() {
     let service = Ruleset::parse(text);
     let to_service = Meets { dst: "10.96.0.10".parse().ok(), ..syn() };
     assert_eq!(ends(&service, None, &to_service), ["passes"]);
-    assert_eq!(ends(&service, None, &Meets { state: Some(CtState::Established), ..to_service }), ["policy"]);
+    let established = Meets { state: Some(CtState::Established), ..to_service };
+    assert_eq!(ends(&service, None, &Meets { reply: Some(false), ..established.clone() }), ["passes"]);
+    assert_eq!(ends(&service, None, &Meets { reply: Some(true), ..established.clone() }), ["policy"]);
+    assert_eq!(ends(&service, None, &established), ["policy", "passes"]);
 }
 
 #[test]
@@ -243,6 +246,24 @@ fn chance_and_unknown_targets_leave_it_open() {
     assert!(through(&strange, None, &syn()).certain().is_none());
     let harmless = filter("-A FORWARD -j TCPMSS --clamp-mss-to-pmtu\n-A FORWARD -j ACCEPT");
     assert_eq!(ends(&harmless, None, &syn()), ["passes"]);
+}
+
+/// A connection was translated by the rules of its first packet; what comes back is not translated by them.
+#[test]
+fn an_established_connection_is_translated_as_its_first_packet_was() {
+    let text = "*nat\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -d 10.96.0.10/32 -p tcp -j DNAT --to-destination 10.42.2.9:8080\nCOMMIT\n\
+                *filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -m conntrack --ctdir REPLY -j ACCEPT\n-A FORWARD -d 10.42.2.9/32 -j DROP\nCOMMIT\n";
+    let ruleset = Ruleset::parse(text);
+    let packet = |reply| Meets {
+        dst: Some("10.96.0.10".parse().unwrap()),
+        state: Some(CtState::Established),
+        reply,
+        ..syn()
+    };
+    assert_eq!(ways(&ruleset, &packet(Some(false))), ["FORWARD#1"]);
+    assert_eq!(ways(&ruleset, &packet(Some(true))), ["FORWARD#0"]);
+    // Which way it goes is not known: it may be either.
+    assert_eq!(ways(&ruleset, &packet(None)), ["FORWARD#0", "FORWARD#1?", "FORWARD#policy?"]);
 }
 
 #[test]

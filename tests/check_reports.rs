@@ -1,4 +1,4 @@
-//! `trace-drop check` on saved readings of the lab's nodes: text, JSON and exit codes are those reviewed.
+//! `trace-drop check` on saved readings of the lab's nodes and on traced cases: text, JSON and exit codes are those reviewed.
 
 #![expect(clippy::disallowed_methods, reason = "the program is run as its users run it")]
 
@@ -34,6 +34,16 @@ fn reports_are_those_reviewed() {
     let case = of_root("tests/data/check/fdb_missing.tgz");
     insta::assert_snapshot!("fdb_missing.json", all(&check(&["-o", "json"], &case)));
     insta::assert_snapshot!("path.txt", all(&check(&[], &of_root("captures/encapsulate.tgz"))));
+}
+
+#[test]
+fn reports_on_traced_cases_are_those_reviewed() {
+    for name in ["healthy", "encapsulate", "decapsulate", "enter_pod", "unknown"] {
+        for form in ["text", "json"] {
+            let done = check(&["-o", form], &of_root(&format!("captures/{name}.tgz")));
+            insta::assert_snapshot!(format!("{name}.{form}"), all(&done));
+        }
+    }
 }
 
 /// A healthy path raises no finding; a fault that a trace finds in the state is found without it.
