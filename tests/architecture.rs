@@ -36,7 +36,7 @@ const ORDER: &[&str] = &[
     "gather::probe",
     "gather::state",
     "gather::texts",
-    "gather::kubectl",
+    "gather::kubernetes",
     "gather::agent",
     "gather::run",
     "gather",

@@ -42,6 +42,10 @@ pub(super) enum Command {
     Check(check::Check),
     /// Show the nodes' tunnels and peers, or save all that can be read of them
     Node(check::Node),
+    /// Print the least roles that a user needs, for `kubectl apply -f -`
+    Rbac(Rbac),
+    /// Remove agent pods that a crash has left
+    Cleanup(Cleanup),
     /// Print a completion script for a shell
     Completions {
         /// Which shell
@@ -52,34 +56,52 @@ pub(super) enum Command {
     /// Capture on this node for a trace-drop that talks over standard input and output
     #[command(hide = true)]
     Agent,
+    /// Delete agent pods when the process that made them dies
+    #[command(hide = true)]
+    Sweep,
+}
+
+/// What `rbac` takes.
+#[derive(Debug, Args)]
+pub(super) struct Rbac {
+    /// Who gets it: a user, group:NAME or serviceaccount:NAMESPACE:NAME
+    #[arg(long, value_name = "WHO")]
+    pub(super) subject: String,
+    /// Nodes are reached with --reach, or only `replay`, `ipam` and the like are used: no agent pods
+    #[arg(long)]
+    pub(super) no_agents: bool,
+    /// Namespace of the agents' pods
+    #[arg(long, value_name = "NS", default_value = "kube-system")]
+    pub(super) agent_namespace: String,
+}
+
+/// What `cleanup` takes.
+#[derive(Debug, Args)]
+pub(super) struct Cleanup {
+    /// Remove those of traces that are under way, too
+    #[arg(long)]
+    pub(super) all: bool,
+    /// Say what would be removed, and remove nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    #[command(flatten)]
+    pub(super) server: Server,
 }
 
 /// Capture on every point of the path between two endpoints.
 #[derive(Debug, Args)]
 pub(super) struct Trace {
-    /// Where the traffic starts: pod, namespace/pod, an IP address, or node/NAME
+    /// Where the traffic starts: pod, namespace/pod, deploy/x, ds/x, sts/x, job/x, svc/x[:port], node/x, or an IP address
     #[arg(long, value_name = "ENDPOINT", required = true)]
     pub(super) from: Option<String>,
     /// Where it goes
-    #[arg(
-        long,
-        value_name = "ENDPOINT",
-        required = true,
-        help = "Where it goes: the same, or svc/[namespace/]name[:port]"
-    )]
+    #[arg(long, value_name = "ENDPOINT", required = true, help = "Where it goes: the same")]
     pub(super) to: Option<String>,
-    /// Namespace of bare pod names
-    #[arg(short, long, value_name = "NS", default_value = "default")]
-    pub(super) namespace: String,
-    /// Read the cluster from a file: what `kubectl get … -o yaml` prints
-    #[arg(long, value_name = "FILE", required = true)]
-    pub(super) cluster: Option<PathBuf>,
-    /// How to run a program on a node; {node} and {address} are filled in [default: this host only]
-    #[arg(long, value_name = "CMD")]
-    pub(super) reach: Option<String>,
-    /// Where this program is on the nodes [default: where it is here]
-    #[arg(long, value_name = "PATH")]
-    pub(super) agent_path: Option<String>,
+    /// Namespace of bare pod names [default: that of the context, else default]
+    #[arg(short, long, value_name = "NS")]
+    pub(super) namespace: Option<String>,
+    #[command(flatten)]
+    pub(super) place: Place,
     /// How long to capture: 10s, 2m, 1m30s
     #[arg(long, value_name = "D", default_value = "10s", value_parser = duration)]
     pub(super) duration: Duration,
@@ -114,6 +136,9 @@ pub(super) struct Trace {
     /// Do not enter the pods' namespaces: capture on the hosts' interfaces only
     #[arg(long)]
     pub(super) no_pods: bool,
+    /// Print the points, the agents' pods and the rights that they take, and make nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
     /// Do not attach to the kernel's drop tracepoint [default: attached where possible]
     #[arg(long)]
     pub(super) no_kernel: bool,
@@ -157,22 +182,17 @@ pub(super) struct Rules {
     #[arg(long, value_name = "ENDPOINT", requires = "to")]
     pub(super) from: Option<String>,
     /// To here
-    #[arg(
-        long,
-        value_name = "ENDPOINT",
-        requires = "from",
-        help = "To here: the same, or svc/[namespace/]name[:port]"
-    )]
+    #[arg(long, value_name = "ENDPOINT", requires = "from", help = "To here: the same")]
     pub(super) to: Option<String>,
     /// From a saved case, without asking any node
-    #[arg(long, value_name = "SAVED", conflicts_with_all = ["cluster", "reach", "agent_path"])]
+    #[arg(long, value_name = "SAVED", conflicts_with_all = ["cluster", "reach", "agent_path", "kubeconfig", "context"])]
     pub(super) case: Option<PathBuf>,
     /// With --case: follow a packet between the two that were traced
     #[arg(long, requires = "case", conflicts_with_all = ["from", "node"])]
     pub(super) path: bool,
-    /// Namespace of bare pod names
-    #[arg(short, long, value_name = "NS", default_value = "default")]
-    pub(super) namespace: String,
+    /// Namespace of bare pod names [default: that of the context, else default]
+    #[arg(short, long, value_name = "NS")]
+    pub(super) namespace: Option<String>,
     #[command(flatten)]
     pub(super) place: Place,
     /// How long to wait for counters to move, for an overview; 0 reads once
@@ -189,15 +209,65 @@ pub(super) struct Rules {
 /// The cluster and how its nodes are reached.
 #[derive(Debug, Args)]
 pub(super) struct Place {
-    /// Read the cluster from a file: what `kubectl get … -o yaml` prints
+    /// Read the cluster from a file, not from the API server: what `kubectl get … -o yaml` prints
     #[arg(long, value_name = "FILE")]
     pub(super) cluster: Option<PathBuf>,
-    /// How to run a program on a node; {node} and {address} are filled in [default: this host only]
+    #[command(flatten)]
+    pub(super) server: Server,
+    /// How to run a program on a node; {node} and {address} are filled in [default: an agent pod, or this very host]
     #[arg(long, value_name = "CMD")]
     pub(super) reach: Option<String>,
-    /// Where this program is on the nodes [default: where it is here]
+    /// With --reach: where this program is on the nodes [default: where it is here]
     #[arg(long, value_name = "PATH")]
     pub(super) agent_path: Option<String>,
+    #[command(flatten)]
+    pub(super) agents: Agents,
+}
+
+/// The agents' pods.
+#[derive(Debug, Args)]
+pub(super) struct Agents {
+    /// Run agents from this image [default: this program is sent to pods of calico-node's image, which the nodes have]
+    #[arg(long, value_name = "IMAGE", help_heading = "Agent pods")]
+    pub(super) agent_image: Option<String>,
+    /// Send this program to pods of calico-node's image: nothing is pulled (the default)
+    #[arg(long, conflicts_with = "agent_image", help_heading = "Agent pods")]
+    pub(super) agent_upload: bool,
+    /// The program to send: statically linked, for the nodes' processors [default: this one]
+    #[arg(long, value_name = "FILE", conflicts_with = "agent_image", help_heading = "Agent pods")]
+    pub(super) agent_binary: Option<PathBuf>,
+    /// Namespace of the agents' pods: it must admit privileged ones
+    #[arg(long, value_name = "NS", default_value = "kube-system", help_heading = "Agent pods")]
+    pub(super) agent_namespace: String,
+    /// When the image is pulled
+    #[arg(long, value_name = "POLICY", default_value = "IfNotPresent", value_parser = ["Always", "IfNotPresent", "Never"], help_heading = "Agent pods")]
+    pub(super) agent_pull_policy: String,
+    /// Secret of that namespace to pull the image with
+    #[arg(long, value_name = "NAME", requires = "agent_image", help_heading = "Agent pods")]
+    pub(super) agent_pull_secret: Option<String>,
+    /// How long an agent's pod may take to run
+    #[arg(long, value_name = "D", default_value = "60s", value_parser = duration, help_heading = "Agent pods")]
+    pub(super) agent_timeout: Duration,
+}
+
+/// The API server, as kubectl finds it.
+#[derive(Debug, Args)]
+pub(super) struct Server {
+    /// The kubeconfig, as for kubectl
+    #[arg(long, value_name = "FILE", help_heading = "Cluster")]
+    pub(super) kubeconfig: Option<PathBuf>,
+    /// The kubeconfig's context, as for kubectl
+    #[arg(long, value_name = "NAME", help_heading = "Cluster")]
+    pub(super) context: Option<String>,
+    /// Act as this user, as for kubectl
+    #[arg(long = "as", value_name = "USER", help_heading = "Cluster")]
+    pub(super) impersonate: Option<String>,
+    /// Act as a member of this group; may be repeated
+    #[arg(long = "as-group", value_name = "GROUP", requires = "impersonate", help_heading = "Cluster")]
+    pub(super) groups: Vec<String>,
+    /// How long to wait for each answer of the API server; 0 for ever
+    #[arg(long, value_name = "D", default_value = "30s", value_parser = duration_or_none, help_heading = "Cluster")]
+    pub(super) request_timeout: Duration,
 }
 
 /// Which addresses of the two ends.

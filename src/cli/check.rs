@@ -5,8 +5,9 @@ use std::process::ExitCode;
 
 use super::args;
 use super::args::Place;
+use super::place::{self, Found, Purpose, READING};
 use super::progress::Progress;
-use super::{Failure, print, trace};
+use super::{Failure, print};
 use crate::analyze::check::check;
 use crate::analyze::state::{Checkup, Ground};
 use crate::evidence::bundle::Bundle;
@@ -48,39 +49,35 @@ fn load(saved: &Path) -> Result<(Case, Texts, Option<Cluster>), Failure> {
 }
 
 fn read(typed: &args::check::Check) -> Result<(Case, Texts, Option<Cluster>), Failure> {
-    let cluster = cluster(&typed.place, typed.output.verbose)?;
     let (Some(from), Some(to)) = (&typed.from, &typed.to) else {
-        let (case, texts) = nodes(&cluster, typed.node.as_deref(), &typed.place, typed.output.quiet)?;
-        return Ok((case, texts, Some(cluster)));
+        let found = place::of_nodes(&typed.place, typed.node.as_deref(), typed.output.verbose)?;
+        let (case, texts) = nodes(&found, typed.node.as_deref(), &typed.place, typed.output.quiet)?;
+        return Ok((case, texts, Some(found.cluster)));
     };
-    let options = PlanOptions {
-        namespace: typed.namespace.clone(),
+    let mut options = PlanOptions {
+        namespace: String::new(),
         family: typed.family.number(),
         only: Only::default(),
         in_pod: !typed.no_pods,
     };
-    let plan = Plan::make(&cluster, from, to, &options).map_err(Failure::work)?;
-    let request = ReadRequest::of_plan(&plan, super::reach(&typed.place)?);
+    let namespace = typed.namespace.as_ref();
+    let found = place::of_path(&typed.place, (from, to), namespace, &mut options, typed.output.verbose)?;
+    let plan = Plan::make(&found.cluster, from, to, &options).map_err(Failure::work)?;
+    let purpose = Purpose { enter_pods: !typed.no_pods, ..READING };
+    let request = ReadRequest::of_plan(&plan, place::reach(&typed.place, found.api.as_ref(), purpose)?);
     let texts = texts(&request, typed.output.quiet)?;
     let resolved = plan.resolve(&texts);
-    Ok((plan.into_case(&resolved), texts, Some(cluster)))
-}
-
-/// The cluster's objects.
-pub(super) fn cluster(place: &Place, verbose: bool) -> Result<Cluster, Failure> {
-    let Some(file) = &place.cluster else {
-        return Err(Failure::usage("--cluster is needed".to_owned()));
-    };
-    trace::cluster(file, verbose)
+    Ok((plan.into_case(&resolved), texts, Some(found.cluster)))
 }
 
 /// Everything that can be read of one node, or of all.
 pub(super) fn nodes(
-    cluster: &Cluster,
+    found: &Found,
     only: Option<&str>,
     place: &Place,
     quiet: bool,
 ) -> Result<(Case, Texts), Failure> {
+    let cluster = &found.cluster;
     let facts: Vec<NodeFacts> = cluster
         .nodes
         .iter()
@@ -100,7 +97,7 @@ pub(super) fn nodes(
     };
     let request = ReadRequest {
         nodes: case.nodes.iter().filter(|node| node.on_path).cloned().collect(),
-        reach: super::reach(place)?,
+        reach: place::reach(place, found.api.as_ref(), Purpose { enter_pods: false, ..READING })?,
         pods: Vec::new(),
         pair: None,
     };

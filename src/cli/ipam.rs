@@ -11,7 +11,8 @@ use super::args::ipam::{Ask, Check, Release, Show};
 use crate::analyze::ipam::{self, Finding};
 use crate::evidence::ipam::Figures;
 use crate::evidence::ipam::release::{self, Edit, ReleaseError};
-use crate::gather::kubectl::{Kubectl, KubectlError, Stored};
+use crate::gather::kubernetes::ipam::{self as stored, Stored};
+use crate::gather::kubernetes::{Api, ApiError, segment};
 use crate::report;
 
 pub(super) fn run(ask: &Ask) -> Result<ExitCode, Failure> {
@@ -23,7 +24,7 @@ pub(super) fn run(ask: &Ask) -> Result<ExitCode, Failure> {
 }
 
 fn show(typed: &Show) -> Result<ExitCode, Failure> {
-    let cluster = super::trace::cluster(&typed.cluster, !typed.output.quiet)?;
+    let cluster = super::place::whole(typed.cluster.as_deref(), &typed.server, !typed.output.quiet)?;
     let figures = Figures::of(&cluster);
     let shown = report::ipam::Shown { cluster: &cluster, figures: &figures };
     super::print(|out| match (typed.ip, typed.output.form) {
@@ -43,7 +44,7 @@ fn show(typed: &Show) -> Result<ExitCode, Failure> {
 }
 
 fn check(typed: &Check) -> Result<ExitCode, Failure> {
-    let cluster = super::trace::cluster(&typed.cluster, !typed.output.quiet)?;
+    let cluster = super::place::whole(typed.cluster.as_deref(), &typed.server, !typed.output.quiet)?;
     let figures = Figures::of(&cluster);
     let checked = ipam::check_with(&cluster, &figures);
     super::print(|out| match typed.output.form {
@@ -57,13 +58,13 @@ fn check(typed: &Check) -> Result<ExitCode, Failure> {
 /// while the user thought makes the server refuse.
 fn release(typed: &Release) -> Result<ExitCode, Failure> {
     let ip = typed.ip;
-    let kubectl = Kubectl { context: typed.context.clone(), kubeconfig: typed.kubeconfig.clone() };
     if !typed.yes && !io::stdin().is_terminal() {
         return Err(Failure::usage(format!(
             "releasing {ip} must be confirmed, and standard input is no terminal: say --yes"
         )));
     }
-    let Some((block, group)) = kubectl.block(ip).map_err(Failure::work)? else {
+    let api = super::place::api(&typed.server)?;
+    let Some((block, group)) = api.wait(stored::block(&api, ip)).map_err(Failure::work)? else {
         return Err(Failure::work_text(format!(
             "{ip} lies in no block of the cluster; `trace-drop ipam show --show-blocks` lists them"
         )));
@@ -75,7 +76,7 @@ fn release(typed: &Release) -> Result<ExitCode, Failure> {
         }
         Err(error) => return Err(Failure::work_text(format!("{}: {error}", block.path))),
     };
-    if let Some(why) = user(&kubectl, typed, &released.attribute).map_err(Failure::work)? {
+    if let Some(why) = user(&api, typed, &released.attribute).map_err(Failure::work)? {
         super::complain(&format!("trace-drop: {ip} is not released: {why}"));
         return Ok(ExitCode::from(1));
     }
@@ -86,17 +87,18 @@ fn release(typed: &Release) -> Result<ExitCode, Failure> {
         return super::print(|out| writeln!(out, "{ip} is not released"));
     }
     match &released.block {
-        Edit::Write(edited) => kubectl.replace(&block.path, edited),
-        Edit::Delete => kubectl.delete(&block),
+        Edit::Write(edited) => api.wait(api.replace(&block.path, edited)).map(drop),
+        Edit::Delete => api.wait(stored::delete(&api, &block)),
         Edit::Keep => Ok(()),
     }
     .map_err(Failure::work)?;
     let cidr = block.object.pointer("/spec/cidr").and_then(Value::as_str).unwrap_or_default();
     let handle = released.attribute.get("handle_id").and_then(Value::as_str);
     if let Some(handle) = handle {
-        count_down(&kubectl, group, handle, cidr).map_err(|error| {
+        count_down(&api, group, handle, cidr).map_err(|error| {
             Failure::work_text(format!(
-                "{ip} is released, but its handle {handle} still counts it ({error}); `trace-drop ipam check` finds such handles"
+                "{ip} is released, but its handle {handle} still counts it ({}); `trace-drop ipam check` finds such handles",
+                error.text
             ))
         })?;
     }
@@ -104,36 +106,37 @@ fn release(typed: &Release) -> Result<ExitCode, Failure> {
 }
 
 /// Who uses the address still; none when nobody does.
-fn user(kubectl: &Kubectl, typed: &Release, attribute: &Value) -> Result<Option<String>, KubectlError> {
+fn user(api: &Api, typed: &Release, attribute: &Value) -> Result<Option<String>, ApiError> {
     let node = attribute.pointer("/secondary/node").and_then(Value::as_str);
     let node = match node {
-        Some(name) => kubectl.node(name)?,
+        Some(name) => api.wait(api.get(&format!("/api/v1/nodes/{}", segment(name))))?,
         None => None,
     };
-    let pods = kubectl.pods()?;
-    Ok(ipam::in_use::by(typed.ip, attribute, node.as_ref().map(|node| &node.object), &pods))
+    // All of them, of all namespaces: no field selector finds a second family's address.
+    let pods = api.wait(api.list("/api/v1/pods"))?.unwrap_or_default();
+    Ok(ipam::in_use::by(typed.ip, attribute, node.as_ref(), &pods))
 }
 
 /// The handle without one address of the block. Somebody else's change of it is no reason to stop: it is read again.
-fn count_down(kubectl: &Kubectl, group: &str, handle: &str, cidr: &str) -> Result<(), KubectlError> {
+fn count_down(api: &Api, group: &str, handle: &str, cidr: &str) -> Result<(), Failure> {
     let mut tries = 5;
     loop {
-        let Some(stored) = kubectl.handle(group, handle)? else { return Ok(()) };
-        match write_handle(kubectl, &stored, cidr) {
-            Err(KubectlError::Conflict { .. }) if tries > 1 => tries -= 1,
-            other => return other,
+        let found = api.wait(stored::handle(api, group, handle)).map_err(Failure::work)?;
+        let Some(found) = found else { return Ok(()) };
+        let edit = release::from_handle(&found.object, cidr)
+            .map_err(|error| Failure::work_text(format!("{}: {error}", found.path)))?;
+        match write_handle(api, &found, &edit) {
+            Err(error) if error.is_conflict() && tries > 1 => tries -= 1,
+            other => return other.map_err(Failure::work),
         }
     }
 }
 
-fn write_handle(kubectl: &Kubectl, stored: &Stored, cidr: &str) -> Result<(), KubectlError> {
-    match release::from_handle(&stored.object, cidr) {
-        Ok(Edit::Write(edited)) => kubectl.replace(&stored.path, &edited),
-        Ok(Edit::Delete) => kubectl.delete(stored),
-        Ok(Edit::Keep) => Ok(()),
-        Err(error) => {
-            Err(KubectlError::Said { verb: "replace", path: stored.path.clone(), said: error.to_string() })
-        }
+fn write_handle(api: &Api, stored: &Stored, edit: &Edit) -> Result<(), ApiError> {
+    match edit {
+        Edit::Write(edited) => api.wait(api.replace(&stored.path, edited)).map(drop),
+        Edit::Delete => api.wait(stored::delete(api, stored)),
+        Edit::Keep => Ok(()),
     }
 }
 

@@ -4,6 +4,8 @@ mod args;
 mod check;
 mod ipam;
 mod node;
+mod place;
+mod pods;
 mod progress;
 mod replay;
 mod rules;
@@ -38,6 +40,11 @@ pub fn run() -> ExitCode {
         Some(args::Command::Agent) => {
             gather::agent::serve::over_standard_streams().map_err(Failure::work).map(|()| ExitCode::SUCCESS)
         }
+        Some(args::Command::Sweep) => gather::kubernetes::pods::sweep::sweep(io::stdin().lock())
+            .map_err(Failure::work)
+            .map(|()| ExitCode::SUCCESS),
+        Some(args::Command::Rbac(typed)) => pods::rbac(&typed),
+        Some(args::Command::Cleanup(typed)) => pods::cleanup(&typed),
         Some(args::Command::Completions { shell }) => print(|out| {
             clap_complete::generate(shell, &mut args::Typed::command(), "trace-drop", out);
             Ok(())
@@ -136,14 +143,6 @@ fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<ExitCod
         }
         _ => Ok(ExitCode::SUCCESS),
     }
-}
-
-/// How the nodes are reached.
-fn reach(place: &args::Place) -> Result<gather::agent::client::Reach, Failure> {
-    let agent = gather::run::agent_command(place.agent_path.as_deref()).map_err(|error| {
-        Failure::work_text(format!("cannot tell where this program is: {error}; say it with --agent-path"))
-    })?;
-    Ok(gather::agent::client::Reach { template: place.reach.clone(), agent })
 }
 
 /// One message on stderr.

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::args;
 use super::args::check::{Node, NodeCommand, NodeDiags, NodeStatus};
-use super::{Failure, check, print, trace};
+use super::{Failure, check, place, print, trace};
 use crate::analyze::state::{Ground, status};
 use crate::gather::run::Gathered;
 use crate::report;
@@ -17,9 +17,9 @@ pub(super) fn run(typed: &Node) -> Result<ExitCode, Failure> {
 }
 
 fn show(typed: &NodeStatus) -> Result<ExitCode, Failure> {
-    let cluster = check::cluster(&typed.place, typed.output.verbose)?;
-    let (case, texts) = check::nodes(&cluster, typed.node.as_deref(), &typed.place, typed.output.quiet)?;
-    let nodes = status(&Ground { case: &case, texts: &texts, cluster: Some(&cluster) });
+    let found = place::of_nodes(&typed.place, typed.node.as_deref(), typed.output.verbose)?;
+    let (case, texts) = check::nodes(&found, typed.node.as_deref(), &typed.place, typed.output.quiet)?;
+    let nodes = status(&Ground { case: &case, texts: &texts, cluster: Some(&found.cluster) });
     print(|out| match typed.output.form {
         args::Form::Text => report::node::text(&nodes, super::style(&typed.output), out),
         args::Form::Json => report::node::json(&nodes, out),
@@ -30,10 +30,10 @@ fn show(typed: &NodeStatus) -> Result<ExitCode, Failure> {
 
 fn diags(typed: &NodeDiags) -> Result<ExitCode, Failure> {
     trace::refuse_to_overwrite(&typed.save)?;
-    let cluster = check::cluster(&typed.place, false)?;
-    let (case, texts) = check::nodes(&cluster, typed.node.as_deref(), &typed.place, typed.quiet)?;
+    let found = place::of_nodes(&typed.place, typed.node.as_deref(), false)?;
+    let (case, texts) = check::nodes(&found, typed.node.as_deref(), &typed.place, typed.quiet)?;
     let folder = trace::scratch()?;
-    trace::keep(&Gathered { case, texts }, &cluster, folder.path(), &typed.save)?;
+    trace::keep(&Gathered { case, texts }, &found.cluster, folder.path(), &typed.save)?;
     let save = typed.save.display();
     print(|out| writeln!(out, "Saved to {save}; `trace-drop check --case {save}` checks it."))
 }

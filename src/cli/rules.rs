@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use super::place::{self, Purpose, READING};
 use super::progress::Progress;
 use super::{Failure, args};
 use crate::analyze::rules::journey::{Journey, Nodes, Request, Verdict, travel};
@@ -10,7 +11,7 @@ use crate::analyze::rules::overview;
 use crate::evidence::bundle::Bundle;
 use crate::evidence::case::{NodeFacts, Only};
 use crate::evidence::cluster::{Cluster, Node};
-use crate::evidence::plan::{Plan, PlanOptions};
+use crate::evidence::plan::{EndName, Plan, PlanOptions};
 use crate::evidence::{Texts, When};
 use crate::gather;
 use crate::gather::run::ReadRequest;
@@ -30,7 +31,7 @@ fn of_case(saved: &Path, typed: &args::Rules) -> Result<ExitCode, Failure> {
     let cluster = cluster.and_then(|text| Cluster::from_json(&text).ok());
     let endpoints = typed.from.as_deref().zip(typed.to.as_deref());
     let request = match (endpoints, &cluster, typed.path) {
-        (Some((from, to)), Some(cluster), _) => Some(asked(cluster, (from, to), &texts, typed)?),
+        (Some((from, to)), Some(cluster), _) => Some(asked(cluster, (from, to), &texts, &options(typed))?),
         (Some(_), None, _) => {
             let why =
                 "--from and --to: the case holds no cluster to find them in; use --path for the traced two";
@@ -43,13 +44,16 @@ fn of_case(saved: &Path, typed: &args::Rules) -> Result<ExitCode, Failure> {
 }
 
 fn live(typed: &args::Rules) -> Result<ExitCode, Failure> {
-    let Some(file) = &typed.place.cluster else {
-        return Err(Failure::usage("--cluster, or --case with a saved case, is needed".to_owned()));
-    };
-    let cluster = super::trace::cluster(file, typed.output.verbose)?;
-    let reach = super::reach(&typed.place)?;
     let endpoints = typed.from.as_deref().zip(typed.to.as_deref());
-    let plan = endpoints.map(|ends| plan(&cluster, ends, typed)).transpose()?;
+    let mut options = options(typed);
+    let verbose = typed.output.verbose;
+    let found = match endpoints {
+        Some(ends) => place::of_path(&typed.place, ends, typed.namespace.as_ref(), &mut options, verbose)?,
+        None => place::of_nodes(&typed.place, typed.node.as_deref(), verbose)?,
+    };
+    let cluster = found.cluster;
+    let reach = place::reach(&typed.place, found.api.as_ref(), Purpose { enter_pods: false, ..READING })?;
+    let plan = endpoints.map(|ends| plan(&cluster, ends, &options)).transpose()?;
     let request = if let Some(plan) = &plan {
         ReadRequest { pods: Vec::new(), ..ReadRequest::of_plan(plan, reach) }
     } else {
@@ -65,7 +69,7 @@ fn live(typed: &args::Rules) -> Result<ExitCode, Failure> {
     }
     let texts = read(&request, typed, plan.is_none())?;
     let request = match endpoints {
-        Some(ends) => Some(asked(&cluster, ends, &texts, typed)?),
+        Some(ends) => Some(asked(&cluster, ends, &texts, &options)?),
         None => None,
     };
     finish(request, &texts, Some(&cluster), typed)
@@ -87,14 +91,18 @@ fn read(request: &ReadRequest, typed: &args::Rules, twice: bool) -> Result<Texts
     Ok(texts)
 }
 
-fn plan(cluster: &Cluster, (from, to): (&str, &str), typed: &args::Rules) -> Result<Plan, Failure> {
-    let options = PlanOptions {
-        namespace: typed.namespace.clone(),
+/// As typed, with the namespace where no server gives another.
+fn options(typed: &args::Rules) -> PlanOptions {
+    PlanOptions {
+        namespace: typed.namespace.clone().unwrap_or_else(|| "default".to_owned()),
         family: typed.family.number(),
         only: Only { protocol: typed.only.protocol.map(args::Protocol::number), port: typed.only.port },
         in_pod: false,
-    };
-    Plan::make(cluster, from, to, &options).map_err(Failure::work)
+    }
+}
+
+fn plan(cluster: &Cluster, (from, to): (&str, &str), options: &PlanOptions) -> Result<Plan, Failure> {
+    Plan::make(cluster, from, to, options).map_err(Failure::work)
 }
 
 /// The packet between two endpoints; to a Service it bears the Service's own address.
@@ -102,14 +110,13 @@ fn asked(
     cluster: &Cluster,
     ends: (&str, &str),
     texts: &Texts,
-    typed: &args::Rules,
+    options: &PlanOptions,
 ) -> Result<Request, Failure> {
-    let plan = plan(cluster, ends, typed)?;
+    let plan = plan(cluster, ends, options)?;
     let mut request = Request::of_plan(&plan, &Nodes::read(texts));
-    let service = ends.1.strip_prefix("svc/").or_else(|| ends.1.strip_prefix("service/"));
-    if let Some(service) = service {
+    if let EndName::Service { port, .. } = EndName::read(ends.1, &options.namespace) {
         request.dst = plan.aliases.to.first().copied().or(request.dst);
-        let port = service.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+        let port = port.and_then(|port| port.parse().ok());
         request.port = request.port.or(port);
     }
     Ok(request)

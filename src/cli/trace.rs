@@ -3,28 +3,31 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::Failure;
-use super::args;
+use super::place::{self, Found, Purpose};
 use super::progress::Progress;
+use super::{Failure, args};
 use crate::analyze::{self, Evidence};
 use crate::evidence::PointId;
 use crate::evidence::bundle;
 use crate::evidence::capture_file::{CaptureError, FileSource, FrameSource, Reader};
 use crate::evidence::case::Only;
 use crate::evidence::cluster::Cluster;
-use crate::evidence::plan::{Plan, PlanOptions};
+use crate::evidence::plan::{EndName, Plan, PlanOptions};
 use crate::gather;
-use crate::gather::agent::client::Reach;
 use crate::gather::capture::Settings;
+use crate::gather::kubernetes::Api;
 use crate::gather::probe::{Probe, ProbeKind};
 
 pub(super) fn run(typed: &args::Trace) -> Result<ExitCode, Failure> {
-    let (cluster, plan) = plan(typed)?;
+    let (Found { cluster, api }, plan) = plan(typed)?;
+    if typed.dry_run {
+        return super::pods::dry_run(typed, &plan, api.as_ref());
+    }
     if let Some(save) = &typed.save {
         refuse_to_overwrite(save)?;
     }
     let folder = scratch()?;
-    let request = request(typed, plan, folder.path())?;
+    let request = request(typed, plan, api.as_ref(), folder.path())?;
     let mut progress = Progress::new(typed.output.quiet);
     let gathered = gather::run::run(&request, &mut |event| progress.show(&event));
     progress.done();
@@ -72,10 +75,17 @@ pub(super) fn scratch() -> Result<tempfile::TempDir, Failure> {
 /// How such folders are called, before the process's number.
 const SCRATCH: &str = "trace-drop-";
 
-fn request(typed: &args::Trace, plan: Plan, folder: &Path) -> Result<gather::run::Request, Failure> {
-    let agent = gather::run::agent_command(typed.agent_path.as_deref()).map_err(|error| {
-        Failure::work_text(format!("cannot tell where this program is: {error}; say it with --agent-path"))
-    })?;
+/// What the agents of a trace do.
+pub(super) fn purpose(typed: &args::Trace) -> Purpose {
+    Purpose { enter_pods: !typed.no_pods, kernel: !typed.no_kernel, lasting: Some(typed.duration) }
+}
+
+fn request(
+    typed: &args::Trace,
+    plan: Plan,
+    api: Option<&Api>,
+    folder: &Path,
+) -> Result<gather::run::Request, Failure> {
     if typed.no_pods && typed.probe.is_some() && !plan.from.name.starts_with("node/") {
         let why = "--probe sends from inside the pod, which --no-pods forbids: leave out one of them";
         return Err(Failure::usage(why.to_owned()));
@@ -83,7 +93,7 @@ fn request(typed: &args::Trace, plan: Plan, folder: &Path) -> Result<gather::run
     let probe = typed.probe.as_deref().map(|kind| probe(kind, typed, &plan)).transpose()?;
     Ok(gather::run::Request {
         plan,
-        reach: Reach { template: typed.reach.clone(), agent },
+        reach: place::reach(&typed.place, api, purpose(typed))?,
         duration: Some(typed.duration),
         count: typed.count,
         probe,
@@ -93,19 +103,20 @@ fn request(typed: &args::Trace, plan: Plan, folder: &Path) -> Result<gather::run
     })
 }
 
-fn plan(typed: &args::Trace) -> Result<(Cluster, Plan), Failure> {
-    let (Some(file), Some(from), Some(to)) = (&typed.cluster, &typed.from, &typed.to) else {
-        return Err(Failure::usage("--from, --to and --cluster are needed".to_owned()));
+fn plan(typed: &args::Trace) -> Result<(Found, Plan), Failure> {
+    let (Some(from), Some(to)) = (&typed.from, &typed.to) else {
+        return Err(Failure::usage("--from and --to are needed".to_owned()));
     };
-    let cluster = cluster(file, typed.output.verbose)?;
-    let options = PlanOptions {
-        namespace: typed.namespace.clone(),
+    let mut options = PlanOptions {
+        namespace: String::new(),
         family: typed.family.number(),
         only: Only { protocol: typed.only.protocol.map(args::Protocol::number), port: typed.only.port },
         in_pod: !typed.no_pods,
     };
-    let plan = Plan::make(&cluster, from, to, &options).map_err(Failure::work)?;
-    Ok((cluster, plan))
+    let namespace = typed.namespace.as_ref();
+    let found = place::of_path(&typed.place, (from, to), namespace, &mut options, typed.output.verbose)?;
+    let plan = Plan::make(&found.cluster, from, to, &options).map_err(Failure::work)?;
+    Ok((found, plan))
 }
 
 /// The cluster of a file; what was left out of it is said on demand.
@@ -137,8 +148,8 @@ fn probe(kind: &str, typed: &args::Trace, plan: &Plan) -> Result<Probe, Failure>
         None if kind == "icmp" => ProbeKind::Icmp,
         _ => return Err(Failure::usage(format!("--probe {kind}: want icmp, tcp:PORT or udp:PORT"))),
     };
-    let to = typed.to.as_deref().unwrap_or_default();
-    let service = to.starts_with("svc/") || to.starts_with("service/");
+    let to = EndName::read(typed.to.as_deref().unwrap_or_default(), "");
+    let service = matches!(to, EndName::Service { .. });
     let target = plan.aliases.to.first().copied().filter(|_| service && kind != ProbeKind::Icmp);
     Ok(Probe {
         kind,

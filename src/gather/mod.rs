@@ -22,7 +22,7 @@ pub(crate) mod state;
 
 pub(crate) mod texts;
 
-pub(crate) mod kubectl;
+pub(crate) mod kubernetes;
 
 pub(crate) mod agent;
 

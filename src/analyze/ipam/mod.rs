@@ -64,21 +64,26 @@ pub fn check(cluster: &Cluster) -> Checked {
 
 /// The same, with the figures at hand.
 pub fn check_with(cluster: &Cluster, figures: &Figures<'_>) -> Checked {
-    let world = World::of(cluster, figures);
+    check_world(&World::of(cluster, figures))
+}
+
+fn check_world(world: &World<'_, '_>) -> Checked {
     let mut checked = Checked::default();
-    exhausted::check(&world, &mut checked);
-    leaks::check(&world, &mut checked);
-    twice::check(&world, &mut checked);
-    outside::check(&world, &mut checked);
+    exhausted::check(world, &mut checked);
+    leaks::check(world, &mut checked);
+    twice::check(world, &mut checked);
+    outside::check(world, &mut checked);
     checked.findings.sort_by_key(|finding| (!finding.breaks, !finding.is_fault()));
     checked.not_asked.sort();
     checked.not_asked.dedup();
     checked
 }
 
-/// What concerns a traced pair: findings about one of these addresses.
+/// What concerns a traced pair: findings about one of these addresses. For them the objects that were asked for are
+/// enough: their blocks, the pods that have them and the nodes of both.
 pub fn concerning(cluster: &Cluster, addresses: &[IpAddr]) -> Vec<Finding> {
-    let mut findings = check(cluster).findings;
+    let figures = Figures::of(cluster);
+    let mut findings = check_world(&World { narrowed_too: true, ..World::of(cluster, &figures) }).findings;
     findings.retain(|finding| finding.addresses.iter().any(|one| addresses.contains(one)));
     findings
 }
@@ -93,6 +98,8 @@ struct World<'c, 'f> {
     users: Vec<(IpAddr, &'c Pod)>,
     tunnels: FxHashMap<IpAddr, Vec<&'c Node>>,
     underlay: FxHashMap<IpAddr, &'c Node>,
+    /// Judge by kinds of which not all objects were asked for.
+    narrowed_too: bool,
 }
 
 impl<'c, 'f> World<'c, 'f> {
@@ -117,6 +124,7 @@ impl<'c, 'f> World<'c, 'f> {
             nodes: cluster.nodes.iter().map(|node| (&*node.name, node)).collect(),
             users,
             tunnels,
+            narrowed_too: false,
         }
     }
 
@@ -130,7 +138,9 @@ impl<'c, 'f> World<'c, 'f> {
     }
 
     fn missing(&self, kind: &str) -> Option<String> {
-        missing(self.cluster, kind)
+        let narrowed = self.cluster.narrowed.get(kind).filter(|_| !self.narrowed_too);
+        let narrowed = narrowed.map(|words| format!("of {kind} only {words} were asked for"));
+        narrowed.or_else(|| missing(self.cluster, kind))
     }
 
     /// Addresses that pods use, in order, with the pods.

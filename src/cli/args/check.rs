@@ -16,22 +16,17 @@ pub(in crate::cli) struct Check {
     #[arg(long, value_name = "ENDPOINT", requires = "to")]
     pub(in crate::cli) from: Option<String>,
     /// Where it goes
-    #[arg(
-        help = "Where it goes: the same, or svc/[namespace/]name[:port]",
-        long,
-        value_name = "ENDPOINT",
-        requires = "from"
-    )]
+    #[arg(help = "Where it goes: the same", long, value_name = "ENDPOINT", requires = "from")]
     pub(in crate::cli) to: Option<String>,
     /// Only this node, against all others that the cluster knows [default: all nodes]
     #[arg(long, value_name = "NODE", conflicts_with = "from")]
     pub(in crate::cli) node: Option<String>,
     /// Check what a saved case holds, instead of asking nodes
-    #[arg(long, value_name = "SAVED", conflicts_with_all = ["from", "node", "cluster", "reach"])]
+    #[arg(long, value_name = "SAVED", conflicts_with_all = ["from", "node", "cluster", "reach", "kubeconfig", "context"])]
     pub(in crate::cli) case: Option<PathBuf>,
-    /// Namespace of bare pod names
-    #[arg(short, long, value_name = "NS", default_value = "default")]
-    pub(in crate::cli) namespace: String,
+    /// Namespace of bare pod names [default: that of the context, else default]
+    #[arg(short, long, value_name = "NS")]
+    pub(in crate::cli) namespace: Option<String>,
     #[command(flatten)]
     pub(in crate::cli) place: Place,
     #[command(flatten)]

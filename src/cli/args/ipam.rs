@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::Form;
+use super::{Form, Server};
 
 /// Calico's addresses.
 #[derive(Debug, Args)]
@@ -33,9 +33,11 @@ pub(in crate::cli) enum Ask {
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(in crate::cli) struct Show {
-    /// Read the cluster from a file: what `kubectl get … -o yaml` prints
+    /// Read the cluster from a file, not from the API server: what `kubectl get … -o yaml` prints
     #[arg(long, value_name = "FILE")]
-    pub(in crate::cli) cluster: PathBuf,
+    pub(in crate::cli) cluster: Option<PathBuf>,
+    #[command(flatten)]
+    pub(in crate::cli) server: Server,
     /// Each block of each pool
     #[arg(long = "show-blocks")]
     pub(in crate::cli) blocks: bool,
@@ -61,9 +63,11 @@ pub(in crate::cli) struct Show {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Check {
-    /// Read the cluster from a file: what `kubectl get … -o yaml` prints
+    /// Read the cluster from a file, not from the API server: what `kubectl get … -o yaml` prints
     #[arg(long, value_name = "FILE")]
-    pub(in crate::cli) cluster: PathBuf,
+    pub(in crate::cli) cluster: Option<PathBuf>,
+    #[command(flatten)]
+    pub(in crate::cli) server: Server,
     #[command(flatten)]
     pub(in crate::cli) output: Plain,
 }
@@ -76,12 +80,8 @@ pub(in crate::cli) struct Release {
     /// Do not ask
     #[arg(long)]
     pub(in crate::cli) yes: bool,
-    /// The kubeconfig's context, as for kubectl
-    #[arg(long, value_name = "NAME")]
-    pub(in crate::cli) context: Option<String>,
-    /// The kubeconfig, as for kubectl
-    #[arg(long, value_name = "FILE")]
-    pub(in crate::cli) kubeconfig: Option<PathBuf>,
+    #[command(flatten)]
+    pub(in crate::cli) server: Server,
 }
 
 /// How to print.

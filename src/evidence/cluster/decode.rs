@@ -100,6 +100,18 @@ pub(super) struct Metadata {
     labels: Option<BTreeMap<String, String>>,
     #[serde(default)]
     annotations: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    owner_references: Option<Vec<Owner>>,
+}
+
+#[derive(Deserialize)]
+struct Owner {
+    #[serde(default)]
+    kind: String,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    controller: bool,
 }
 
 impl Metadata {
@@ -194,8 +206,10 @@ fn pod(object: PodObject) -> Result<Pod, String> {
     let annotated = object.metadata.annotation("cni.projectcalico.org/podIPs");
     let annotated: Vec<&str> = annotated.into_iter().flat_map(|list| list.split(',')).collect();
     let texts = [listed, single, annotated].into_iter().find(|texts| !texts.is_empty()).unwrap_or_default();
+    let owners = object.metadata.owner_references.iter().flatten();
     Ok(Pod {
         namespace: object.metadata.namespace(),
+        owner: owners.filter(|one| one.controller).map(|one| (one.kind.clone(), one.name.clone())).next(),
         addresses: texts.into_iter().map(address).collect::<Result<_, _>>()?,
         node: object.spec.node_name,
         host_network: object.spec.host_network.unwrap_or(false),

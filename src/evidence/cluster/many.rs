@@ -64,7 +64,8 @@ fn one_by_one(objects: &[Item<'_>]) -> Part {
 }
 
 fn append(all: &mut Cluster, part: Cluster) {
-    let Cluster { kinds, nodes, pods, services, slices, policies, pools, felix, ipam, left_out } = part;
+    let Cluster { kinds, nodes, pods, services, slices, policies, pools, felix, ipam, left_out, narrowed: _ } =
+        part;
     for kind in kinds {
         if !all.kinds.contains(&kind) {
             all.kinds.push(kind);

@@ -42,6 +42,9 @@ pub struct Cluster {
     /// By kind, how many objects could not be read: what is missing may be among them.
     #[serde(default)]
     pub left_out: BTreeMap<String, u32>,
+    /// By kind, what was asked for of it, where that was not all there is: nothing follows from what is missing.
+    #[serde(default)]
+    pub narrowed: BTreeMap<String, String>,
 }
 
 /// A Kubernetes Node.
@@ -83,6 +86,49 @@ pub struct Pod {
     pub deleting: bool,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// Kind and name of the owner that controls it.
+    #[serde(default)]
+    pub owner: Option<(String, String)>,
+}
+
+/// What runs several pods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorkloadKind {
+    /// `deploy/`: its pods belong to a `ReplicaSet` of it.
+    Deployment,
+    /// `ds/`.
+    DaemonSet,
+    /// `sts/`.
+    StatefulSet,
+    /// `rs/`.
+    ReplicaSet,
+    /// `job/`.
+    Job,
+}
+
+impl WorkloadKind {
+    /// As kubectl abbreviates it.
+    pub fn read(word: &str) -> Option<Self> {
+        Some(match word {
+            "deploy" | "deployment" | "deployments" => Self::Deployment,
+            "ds" | "daemonset" | "daemonsets" => Self::DaemonSet,
+            "sts" | "statefulset" | "statefulsets" => Self::StatefulSet,
+            "rs" | "replicaset" | "replicasets" => Self::ReplicaSet,
+            "job" | "jobs" => Self::Job,
+            _ => return None,
+        })
+    }
+
+    /// Its `kind`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Deployment => "Deployment",
+            Self::DaemonSet => "DaemonSet",
+            Self::StatefulSet => "StatefulSet",
+            Self::ReplicaSet => "ReplicaSet",
+            Self::Job => "Job",
+        }
+    }
 }
 
 /// A Service.
@@ -234,14 +280,51 @@ impl Cluster {
         decode::take(self, &split::Item::Parsed(object.clone()), warnings);
     }
 
+    /// Notes that a kind was asked for: all there is of it, or what `narrowed` says.
+    pub fn note(&mut self, kind: &str, narrowed: Option<&str>) {
+        let known = self.kinds.iter().any(|known| known == kind);
+        match narrowed {
+            None => drop(self.narrowed.remove(kind)),
+            Some(words) if !known => drop(self.narrowed.insert(kind.to_owned(), words.to_owned())),
+            // What was there before may have been all.
+            Some(_) => {}
+        }
+        if !known {
+            self.kinds.push(kind.to_owned());
+        }
+    }
+
+    /// Takes back that a kind was asked for: the answer did not come.
+    pub fn forget(&mut self, kind: &str) {
+        self.kinds.retain(|known| known != kind);
+        self.narrowed.remove(kind);
+    }
+
+    /// Whether all objects of a kind are here.
+    pub fn has_all(&self, kind: &str) -> bool {
+        self.kinds.iter().any(|known| known == kind) && !self.narrowed.contains_key(kind)
+    }
+
+    /// The pods of a workload.
+    pub fn pods_of(&self, kind: WorkloadKind, namespace: &str, name: &str) -> impl Iterator<Item = &Pod> {
+        let of = move |pod: &&Pod| {
+            pod.namespace == namespace && !pod.is_over() && pod.workload() == Some((kind, name))
+        };
+        self.pods.iter().filter(of)
+    }
+
     /// Keeps the first of objects that appended outputs, or both of Calico's API groups, gave twice.
-    fn once(&mut self) {
+    pub fn once(&mut self) {
         let mut seen = FxHashSet::default();
         self.nodes.retain(|node| seen.insert(node.name.clone()));
         let mut seen = FxHashSet::default();
         self.pods.retain(|pod| seen.insert((pod.namespace.clone(), pod.name.clone())));
         let mut seen = FxHashSet::default();
         self.pools.retain(|pool| seen.insert(pool.name.clone()));
+        let mut seen = FxHashSet::default();
+        self.services.retain(|service| seen.insert((service.namespace.clone(), service.name.clone())));
+        let mut seen = FxHashSet::default();
+        self.policies.retain(|one| seen.insert((one.kind.clone(), one.namespace.clone(), one.name.clone())));
         let mut seen = FxHashSet::default();
         self.ipam.blocks.retain(|block| seen.insert(block.cidr));
         let mut seen = FxHashSet::default();
@@ -299,6 +382,28 @@ impl Node {
 }
 
 impl Pod {
+    /// Whether its containers run.
+    pub fn is_running(&self) -> bool {
+        self.phase.as_deref() == Some("Running")
+    }
+
+    /// The workload that it belongs to. A Deployment's pod belongs to a `ReplicaSet` whose name is the Deployment's and
+    /// the hash that the pod has as label.
+    pub fn workload(&self) -> Option<(WorkloadKind, &str)> {
+        let (kind, name) = self.owner.as_ref()?;
+        let hash = self.labels.get("pod-template-hash").map(String::as_str).unwrap_or_default();
+        Some(match kind.as_str() {
+            "ReplicaSet" => match name.strip_suffix(hash).and_then(|rest| rest.strip_suffix('-')) {
+                Some(deployment) if !hash.is_empty() => (WorkloadKind::Deployment, deployment),
+                _ => (WorkloadKind::ReplicaSet, name),
+            },
+            "DaemonSet" => (WorkloadKind::DaemonSet, name),
+            "StatefulSet" => (WorkloadKind::StatefulSet, name),
+            "Job" => (WorkloadKind::Job, name),
+            _ => return None,
+        })
+    }
+
     /// Whether it has ended: its address may be somebody else's.
     pub fn is_over(&self) -> bool {
         matches!(self.phase.as_deref(), Some("Succeeded" | "Failed"))

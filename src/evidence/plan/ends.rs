@@ -3,8 +3,9 @@
 use std::net::IpAddr;
 
 use super::PlanOptions;
+use super::name::EndName;
 use crate::evidence::calico::veth_name;
-use crate::evidence::cluster::{Cluster, Node, Pod, ServicePort};
+use crate::evidence::cluster::{Cluster, Node, Pod, ServicePort, WorkloadKind};
 
 /// One end, before an address family was chosen.
 #[derive(Debug, Clone)]
@@ -90,14 +91,16 @@ impl End {
         options: &PlanOptions,
         warnings: &mut Vec<String>,
     ) -> Result<Self, PlanError> {
-        if let Ok(address) = typed.parse::<IpAddr>() {
-            return Ok(Self::by_address(cluster, address));
-        }
-        match typed.split_once('/') {
-            Some(("node", name)) => Self::by_node(cluster, name),
-            Some(("svc" | "service", rest)) => Self::by_service(cluster, rest, options, warnings),
-            Some((namespace, name)) => Self::by_pod(cluster, namespace, name),
-            None => Self::by_pod(cluster, &options.namespace, typed),
+        match EndName::read(typed, &options.namespace) {
+            EndName::Address(address) => Ok(Self::by_address(cluster, address)),
+            EndName::Node(name) => Self::by_node(cluster, &name),
+            EndName::Service { namespace, name, port } => {
+                Self::by_service(cluster, (&namespace, &name), port.as_deref(), warnings)
+            }
+            EndName::Pod { namespace, name } => Self::by_pod(cluster, &namespace, &name, warnings),
+            EndName::Workload { kind, namespace, name } => {
+                Self::by_workload(cluster, kind, (&namespace, &name), warnings)
+            }
         }
     }
 
@@ -145,13 +148,48 @@ impl End {
         Ok(Self { name, addresses: pod.addresses.clone(), node: Some(node), kind, service: Vec::new() })
     }
 
-    fn by_pod(cluster: &Cluster, namespace: &str, name: &str) -> Result<Self, PlanError> {
+    fn by_pod(
+        cluster: &Cluster,
+        namespace: &str,
+        name: &str,
+        warnings: &mut Vec<String>,
+    ) -> Result<Self, PlanError> {
         let pod = cluster.pod(namespace, name).ok_or_else(|| {
             let all = cluster.pods.iter().map(|pod| format!("{}/{}", pod.namespace, pod.name));
             let wanted = format!("{namespace}/{name}");
             PlanError::Missing { nearest: like(&wanted, all), what: format!("pod {wanted}") }
         })?;
+        warn_of(pod, warnings);
         Self::of_pod(pod)
+    }
+
+    /// One of the pods that a workload runs: of those that run, the first by name.
+    fn by_workload(
+        cluster: &Cluster,
+        kind: WorkloadKind,
+        (namespace, name): (&str, &str),
+        warnings: &mut Vec<String>,
+    ) -> Result<Self, PlanError> {
+        let wanted = format!("{} {namespace}/{name}", kind.word());
+        let mut pods: Vec<&Pod> = cluster.pods_of(kind, namespace, name).collect();
+        if pods.is_empty() {
+            let here = cluster.pods.iter().filter(|pod| pod.namespace == namespace);
+            let all = here.filter_map(|pod| pod.workload().filter(|(owner, _)| *owner == kind));
+            let nearest = like(name, all.map(|(_, name)| name.to_owned()));
+            return Err(PlanError::Missing { what: format!("pod of {wanted}"), nearest });
+        }
+        pods.sort_by_key(|pod| (!pod.is_running(), pod.deleting, &pod.name));
+        let chosen = pods[0];
+        if pods.len() > 1 {
+            let on = chosen.node.as_deref().unwrap_or("no node yet");
+            warnings.push(format!(
+                "{wanted} has {} pods: {namespace}/{} on {on} is traced",
+                pods.len(),
+                chosen.name
+            ));
+        }
+        warn_of(chosen, warnings);
+        Self::of_pod(chosen)
     }
 
     fn by_address(cluster: &Cluster, address: IpAddr) -> Self {
@@ -179,19 +217,17 @@ impl End {
 
     fn by_service(
         cluster: &Cluster,
-        typed: &str,
-        options: &PlanOptions,
+        (namespace, name): (&str, &str),
+        port: Option<&str>,
         warnings: &mut Vec<String>,
     ) -> Result<Self, PlanError> {
-        let path = typed.split_once(':').map_or(typed, |(path, _)| path);
-        let (namespace, name) = path.split_once('/').unwrap_or((&options.namespace, path));
         let wanted = format!("{namespace}/{name}");
         let service = cluster.services.iter().find(|s| s.namespace == namespace && s.name == name);
         let service = service.ok_or_else(|| {
             let all = cluster.services.iter().map(|s| format!("{}/{}", s.namespace, s.name));
             PlanError::Missing { nearest: like(&wanted, all), what: format!("Service {wanted}") }
         })?;
-        if let Some((_, port)) = typed.split_once(':') {
+        if let Some(port) = port {
             let has = |own: &ServicePort| own.port.to_string() == port || own.name.as_deref() == Some(port);
             if !service.ports.iter().any(has) {
                 let ports = service.ports.iter().map(|own| {
@@ -217,6 +253,15 @@ impl End {
             addresses: pod.unwrap_or_else(|| vec![*address]),
             ..end
         })
+    }
+}
+
+/// A pod that comes or goes.
+fn warn_of(pod: &Pod, warnings: &mut Vec<String>) {
+    if pod.deleting {
+        warnings.push(format!("pod {}/{} is being deleted", pod.namespace, pod.name));
+    } else if let Some(phase) = pod.phase.as_ref().filter(|_| !pod.is_running()) {
+        warnings.push(format!("pod {}/{} is not running: its phase is {phase}", pod.namespace, pod.name));
     }
 }
 

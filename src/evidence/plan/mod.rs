@@ -2,6 +2,7 @@
 //! Pure. The agents turn a [`Find`] into an interface's name; [`Plan::into_case`] then fixes points and paths.
 
 mod ends;
+mod name;
 mod paths;
 
 use std::net::IpAddr;
@@ -9,6 +10,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 pub use ends::PlanError;
+pub use name::EndName;
 pub use paths::paths;
 
 use super::case::{Aliases, CapturePoint, Case, Direction, Endpoint, NodeFacts, Only, Role};

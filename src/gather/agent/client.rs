@@ -1,6 +1,6 @@
 //! The tracing side's end of an agent: starts it, on this host or through the `--reach` command, in a process group
-//! of its own so that Ctrl-C does not reach it, and exchanges frames with it. Every failure says how the node was
-//! reached, what became of the command and what it wrote to its standard error.
+//! of its own so that Ctrl-C does not reach it, or in a pod of its own, and exchanges frames with it. Every failure
+//! says how the node was reached, what became of the command and what it wrote to its standard error.
 
 use std::net::IpAddr;
 use std::process::Stdio;
@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 use tokio::time::{timeout, timeout_at};
 
@@ -18,12 +18,15 @@ use super::wire::{self, Decoder, FromAgent, Received, ToAgent, WireError};
 use crate::evidence::ClockFact;
 use crate::evidence::case::NodeFacts;
 use crate::gather::clock::{instant, now};
+use crate::gather::kubernetes::pods::{PodAgent, PodError, Pods};
 
 /// How agents are started.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Reach {
-    /// The `--reach` command with `{node}` and `{address}` in it. Without it only this very host can be reached.
+    /// The `--reach` command with `{node}` and `{address}` in it.
     pub(crate) template: Option<String>,
+    /// Without a command: pods on all nodes but this very host. Without either only this host can be reached.
+    pub(crate) pods: Option<Arc<Pods>>,
     /// The agent's own command line.
     pub(crate) agent: Vec<String>,
 }
@@ -33,7 +36,7 @@ pub(crate) struct Reach {
 pub(crate) enum AgentError {
     /// Nothing says how to get there.
     #[error(
-        "cannot reach node {node}: there is no --reach command, and this host is not {node} (none of {addresses} is \
+        "cannot reach node {node}: there is no API server and no --reach command, and this host is not {node} (none of {addresses} is \
          an address of this host, and its name is {host}); give --reach 'ssh root@{{address}}' or the like"
     )]
     NoWay {
@@ -43,6 +46,14 @@ pub(crate) enum AgentError {
         addresses: String,
         /// This host's name.
         host: String,
+    },
+    /// No agent pod.
+    #[error("cannot reach node {node}: {source}")]
+    Pod {
+        /// Node.
+        node: String,
+        /// Why.
+        source: Box<PodError>,
     },
     /// The template makes no command.
     #[error("cannot reach node {node}: --reach '{template}' is no command: {why}")]
@@ -116,17 +127,22 @@ pub(crate) enum AgentError {
 }
 
 /// An agent that was started.
-#[derive(Debug)]
 pub(crate) struct Agent {
     node: String,
     command: String,
-    child: Child,
-    input: Option<ChildStdin>,
-    output: ChildStdout,
+    body: Body,
+    input: Option<Box<dyn AsyncWrite + Send + Unpin>>,
+    output: Box<dyn AsyncRead + Send + Unpin>,
     decoder: Decoder,
     buffer: Vec<u8>,
     complaint: Arc<Mutex<Vec<u8>>>,
     complaining: JoinHandle<()>,
+}
+
+/// What the agent runs in.
+enum Body {
+    Process(Child),
+    Pod(Arc<Pods>, Box<PodAgent>),
 }
 
 /// How long a node has to answer at first: an ssh login may take a while.
@@ -144,33 +160,50 @@ const AT_WORK: &str = "at work";
 const COMPLAINT: usize = 2 << 10;
 
 impl Agent {
-    /// Starts the command for a node.
-    pub(crate) fn start(reach: &Reach, node: &NodeFacts) -> Result<Self, AgentError> {
+    /// Starts the agent for a node: the command, or a pod. May be dropped while it waits; a pod that was made by then is
+    /// taken away.
+    pub(crate) async fn start(reach: &Reach, node: &NodeFacts) -> Result<Self, AgentError> {
+        if let (None, Some(pods), false) = (&reach.template, &reach.pods, is_this_host(node)) {
+            let refused = |source| AgentError::Pod { node: node.name.clone(), source: Box::new(source) };
+            let mut pod = pods.start(&node.name).await.map_err(refused)?;
+            let command = format!("pod {}", pod.name);
+            let Some((input, output, errors)) = pod.streams() else {
+                let source = std::io::Error::other("its streams were not made");
+                return Err(AgentError::Spawn { node: node.name.clone(), command, source });
+            };
+            let body = Body::Pod(Arc::clone(pods), Box::new(pod));
+            return Ok(Self::new(node, command, body, (Box::new(input), Box::new(output), errors)));
+        }
         let words = command_for(reach, node)?;
         let command = words.join(" ");
-        let mut child = spawn(&words).map_err(|source| AgentError::Spawn {
-            node: node.name.clone(),
-            command: command.clone(),
-            source,
-        })?;
+        let failed = |source| AgentError::Spawn { node: node.name.clone(), command: command.clone(), source };
+        let mut child = spawn(&words).map_err(failed)?;
         let (Some(input), Some(output), Some(errors)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {
-            let source = std::io::Error::other("its pipes were not made");
-            return Err(AgentError::Spawn { node: node.name.clone(), command, source });
+            return Err(failed(std::io::Error::other("its pipes were not made")));
         };
+        Ok(Self::new(node, command, Body::Process(child), (Box::new(input), Box::new(output), errors)))
+    }
+
+    fn new<E: AsyncRead + Send + Unpin + 'static>(
+        node: &NodeFacts,
+        command: String,
+        body: Body,
+        (input, output, errors): (Box<dyn AsyncWrite + Send + Unpin>, Box<dyn AsyncRead + Send + Unpin>, E),
+    ) -> Self {
         let complaint = Arc::<Mutex<Vec<u8>>>::default();
-        Ok(Self {
+        Self {
             node: node.name.clone(),
             command,
-            child,
+            body,
             input: Some(input),
             output,
             decoder: Decoder::default(),
             buffer: vec![0; 256 << 10],
             complaining: tokio::spawn(keep_tail(errors, Arc::clone(&complaint))),
             complaint,
-        })
+        }
     }
 
     /// Exchanges greetings and measures the clock: the quickest of some round trips tells the offset best.
@@ -223,15 +256,21 @@ impl Agent {
         }
     }
 
-    /// Lets the agent go: its input ends, which ends it; what is left of its process group is ended after a while.
+    /// Lets the agent go: its input ends, which ends it; what is left of its process group is ended after a while, and
+    /// its pod deleted.
     pub(crate) async fn leave(mut self) {
         self.input = None;
-        let group = self.child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
-        if timeout(LEAVING, self.child.wait()).await.is_err()
-            && let Some(group) = group
-        {
-            let _ = killpg(group, Signal::SIGKILL);
-            let _ = self.child.wait().await;
+        match self.body {
+            Body::Process(mut child) => {
+                let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
+                if timeout(LEAVING, child.wait()).await.is_err()
+                    && let Some(group) = group
+                {
+                    let _ = killpg(group, Signal::SIGKILL);
+                    let _ = child.wait().await;
+                }
+            }
+            Body::Pod(pods, pod) => pods.delete(*pod).await,
         }
         self.complaining.abort();
     }
@@ -269,10 +308,14 @@ impl Agent {
     /// The command has ended, or at least its output.
     async fn ended(&mut self) -> AgentError {
         self.input = None;
-        let status = match timeout(LEAVING, self.child.wait()).await {
-            Ok(Ok(status)) => status.to_string(),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "its output is closed but it still runs".to_owned(),
+        let still = || "its output is closed but it still runs".to_owned();
+        let status = match &mut self.body {
+            Body::Process(child) => match timeout(LEAVING, child.wait()).await {
+                Ok(Ok(status)) => status.to_string(),
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => still(),
+            },
+            Body::Pod(_, pod) => timeout(LEAVING, pod.fate()).await.unwrap_or_else(|_| still()),
         };
         let _ = timeout(Duration::from_millis(200), &mut self.complaining).await;
         let stage = if self.decoder.greeted() { AT_WORK } else { AT_FIRST };
@@ -334,7 +377,7 @@ fn spawn(words: &[String]) -> std::io::Result<Child> {
 }
 
 /// Reads all of a program's standard error and keeps its end.
-async fn keep_tail(mut errors: ChildStderr, tail: Arc<Mutex<Vec<u8>>>) {
+async fn keep_tail(mut errors: impl AsyncRead + Unpin, tail: Arc<Mutex<Vec<u8>>>) {
     let mut buffer = vec![0; 4 << 10];
     while let Ok(length @ 1..) = errors.read(&mut buffer).await {
         let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
@@ -434,7 +477,11 @@ mod tests {
     }
 
     fn reach(template: &str) -> Reach {
-        Reach { template: Some(template.to_owned()), agent: vec!["/bin/td".to_owned(), "agent".to_owned()] }
+        Reach {
+            template: Some(template.to_owned()),
+            pods: None,
+            agent: vec!["/bin/td".to_owned(), "agent".to_owned()],
+        }
     }
 
     #[test]
@@ -460,7 +507,7 @@ mod tests {
 
     #[test]
     fn without_a_command_only_this_host_can_be_reached() {
-        let nowhere = Reach { template: None, agent: vec!["td".to_owned(), "agent".to_owned()] };
+        let nowhere = Reach { template: None, pods: None, agent: vec!["td".to_owned(), "agent".to_owned()] };
         let error = command_for(&nowhere, &node()).unwrap_err().to_string();
         assert!(error.contains("this host is not n1") && error.contains("192.0.2.1"), "{error}");
         let here = NodeFacts { name: host_name(), addresses: vec![], on_path: true };

@@ -211,7 +211,8 @@ impl Desk {
         match heard {
             Some(Heard::Message(ToAgent::Stop) | Heard::InputEnded) => self.stopping = true,
             Some(Heard::Message(ToAgent::Probe(probe))) => self.begin_probe(probe),
-            Some(Heard::Message(ToAgent::Ping(_) | ToAgent::Work(_) | ToAgent::Read(_))) | None => {}
+            Some(Heard::Message(ToAgent::Ping(_) | ToAgent::Alive | ToAgent::Work(_) | ToAgent::Read(_)))
+            | None => {}
             Some(Heard::Probed(result)) => {
                 self.probing = false;
                 self.pipe.say(&FromAgent::Probed(result));

@@ -5,18 +5,18 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
 
 use super::desk::{self, Desk, Heard};
 use super::pipe::Pipe;
 use super::wire::{self, Decoder, FromAgent, Reading, Received, ToAgent, Work};
-use crate::gather::clock::now;
+use crate::gather::clock::{instant, now};
 
 /// Why an agent ended before its work was done.
 #[derive(Debug, thiserror::Error)]
@@ -43,9 +43,17 @@ pub(crate) fn serve(
     mut output: impl Write + Send + 'static,
 ) -> Result<(), ServeError> {
     ignore_interrupts();
-    let mut input = Input { pipe: input, decoder: Decoder::default(), buffer: vec![0; 64 << 10] };
+    let mut input =
+        Input { pipe: input, decoder: Decoder::default(), buffer: vec![0; 64 << 10], early: None };
+    // The other side speaks first: what is said before it has attached to a pod is lost.
+    let greeted = input.greeted();
     output.write_all(&wire::greeting()).and_then(|()| output.flush()).map_err(ServeError::Output)?;
-    let task = match introduce(&mut input, &mut output) {
+    let introduced = match greeted {
+        Ok(true) => introduce(&mut input, &mut output),
+        Ok(false) => Ok(None),
+        Err(error) => Err(error.into()),
+    };
+    let task = match introduced {
         Ok(Some(task)) => task,
         Ok(None) => return Ok(()),
         Err(error) => {
@@ -60,7 +68,9 @@ pub(crate) fn serve(
     match task {
         Task::Trace(work) => {
             let desk = Desk::new(work, pipe, Arc::clone(&gone));
-            listen(input, desk.ear(), Arc::clone(&gone), ended.clone());
+            let heard = Arc::new(Mutex::new(instant()));
+            mind_silence(&heard, &gone, &ended);
+            listen(input, desk.ear(), heard, Arc::clone(&gone), ended.clone());
             thread::spawn(move || {
                 desk.work();
                 let _ = ended.send(Ending::WorkDone);
@@ -68,7 +78,8 @@ pub(crate) fn serve(
         }
         Task::Read(reading) => {
             let (ear, unheard) = mpsc::channel();
-            listen(input, ear, Arc::clone(&gone), ended.clone());
+            // Soon over by itself.
+            listen(input, ear, Arc::new(Mutex::new(instant())), Arc::clone(&gone), ended.clone());
             thread::spawn(move || {
                 desk::read_once(&reading, &pipe);
                 drop(unheard);
@@ -118,7 +129,7 @@ fn introduce(input: &mut Input<impl Read>, output: &mut impl Write) -> Result<Op
             Some(ToAgent::Work(work)) => return Ok(Some(Task::Trace(work))),
             Some(ToAgent::Read(reading)) => return Ok(Some(Task::Read(reading))),
             Some(ToAgent::Stop) | None => return Ok(None),
-            Some(ToAgent::Probe(_)) => {}
+            Some(ToAgent::Probe(_) | ToAgent::Alive) => {}
         }
     }
 }
@@ -127,11 +138,13 @@ fn introduce(input: &mut Input<impl Read>, output: &mut impl Write) -> Result<Op
 fn listen(
     mut input: Input<impl Read + Send + 'static>,
     desk: Sender<Heard>,
+    heard: Arc<Mutex<Instant>>,
     gone: Arc<AtomicBool>,
     ended: Sender<Ending>,
 ) {
     thread::spawn(move || {
         while let Ok(Some(message)) = input.next() {
+            *heard.lock().unwrap_or_else(PoisonError::into_inner) = instant();
             if desk.send(Heard::Message(message)).is_err() {
                 break;
             }
@@ -142,16 +155,45 @@ fn listen(
     });
 }
 
+/// Ends everything when nothing was heard for too long: a connection that broke on its way here shows by silence alone.
+fn mind_silence(heard: &Arc<Mutex<Instant>>, gone: &Arc<AtomicBool>, ended: &Sender<Ending>) {
+    let (heard, gone, ended) = (Arc::clone(heard), Arc::clone(gone), ended.clone());
+    thread::spawn(move || {
+        while !gone.load(Ordering::Relaxed) {
+            thread::sleep(LOOK);
+            if heard.lock().unwrap_or_else(PoisonError::into_inner).elapsed() > SILENCE {
+                gone.store(true, Ordering::Relaxed);
+                let _ = ended.send(Ending::InputEnded);
+            }
+        }
+    });
+}
+
+/// The tracing side says every two seconds that it is there; a stopped one (Ctrl-Z) is let go too.
+const SILENCE: Duration = Duration::from_secs(30);
+const LOOK: Duration = Duration::from_secs(1);
+
 /// Messages from a pipe.
 struct Input<R> {
     pipe: R,
     decoder: Decoder,
     buffer: Vec<u8>,
+    /// Came together with the greeting.
+    early: Option<ToAgent>,
 }
 
 impl<R: Read> Input<R> {
+    /// Waits for the other side's greeting. Whether it came before the end.
+    fn greeted(&mut self) -> Result<bool, wire::WireError> {
+        self.early = self.next()?;
+        Ok(self.early.is_some())
+    }
+
     /// The next message; None when the pipe has ended or broken.
     fn next(&mut self) -> Result<Option<ToAgent>, wire::WireError> {
+        if let Some(early) = self.early.take() {
+            return Ok(Some(early));
+        }
         loop {
             match self.decoder.next()? {
                 Some(Received::Message(message)) => return Ok(Some(message)),

@@ -16,7 +16,7 @@ use crate::gather::filter::Pair;
 use crate::gather::probe::Probe;
 
 /// The version of the protocol: raised with every change of a message.
-pub(crate) const VERSION: u16 = 3;
+pub(crate) const VERSION: u16 = 4;
 
 /// What the tracing side tells an agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +30,8 @@ pub(crate) enum ToAgent {
     Read(Reading),
     /// All points of all nodes capture: send this now.
     Probe(Probe),
+    /// Nothing new: the tracing side is there.
+    Alive,
     /// End capturing, read the texts again, say everything, and leave.
     Stop,
 }

@@ -117,12 +117,20 @@ pub(crate) enum GatherError {
 
 /// Gathers, from the first agent to the written case.
 pub(crate) fn run(request: &Request, events: &mut dyn FnMut(Event)) -> Result<Gathered, GatherError> {
+    wait(&request.reach, session::Session::new(request, events).gather())
+}
+
+/// Waits for the work of agents: where the connections to the API server live, if it leads to the nodes.
+fn wait<T>(reach: &Reach, work: impl Future<Output = Result<T, GatherError>>) -> Result<T, GatherError> {
+    if let Some(pods) = &reach.pods {
+        return pods.api.wait(work);
+    }
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(GatherError::Runtime)?;
-    let gathered = runtime.block_on(session::Session::new(request, events).gather());
+    let done = runtime.block_on(work);
     // Nothing that may hang is waited for any longer: programs that still run are ended with their tasks.
     runtime.shutdown_background();
-    gathered
+    done
 }
 
 /// The agent's command line: this very program, or the one at `path` on the nodes.

@@ -1,7 +1,10 @@
 //! One node of a trace: a task that starts its agent, greets it, gives it its work, and then passes orders in and
 //! news out until one side ends.
 
+use std::time::Duration;
+
 use tokio::sync::mpsc::{Sender, UnboundedReceiver};
+use tokio::time::interval;
 
 use crate::evidence::ClockFact;
 use crate::evidence::case::NodeFacts;
@@ -21,6 +24,9 @@ pub(super) enum News {
     Lost(AgentError),
 }
 
+/// How often the agent is told that somebody is here.
+const ALIVE: Duration = Duration::from_secs(2);
+
 /// Attends to one node until its agent is done or lost, or nobody gives orders any more. News carry the node's
 /// number.
 pub(super) async fn attend(
@@ -31,7 +37,12 @@ pub(super) async fn attend(
     mut orders: UnboundedReceiver<ToAgent>,
     news: Sender<(usize, News)>,
 ) {
-    let mut agent = match Agent::start(&reach, &node) {
+    let started = tokio::select! {
+        started = Agent::start(&reach, &node) => started,
+        // Nobody waits any more: orders come only after the work.
+        _ = orders.recv() => return,
+    };
+    let mut agent = match started {
         Ok(agent) => agent,
         Err(error) => {
             let _ = news.send((number, News::Lost(error))).await;
@@ -58,8 +69,13 @@ async fn converse(
     };
     let _ = news.send((number, News::Reached(clock))).await;
     agent.say(&ToAgent::Work(work)).await;
+    let mut alive = interval(ALIVE);
     loop {
         let received = tokio::select! {
+            _ = alive.tick() => {
+                agent.say(&ToAgent::Alive).await;
+                continue;
+            }
             received = agent.next() => received?,
             order = orders.recv() => match order {
                 Some(order) => {

@@ -57,11 +57,7 @@ impl ReadRequest {
 
 /// Reads all nodes, some at a time. Fails when interrupted or when not one node could be read.
 pub(crate) fn read(request: &ReadRequest, events: &mut dyn FnMut(Event)) -> Result<Snapshot, GatherError> {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(GatherError::Runtime)?;
-    let read = runtime.block_on(read_all(request, events));
-    runtime.shutdown_background();
-    read
+    super::wait(&request.reach, read_all(request, events))
 }
 
 async fn read_all(request: &ReadRequest, events: &mut dyn FnMut(Event)) -> Result<Snapshot, GatherError> {
@@ -114,7 +110,7 @@ async fn read_node(
     node: &NodeFacts,
     reading: Reading,
 ) -> Result<(ClockFact, Vec<Text>), AgentError> {
-    let mut agent = Agent::start(reach, node)?;
+    let mut agent = Agent::start(reach, node).await?;
     let read = converse(&mut agent, reading).await;
     agent.leave().await;
     read

@@ -1,0 +1,183 @@
+//! Where the cluster is and how its nodes are reached: a file or the API server; a command, agent pods, or this very
+//! host.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Failure, args, complain};
+use crate::evidence::cluster::Cluster;
+use crate::evidence::plan::PlanOptions;
+use crate::gather;
+use crate::gather::agent::client::Reach;
+use crate::gather::kubernetes::pods::{Pods, Program, Wanted};
+use crate::gather::kubernetes::{Access, Api, objects, rights};
+
+/// A cluster, and the server that it came from.
+pub(super) struct Found {
+    pub(super) cluster: Cluster,
+    pub(super) api: Option<Api>,
+}
+
+/// What agents are wanted for: it decides what their pods may do.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Purpose {
+    pub(super) enter_pods: bool,
+    pub(super) kernel: bool,
+    /// How long their work takes; None until interrupted.
+    pub(super) lasting: Option<Duration>,
+}
+
+/// To read what is there.
+pub(super) const READING: Purpose =
+    Purpose { enter_pods: true, kernel: false, lasting: Some(Duration::from_secs(60)) };
+
+/// The API server, by kubectl's flags and files.
+pub(super) fn api(server: &args::Server) -> Result<Api, Failure> {
+    Api::connect(&access(server)).map_err(Failure::work)
+}
+
+fn access(server: &args::Server) -> Access {
+    Access {
+        kubeconfig: server.kubeconfig.clone(),
+        context: server.context.clone(),
+        impersonate: server.impersonate.clone(),
+        groups: server.groups.clone(),
+        timeout: Some(server.request_timeout).filter(|timeout| !timeout.is_zero()),
+    }
+}
+
+/// Everything, from a file or from the server.
+pub(super) fn whole(file: Option<&Path>, server: &args::Server, warn: bool) -> Result<Cluster, Failure> {
+    match file {
+        Some(file) => super::trace::cluster(file, warn),
+        None => Ok(all(objects::whole(&api(server)?))?),
+    }
+}
+
+/// All nodes and what belongs to them, or to one.
+pub(super) fn of_nodes(place: &args::Place, only: Option<&str>, warn: bool) -> Result<Found, Failure> {
+    if let Some(file) = &place.cluster {
+        return Ok(Found { cluster: super::trace::cluster(file, warn)?, api: None });
+    }
+    let api = api(&place.server)?;
+    let cluster = all(objects::of_nodes(&api, only))?;
+    Ok(Found { cluster, api: Some(api) })
+}
+
+/// What a path between two ends needs; `options` gets the context's namespace where none was typed.
+pub(super) fn of_path(
+    place: &args::Place,
+    (from, to): (&str, &str),
+    namespace: Option<&String>,
+    options: &mut PlanOptions,
+    verbose: bool,
+) -> Result<Found, Failure> {
+    if let Some(file) = &place.cluster {
+        options.namespace = namespace.map_or("default", |namespace| namespace).to_owned();
+        return Ok(Found { cluster: super::trace::cluster(file, verbose)?, api: None });
+    }
+    let api = api(&place.server)?;
+    options.namespace = namespace.unwrap_or(&api.namespace).clone();
+    let read = objects::of_path(&api, from, to, options).map_err(Failure::work)?;
+    if verbose {
+        let (requests, bytes) = api.asked();
+        complain(&format!("read of the cluster: {requests} requests, {bytes} bytes, from {}", api.server));
+    }
+    let cluster = all(read)?;
+    Ok(Found { cluster, api: Some(api) })
+}
+
+/// The objects, with a warning for each list that could not be read. Without anything there is no cluster.
+fn all(read: objects::Objects) -> Result<Cluster, Failure> {
+    if read.cluster.kinds.is_empty() {
+        let why = read.warnings.join("\n  ");
+        return Err(Failure::work_text(format!("nothing could be read of the cluster:\n  {why}")));
+    }
+    for warning in &read.warnings {
+        complain(&format!("warning: {warning}"));
+    }
+    Ok(read.cluster)
+}
+
+/// How the nodes are reached. Pods need rights, which are asked for before anything is made.
+pub(super) fn reach(place: &args::Place, api: Option<&Api>, purpose: Purpose) -> Result<Reach, Failure> {
+    let agent = gather::run::agent_command(place.agent_path.as_deref()).map_err(|error| {
+        Failure::work_text(format!("cannot tell where this program is: {error}; say it with --agent-path"))
+    })?;
+    let pods = match api {
+        Some(api) if place.reach.is_none() => {
+            may_make(api, &place.agents.agent_namespace)?;
+            Some(Arc::new(pods(place, api, purpose)?))
+        }
+        _ => None,
+    };
+    Ok(Reach { template: place.reach.clone(), pods, agent })
+}
+
+/// The maker of agent pods. Makes nothing yet.
+pub(super) fn pods(place: &args::Place, api: &Api, purpose: Purpose) -> Result<Pods, Failure> {
+    let typed = &place.agents;
+    let program = match &typed.agent_image {
+        Some(image) => Program::Image(image.clone()),
+        None => Program::Upload(own_binary(typed.agent_binary.as_ref())?),
+    };
+    let lasting = purpose.lasting.unwrap_or(A_DAY);
+    let wanted = Wanted {
+        namespace: typed.agent_namespace.clone(),
+        program,
+        pull_policy: typed.agent_pull_policy.clone(),
+        pull_secret: typed.agent_pull_secret.clone(),
+        enter_pods: purpose.enter_pods,
+        kernel: purpose.kernel,
+        deadline: lasting + typed.agent_timeout + LEEWAY,
+        patience: typed.agent_timeout,
+    };
+    Ok(Pods::new(api.clone(), &access(&place.server), wanted))
+}
+
+/// A trace without an end must end at some time: so does its pods' life.
+const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// For what comes before and after the capture.
+const LEEWAY: Duration = Duration::from_secs(120);
+
+fn own_binary(typed: Option<&PathBuf>) -> Result<PathBuf, Failure> {
+    match typed {
+        Some(file) => Ok(file.clone()),
+        None => std::env::current_exe().map_err(|error| {
+            Failure::work_text(format!(
+                "cannot tell where this program is: {error}; say it with --agent-binary"
+            ))
+        }),
+    }
+}
+
+/// Whether agent pods may be made, verb by verb.
+fn may_make(api: &Api, namespace: &str) -> Result<(), Failure> {
+    let agents: Vec<_> = rights::needed(true).into_iter().filter(|right| right.agents).collect();
+    let denied = rights::lacking(api, namespace, &agents).map_err(Failure::work)?;
+    // Without the list there is no cleanup; without one of the verbs of a stream the other may do.
+    let stops = |one: &rights::Denied| one.verb != "list" && one.right.resource != "pods/attach";
+    let attach = denied.iter().filter(|one| one.right.resource == "pods/attach").count() == 2;
+    if !attach && !denied.iter().any(stops) {
+        return Ok(());
+    }
+    let lines: Vec<String> =
+        denied.iter().map(|one| format!("  {}", denied_in_words(one, namespace))).collect();
+    Err(Failure::work_text(format!(
+        "agent pods cannot be made in namespace {namespace}; the API server denies:\n{}\n`trace-drop rbac` prints the \
+         role that it takes; another namespace is chosen with --agent-namespace, and nodes are reached without pods \
+         with --reach",
+        lines.join("\n")
+    )))
+}
+
+/// One denied right.
+pub(super) fn denied_in_words(denied: &rights::Denied, namespace: &str) -> String {
+    let right = denied.right;
+    let place =
+        if right.agents { format!("in namespace {namespace}") } else { "in all namespaces".to_owned() };
+    let group = if right.group.is_empty() { String::new() } else { format!(".{}", right.group) };
+    let why = if denied.why.is_empty() { String::new() } else { format!(" ({})", denied.why) };
+    format!("{} {}{group} {place}: {}{why}", denied.verb, right.resource, right.reason)
+}

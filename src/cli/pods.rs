@@ -1,0 +1,100 @@
+//! About agent pods: what would be made (`--dry-run`), the rights they take (`rbac`), and the removal of what a crash has
+//! left (`cleanup`).
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+
+use super::{Failure, args, place, print};
+use crate::evidence::plan::Plan;
+use crate::gather::kubernetes::{Api, rights, segment};
+
+/// Prints what a trace would do.
+pub(super) fn dry_run(typed: &args::Trace, plan: &Plan, api: Option<&Api>) -> Result<ExitCode, Failure> {
+    let api = api.filter(|_| typed.place.reach.is_none());
+    let namespace = &typed.place.agents.agent_namespace;
+    let nodes = plan.nodes.iter().filter(|node| node.on_path).map(|node| node.name.clone());
+    let nodes: Vec<String> = nodes.collect();
+    let denied = match api {
+        Some(api) => rights::lacking(api, namespace, &rights::needed(true)).map_err(Failure::work)?,
+        None => Vec::new(),
+    };
+    let made = match api {
+        Some(api) => place::pods(&typed.place, api, super::trace::purpose(typed))?
+            .manifests(&nodes)
+            .map_err(Failure::work)?,
+        None => Vec::new(),
+    };
+    print(|out| {
+        writeln!(
+            out,
+            "# {} ({}) to {} ({}), captured at",
+            plan.from.name, plan.from.address, plan.to.name, plan.to.address
+        )?;
+        for point in &plan.points {
+            writeln!(out, "#   {}: {}", point.node, point.find.words())?;
+        }
+        for warning in &plan.warnings {
+            writeln!(out, "# {warning}")?;
+        }
+        match (api, &typed.place.reach) {
+            (Some(_), _) => writeln!(out, "# by these pods:")?,
+            (None, Some(reach)) => writeln!(out, "# by agents started with: {reach}")?,
+            (None, None) => writeln!(out, "# by agents on this very host")?,
+        }
+        documents(&made, out)?;
+        if api.is_some() {
+            let all = if denied.is_empty() {
+                "# all rights that it takes are given"
+            } else {
+                "# these rights are denied:"
+            };
+            writeln!(out, "{all}")?;
+        }
+        denied.iter().try_for_each(|one| writeln!(out, "#   {}", place::denied_in_words(one, namespace)))
+    })
+}
+
+/// Prints the roles.
+pub(super) fn rbac(typed: &args::Rbac) -> Result<ExitCode, Failure> {
+    let objects = rights::roles(&typed.agent_namespace, &rights::needed(!typed.no_agents), &typed.subject);
+    print(|out| documents(&objects, out))
+}
+
+fn documents(objects: &[Value], out: &mut dyn Write) -> io::Result<()> {
+    for object in objects {
+        let text = serde_yaml_ng::to_string(object).map_err(io::Error::other)?;
+        write!(out, "---\n{text}")?;
+    }
+    Ok(())
+}
+
+/// Finds agent pods and removes those whose trace is over.
+pub(super) fn cleanup(typed: &args::Cleanup) -> Result<ExitCode, Failure> {
+    let api = place::api(&typed.server)?;
+    let labels = "app.kubernetes.io%2Fname%3Dtrace-drop,app.kubernetes.io%2Fcomponent%3Dagent";
+    let pods = api.wait(api.list(&format!("/api/v1/pods?labelSelector={labels}"))).map_err(Failure::work)?;
+    let pods = pods.unwrap_or_default();
+    let mut lines = Vec::new();
+    for pod in &pods {
+        let text = |at: &str| pod.pointer(at).and_then(Value::as_str).unwrap_or_default();
+        let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
+        let what = format!("{namespace}/{name} on {}", text("/spec/nodeName"));
+        // One that runs has its trace, or its deadline.
+        if matches!(text("/status/phase"), "Running" | "Pending") && !typed.all {
+            lines.push(format!("{what}: its trace is under way; --all removes it too"));
+        } else if typed.dry_run {
+            lines.push(format!("{what}: would be removed"));
+        } else {
+            let path = format!("/api/v1/namespaces/{}/pods/{}", segment(namespace), segment(name));
+            let options = json!({"kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": 1});
+            api.wait(api.delete(&path, &options)).map_err(Failure::work)?;
+            lines.push(format!("{what}: removed"));
+        }
+    }
+    if lines.is_empty() {
+        lines.push("no agent pod is left in the cluster".to_owned());
+    }
+    print(|out| lines.iter().try_for_each(|line| writeln!(out, "{line}")))
+}

@@ -1,0 +1,490 @@
+//! The cluster's objects from the API. For a path: the two ends, what leads to them, their nodes, the blocks of their
+//! addresses, and the policies of their namespaces, by name or by selector, so that the size of the cluster does not
+//! matter. For a check of everything: whole lists in pages. A list that is forbidden or not served costs the findings
+//! that need it, and is told of. Lists narrowed by a selector are asked of the server's cache (`resourceVersion=0`),
+//! which answers at once where the storage would search all pods.
+
+use std::net::IpAddr;
+
+use futures_util::future::join_all;
+use ipnet::IpNet;
+use serde_json::Value;
+
+use super::{Api, ApiError, segment};
+use crate::evidence::cluster::{Cluster, WorkloadKind};
+use crate::evidence::plan::{EndName, Plan, PlanOptions};
+
+/// What was read, and what could not be.
+#[derive(Debug)]
+pub(crate) struct Objects {
+    /// The objects.
+    pub(crate) cluster: Cluster,
+    /// What was left out and why.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Nodes read at once: a cluster of up to so many is known whole.
+const FEW_NODES: u32 = 100;
+/// Names offered when one is not found.
+const FEW_NAMES: u32 = 500;
+/// Calico's groups: of either, the objects are the same.
+pub(super) const GROUPS: [&str; 2] = ["crd.projectcalico.org/v1", "projectcalico.org/v3"];
+
+/// Kinds that one answer of the server may hold.
+#[derive(Debug, Clone, Copy)]
+struct Kind {
+    name: &'static str,
+    plural: &'static str,
+    /// None is Calico's.
+    group: Option<&'static str>,
+}
+
+const NODE: Kind = Kind { name: "Node", plural: "nodes", group: Some("/api/v1") };
+const POD: Kind = Kind { name: "Pod", plural: "pods", group: Some("/api/v1") };
+const SERVICE: Kind = Kind { name: "Service", plural: "services", group: Some("/api/v1") };
+const SLICE: Kind =
+    Kind { name: "EndpointSlice", plural: "endpointslices", group: Some("/apis/discovery.k8s.io/v1") };
+const POLICY: Kind =
+    Kind { name: "NetworkPolicy", plural: "networkpolicies", group: Some("/apis/networking.k8s.io/v1") };
+const CALICO_POLICY: Kind = Kind { name: "NetworkPolicy", plural: "networkpolicies", group: None };
+const GLOBAL_POLICY: Kind =
+    Kind { name: "GlobalNetworkPolicy", plural: "globalnetworkpolicies", group: None };
+const POOL: Kind = Kind { name: "IPPool", plural: "ippools", group: None };
+const FELIX: Kind = Kind { name: "FelixConfiguration", plural: "felixconfigurations", group: None };
+const BLOCK: Kind = Kind { name: "IPAMBlock", plural: "ipamblocks", group: None };
+const AFFINITY: Kind = Kind { name: "BlockAffinity", plural: "blockaffinities", group: None };
+const HANDLE: Kind = Kind { name: "IPAMHandle", plural: "ipamhandles", group: None };
+const CONFIG: Kind = Kind { name: "IPAMConfig", plural: "ipamconfigs", group: None };
+const RESERVATION: Kind = Kind { name: "IPReservation", plural: "ipreservations", group: None };
+
+/// Every kind that is read of a whole cluster.
+const ALL: [Kind; 14] = [
+    NODE,
+    POD,
+    SERVICE,
+    SLICE,
+    POLICY,
+    POOL,
+    FELIX,
+    BLOCK,
+    AFFINITY,
+    HANDLE,
+    CONFIG,
+    RESERVATION,
+    CALICO_POLICY,
+    GLOBAL_POLICY,
+];
+
+/// One list to ask for.
+struct List {
+    kind: Kind,
+    namespace: Option<String>,
+    /// `fieldSelector=…` or `labelSelector=…`.
+    selector: Option<String>,
+    /// What the list is narrowed to, in words; None is all there are.
+    narrowed: Option<String>,
+    /// At most so many, by which it may be narrowed too.
+    limit: Option<u32>,
+}
+
+impl List {
+    fn all(kind: Kind) -> Self {
+        Self { kind, namespace: None, selector: None, narrowed: None, limit: None }
+    }
+
+    fn within(kind: Kind, namespace: &str) -> Self {
+        let narrowed = format!("those of namespace {namespace}");
+        Self { namespace: Some(namespace.to_owned()), narrowed: Some(narrowed), ..Self::all(kind) }
+    }
+
+    fn selected(self, selector: String, words: &str) -> Self {
+        Self { selector: Some(selector), narrowed: Some(words.to_owned()), ..self }
+    }
+
+    fn path(&self, group: &str) -> String {
+        let namespace =
+            self.namespace.as_ref().map(|name| format!("/namespaces/{}", segment(name))).unwrap_or_default();
+        // Calico's own API calls the IPAMConfig so.
+        let plural = match self.kind.plural {
+            "ipamconfigs" if group.contains("/projectcalico.org/") => "ipamconfigurations",
+            plural => plural,
+        };
+        let selector = self.selector.as_ref().map(|selector| format!("?{selector}&resourceVersion=0"));
+        format!("{group}{namespace}/{plural}{}", selector.unwrap_or_default())
+    }
+}
+
+/// All objects, for a check of everything.
+pub(crate) fn whole(api: &Api) -> Objects {
+    let mut reader = Reader::new(api);
+    api.wait(async { reader.lists(ALL.into_iter().map(List::all).collect()).await });
+    reader.finish()
+}
+
+/// Nodes, and what is checked of them without their pods: of a node its own pods too.
+pub(crate) fn of_nodes(api: &Api, only: Option<&str>) -> Objects {
+    let Some(node) = only else { return whole(api) };
+    let mut reader = Reader::new(api);
+    let mut lists: Vec<List> = ALL.into_iter().filter(|kind| kind.plural != "pods").map(List::all).collect();
+    let own = format!("fieldSelector=spec.nodeName%3D{}", segment(node));
+    lists.push(List::all(POD).selected(own, &format!("those of {node}")));
+    api.wait(async { reader.lists(lists).await });
+    reader.finish()
+}
+
+/// What a trace between two endpoints needs.
+///
+/// # Errors
+///
+/// When one of the ends could not be asked for: without it there is nothing to trace.
+pub(crate) fn of_path(api: &Api, from: &str, to: &str, options: &PlanOptions) -> Result<Objects, ApiError> {
+    let mut reader = Reader::new(api);
+    api.wait(async {
+        let ends = [from, to].map(|typed| EndName::read(typed, &options.namespace));
+        let nodes = List { limit: Some(FEW_NODES), ..List::all(NODE) };
+        reader.lists([nodes].into_iter().chain([POOL, FELIX, GLOBAL_POLICY].map(List::all)).collect()).await;
+        for end in &ends {
+            reader.end(end).await?;
+        }
+        // What cannot be planned is told when it is planned again, by the same words.
+        if let Ok(plan) = Plan::make(&reader.cluster, from, to, options) {
+            reader.around(&plan).await;
+        }
+        Ok::<_, ApiError>(())
+    })?;
+    Ok(reader.finish())
+}
+
+struct Reader<'a> {
+    api: &'a Api,
+    cluster: Cluster,
+    warnings: Vec<String>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(api: &'a Api) -> Self {
+        Self { api, cluster: Cluster::default(), warnings: Vec::new() }
+    }
+
+    fn finish(mut self) -> Objects {
+        self.cluster.once();
+        self.warnings.sort();
+        self.warnings.dedup();
+        Objects { cluster: self.cluster, warnings: self.warnings }
+    }
+
+    fn add(&mut self, object: &Value) {
+        self.cluster.add(object, &mut self.warnings);
+    }
+
+    /// Asks for lists, all at once.
+    async fn lists(&mut self, lists: Vec<List>) {
+        let api = self.api;
+        let answers = join_all(lists.iter().map(|list| ask(api, list))).await;
+        for (list, answer) in lists.into_iter().zip(answers) {
+            match answer {
+                Ok(Some((objects, whole))) => {
+                    self.cluster.note(list.kind.name, list.narrowed.as_deref().or((!whole).then_some(FIRST)));
+                    objects.iter().for_each(|object| self.add(object));
+                }
+                Ok(None) => {}
+                Err(error) => self.warnings.push(format!("without {}: {error}", list.kind.plural)),
+            }
+        }
+    }
+
+    /// The object at a path, if there is one.
+    async fn one(&mut self, path: &str) -> Result<bool, ApiError> {
+        let found = self.api.get(path).await?;
+        if let Some(object) = &found {
+            self.add(object);
+        }
+        Ok(found.is_some())
+    }
+
+    /// The objects by which an end is found. An end that is not there brings the names like it.
+    async fn end(&mut self, end: &EndName) -> Result<(), ApiError> {
+        let words = "those that the trace asks for";
+        match end {
+            EndName::Pod { namespace, name } => {
+                self.cluster.note(POD.name, Some(words));
+                if !self.one(&pod_path(namespace, name)).await? {
+                    self.names(POD, namespace).await;
+                }
+            }
+            EndName::Node(name) => {
+                if self.cluster.node(name).is_none() {
+                    self.one(&format!("/api/v1/nodes/{}", segment(name))).await?;
+                }
+            }
+            EndName::Address(address) => self.holders(*address).await,
+            EndName::Service { namespace, name, .. } => {
+                let path = format!("/api/v1/namespaces/{}/services/{}", segment(namespace), segment(name));
+                self.cluster.note(SERVICE.name, Some(words));
+                if self.one(&path).await? {
+                    self.behind(namespace, name).await?;
+                } else {
+                    self.names(SERVICE, namespace).await;
+                }
+            }
+            EndName::Workload { kind, namespace, name } => {
+                let selector = self.selector(*kind, namespace, name).await?;
+                let list = List::within(POD, namespace);
+                self.lists(vec![match selector {
+                    Some(selector) => list.selected(format!("labelSelector={}", segment(&selector)), words),
+                    None => List { limit: Some(FEW_NAMES), ..list },
+                }])
+                .await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn names(&mut self, kind: Kind, namespace: &str) {
+        self.lists(vec![List { limit: Some(FEW_NAMES), ..List::within(kind, namespace) }]).await;
+    }
+
+    /// By which labels a workload finds its pods. None when the workload cannot be read.
+    async fn selector(
+        &mut self,
+        kind: WorkloadKind,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<String>, ApiError> {
+        let (group, plural) = match kind {
+            WorkloadKind::Deployment => ("/apis/apps/v1", "deployments"),
+            WorkloadKind::DaemonSet => ("/apis/apps/v1", "daemonsets"),
+            WorkloadKind::StatefulSet => ("/apis/apps/v1", "statefulsets"),
+            WorkloadKind::ReplicaSet => ("/apis/apps/v1", "replicasets"),
+            WorkloadKind::Job => ("/apis/batch/v1", "jobs"),
+        };
+        let path = format!("{group}/namespaces/{}/{plural}/{}", segment(namespace), segment(name));
+        match self.api.get(&path).await {
+            Ok(object) => Ok(object.as_ref().and_then(label_selector)),
+            // Its pods say themselves whose they are.
+            Err(error) if error.is_denied() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A Service's endpoints, and the pod behind the first that is ready.
+    async fn behind(&mut self, namespace: &str, service: &str) -> Result<(), ApiError> {
+        let label = segment(&format!("kubernetes.io/service-name={service}"));
+        let list = List::within(SLICE, namespace)
+            .selected(format!("labelSelector={label}"), "those of the Services that the trace asks for");
+        let answer = ask(self.api, &list).await?;
+        self.cluster.note(SLICE.name, list.narrowed.as_deref());
+        let slices = answer.map(|(slices, _)| slices).unwrap_or_default();
+        slices.iter().for_each(|slice| self.add(slice));
+        let endpoints = slices.iter().filter_map(|slice| slice.get("endpoints")?.as_array()).flatten();
+        let ready = |endpoint: &&Value| endpoint.pointer("/conditions/ready") != Some(&Value::Bool(false));
+        let pods: Vec<String> = endpoints
+            .filter(ready)
+            .filter_map(|endpoint| {
+                let target = endpoint.get("targetRef")?;
+                let text = |key: &str| target.get(key)?.as_str();
+                (text("kind") == Some("Pod"))
+                    .then(|| pod_path(text("namespace").unwrap_or(namespace), text("name")?).into())?
+            })
+            .take(1)
+            .collect();
+        for path in pods {
+            self.one(&path).await?;
+        }
+        Ok(())
+    }
+
+    /// The pods that have an address: those that the server finds by it, and the one that it is allocated to.
+    async fn holders(&mut self, address: IpAddr) {
+        let selector = format!("fieldSelector=status.podIP%3D{}", segment(&address.to_string()));
+        let list = List::all(POD).selected(selector, "those that the trace asks for");
+        self.lists(vec![list]).await;
+        self.block(address).await;
+    }
+
+    /// The block of an address, the pod that it is allocated to, and the nodes that both belong to.
+    async fn block(&mut self, address: IpAddr) {
+        self.cluster.note(BLOCK.name, Some("those of the two ends"));
+        let found = match super::ipam::block(self.api, address).await {
+            Ok(found) => found,
+            Err(error) => {
+                self.warnings.push(format!("without the block of {address}: {error}"));
+                self.cluster.forget(BLOCK.name);
+                return;
+            }
+        };
+        let Some((block, _)) = found else { return };
+        self.add(&block.object);
+        let (pod, nodes) = allocated(&block.object, address);
+        let mut paths: Vec<String> = Vec::new();
+        paths.extend(
+            pod.filter(|(namespace, name)| self.cluster.pod(namespace, name).is_none())
+                .map(|(namespace, name)| pod_path(&namespace, &name)),
+        );
+        let unknown = nodes.into_iter().filter(|node| self.cluster.node(node).is_none());
+        paths.extend(unknown.map(|node| format!("/api/v1/nodes/{}", segment(&node))));
+        for path in paths {
+            if let Err(error) = self.one(&path).await {
+                self.warnings.push(error.to_string());
+            }
+        }
+    }
+
+    /// What surrounds a planned pair.
+    async fn around(&mut self, plan: &Plan) {
+        let mut lists = Vec::new();
+        let mut namespaces = Vec::new();
+        for end in [&plan.from, &plan.to] {
+            let namespace =
+                end.name.split_once('/').filter(|(kind, _)| *kind != "node").map(|(name, _)| name);
+            if let Some(namespace) = namespace.filter(|name| !namespaces.contains(name)) {
+                namespaces.push(namespace);
+                lists.push(List::within(POLICY, namespace));
+                lists.push(List::within(CALICO_POLICY, namespace));
+            }
+        }
+        // Services by which the destination may be reached.
+        if let Some((namespace, _)) = plan.to.name.split_once('/').filter(|(kind, _)| *kind != "node") {
+            lists.push(List::within(SERVICE, namespace));
+            lists.push(List::within(SLICE, namespace));
+        }
+        self.lists(lists).await;
+        for address in [plan.from.address, plan.to.address] {
+            self.holders(address).await;
+        }
+        for node in [&plan.from.node, &plan.to.node].into_iter().flatten() {
+            if self.cluster.node(node).is_none()
+                && let Err(error) = self.one(&format!("/api/v1/nodes/{}", segment(node))).await
+            {
+                self.warnings.push(error.to_string());
+            }
+        }
+    }
+}
+
+/// What a list that was cut after its first page holds.
+const FIRST: &str = "the first ones and those of the path";
+
+/// A list's objects, and whether they are all.
+async fn ask(api: &Api, list: &List) -> Result<Option<(Vec<Value>, bool)>, ApiError> {
+    let groups: Vec<String> = match list.kind.group {
+        Some(group) => vec![group.to_owned()],
+        None => GROUPS.iter().map(|group| format!("/apis/{group}")).collect(),
+    };
+    let mut refused = None;
+    for group in groups {
+        let path = list.path(&group);
+        let answer = match list.limit {
+            Some(limit) => api.first(&path, limit).await,
+            None => api.list(&path).await.map(|all| all.map(|all| (all, true))),
+        };
+        match answer {
+            Ok(None) => {}
+            Ok(found) => return Ok(found),
+            // Rights may be given for the other group.
+            Err(error) if error.is_denied() => refused = refused.or(Some(error)),
+            Err(error) => return Err(error),
+        }
+    }
+    refused.map_or(Ok(None), Err)
+}
+
+fn pod_path(namespace: &str, name: &str) -> String {
+    format!("/api/v1/namespaces/{}/pods/{}", segment(namespace), segment(name))
+}
+
+/// The pod and the nodes that a block names for an address.
+fn allocated(block: &Value, address: IpAddr) -> (Option<(String, String)>, Vec<String>) {
+    let spec = block.get("spec");
+    let affinity = spec.and_then(|spec| spec.get("affinity")?.as_str()?.strip_prefix("host:"));
+    let mut nodes: Vec<String> = affinity.map(str::to_owned).into_iter().collect();
+    let attribute = spec.and_then(|spec| {
+        let cidr: IpNet = spec.get("cidr")?.as_str()?.parse().ok()?;
+        let ordinal = ordinal(cidr, address)?;
+        let index = spec.get("allocations")?.get(ordinal)?.as_u64()?;
+        spec.get("attributes")?.get(usize::try_from(index).ok()?)?.get("secondary")
+    });
+    let text = |key: &str| attribute?.get(key)?.as_str().map(str::to_owned);
+    nodes.extend(text("node"));
+    nodes.sort();
+    nodes.dedup();
+    (text("namespace").zip(text("pod")), nodes)
+}
+
+/// The number of an address in its block.
+fn ordinal(cidr: IpNet, address: IpAddr) -> Option<usize> {
+    let number = |address: IpAddr| match address {
+        IpAddr::V4(v4) => u128::from(u32::from(v4)),
+        IpAddr::V6(v6) => u128::from(v6),
+    };
+    cidr.contains(&address)
+        .then(|| number(address) - number(cidr.network()))
+        .and_then(|n| usize::try_from(n).ok())
+}
+
+/// A workload's `spec.selector` as a label selector's text.
+fn label_selector(object: &Value) -> Option<String> {
+    let selector = object.pointer("/spec/selector")?;
+    let mut parts = Vec::new();
+    for (key, value) in selector.get("matchLabels").and_then(Value::as_object).into_iter().flatten() {
+        parts.push(format!("{key}={}", value.as_str()?));
+    }
+    for expression in selector.get("matchExpressions").and_then(Value::as_array).into_iter().flatten() {
+        let key = expression.get("key")?.as_str()?;
+        let values = expression.get("values").and_then(Value::as_array).into_iter().flatten();
+        let values: Vec<&str> = values.filter_map(Value::as_str).collect();
+        parts.push(match expression.get("operator")?.as_str()? {
+            "In" => format!("{key} in ({})", values.join(",")),
+            "NotIn" => format!("{key} notin ({})", values.join(",")),
+            "Exists" => key.to_owned(),
+            "DoesNotExist" => format!("!{key}"),
+            _ => return None,
+        });
+    }
+    (!parts.is_empty()).then(|| parts.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_workloads_selector_as_text() {
+        let object = json!({"spec": {"selector": {"matchLabels": {"app": "web", "tier": "front"},
+            "matchExpressions": [{"key": "env", "operator": "In", "values": ["a", "b"]}, {"key": "x", "operator": "DoesNotExist"}]}}});
+        assert_eq!(label_selector(&object).as_deref(), Some("app=web,tier=front,env in (a,b),!x"));
+        assert_eq!(
+            label_selector(
+                &json!({"spec": {"selector": {"matchExpressions": [{"key": "a", "operator": "?"}]}}})
+            ),
+            None
+        );
+        assert_eq!(label_selector(&json!({"spec": 5})), None);
+    }
+
+    #[test]
+    fn whose_an_address_is_by_its_block() {
+        let block = json!({"spec": {"cidr": "10.0.0.0/30", "affinity": "host:n1", "allocations": [null, 1, 0],
+            "attributes": [{"secondary": {"node": "n2", "namespace": "shop", "pod": "web"}}, {"handle_id": "x"}]}});
+        let of = |address: &str| allocated(&block, address.parse().unwrap());
+        assert_eq!(
+            of("10.0.0.2"),
+            (Some(("shop".to_owned(), "web".to_owned())), vec!["n1".to_owned(), "n2".to_owned()])
+        );
+        assert_eq!(of("10.0.0.1"), (None, vec!["n1".to_owned()]));
+        assert_eq!(of("10.0.0.3"), (None, vec!["n1".to_owned()]));
+        assert_eq!(allocated(&json!({"spec": []}), "10.0.0.1".parse().unwrap()), (None, Vec::new()));
+    }
+
+    #[test]
+    fn paths_name_group_namespace_and_selector() {
+        let list = List::within(CONFIG, "a b").selected("fieldSelector=x%3Dy".to_owned(), "x");
+        assert_eq!(
+            list.path("/apis/projectcalico.org/v3"),
+            "/apis/projectcalico.org/v3/namespaces/a%20b/ipamconfigurations?fieldSelector=x%3Dy&resourceVersion=0"
+        );
+        assert_eq!(List::all(NODE).path("/api/v1"), "/api/v1/nodes");
+    }
+}
