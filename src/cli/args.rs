@@ -228,26 +228,49 @@ pub(super) struct Place {
 #[derive(Debug, Args)]
 pub(super) struct Agents {
     /// Run agents from this image [default: this program is sent to pods of calico-node's image, which the nodes have]
-    #[arg(long, value_name = "IMAGE", help_heading = "Agent pods")]
-    pub(super) agent_image: Option<String>,
+    #[arg(id = "agent_image", long = "agent-image", value_name = "IMAGE", help_heading = "Agent pods")]
+    pub(super) image: Option<String>,
     /// Send this program to pods of calico-node's image: nothing is pulled (the default)
-    #[arg(long, conflicts_with = "agent_image", help_heading = "Agent pods")]
-    pub(super) agent_upload: bool,
+    #[arg(
+        id = "agent_upload",
+        long = "agent-upload",
+        conflicts_with = "agent_image",
+        help_heading = "Agent pods"
+    )]
+    pub(super) upload: bool,
     /// The program to send: statically linked, for the nodes' processors [default: this one]
-    #[arg(long, value_name = "FILE", conflicts_with = "agent_image", help_heading = "Agent pods")]
-    pub(super) agent_binary: Option<PathBuf>,
+    #[arg(
+        id = "agent_binary",
+        long = "agent-binary",
+        value_name = "FILE",
+        conflicts_with = "agent_image",
+        help_heading = "Agent pods"
+    )]
+    pub(super) binary: Option<PathBuf>,
     /// Namespace of the agents' pods: it must admit privileged ones
-    #[arg(long, value_name = "NS", default_value = "kube-system", help_heading = "Agent pods")]
-    pub(super) agent_namespace: String,
+    #[arg(
+        id = "agent_namespace",
+        long = "agent-namespace",
+        value_name = "NS",
+        default_value = "kube-system",
+        help_heading = "Agent pods"
+    )]
+    pub(super) namespace: String,
     /// When the image is pulled
-    #[arg(long, value_name = "POLICY", default_value = "IfNotPresent", value_parser = ["Always", "IfNotPresent", "Never"], help_heading = "Agent pods")]
-    pub(super) agent_pull_policy: String,
+    #[arg(id = "agent_pull_policy", long = "agent-pull-policy", value_name = "POLICY", default_value = "IfNotPresent", value_parser = ["Always", "IfNotPresent", "Never"], help_heading = "Agent pods")]
+    pub(super) pull_policy: String,
     /// Secret of that namespace to pull the image with
-    #[arg(long, value_name = "NAME", requires = "agent_image", help_heading = "Agent pods")]
-    pub(super) agent_pull_secret: Option<String>,
+    #[arg(
+        id = "agent_pull_secret",
+        long = "agent-pull-secret",
+        value_name = "NAME",
+        requires = "agent_image",
+        help_heading = "Agent pods"
+    )]
+    pub(super) pull_secret: Option<String>,
     /// How long an agent's pod may take to run
-    #[arg(long, value_name = "D", default_value = "60s", value_parser = duration, help_heading = "Agent pods")]
-    pub(super) agent_timeout: Duration,
+    #[arg(id = "agent_timeout", long = "agent-timeout", value_name = "D", default_value = "60s", value_parser = duration, help_heading = "Agent pods")]
+    pub(super) timeout: Duration,
 }
 
 /// The API server, as kubectl finds it.

@@ -30,7 +30,7 @@ pub(super) struct Purpose {
 
 /// To read what is there.
 pub(super) const READING: Purpose =
-    Purpose { enter_pods: true, kernel: false, lasting: Some(Duration::from_secs(60)) };
+    Purpose { enter_pods: true, kernel: false, lasting: Some(Duration::from_mins(1)) };
 
 /// The API server, by kubectl's flags and files.
 pub(super) fn api(server: &args::Server) -> Result<Api, Failure> {
@@ -74,11 +74,11 @@ pub(super) fn of_path(
     verbose: bool,
 ) -> Result<Found, Failure> {
     if let Some(file) = &place.cluster {
-        options.namespace = namespace.map_or("default", |namespace| namespace).to_owned();
+        options.namespace = namespace.cloned().unwrap_or_else(|| "default".to_owned());
         return Ok(Found { cluster: super::trace::cluster(file, verbose)?, api: None });
     }
     let api = api(&place.server)?;
-    options.namespace = namespace.unwrap_or(&api.namespace).clone();
+    options.namespace.clone_from(namespace.unwrap_or(&api.namespace));
     let read = objects::of_path(&api, from, to, options).map_err(Failure::work)?;
     if verbose {
         let (requests, bytes) = api.asked();
@@ -107,7 +107,7 @@ pub(super) fn reach(place: &args::Place, api: Option<&Api>, purpose: Purpose) ->
     })?;
     let pods = match api {
         Some(api) if place.reach.is_none() => {
-            may_make(api, &place.agents.agent_namespace)?;
+            may_make(api, &place.agents.namespace)?;
             Some(Arc::new(pods(place, api, purpose)?))
         }
         _ => None,
@@ -118,28 +118,28 @@ pub(super) fn reach(place: &args::Place, api: Option<&Api>, purpose: Purpose) ->
 /// The maker of agent pods. Makes nothing yet.
 pub(super) fn pods(place: &args::Place, api: &Api, purpose: Purpose) -> Result<Pods, Failure> {
     let typed = &place.agents;
-    let program = match &typed.agent_image {
+    let program = match &typed.image {
         Some(image) => Program::Image(image.clone()),
-        None => Program::Upload(own_binary(typed.agent_binary.as_ref())?),
+        None => Program::Upload(own_binary(typed.binary.as_ref())?),
     };
     let lasting = purpose.lasting.unwrap_or(A_DAY);
     let wanted = Wanted {
-        namespace: typed.agent_namespace.clone(),
+        namespace: typed.namespace.clone(),
         program,
-        pull_policy: typed.agent_pull_policy.clone(),
-        pull_secret: typed.agent_pull_secret.clone(),
+        pull_policy: typed.pull_policy.clone(),
+        pull_secret: typed.pull_secret.clone(),
         enter_pods: purpose.enter_pods,
         kernel: purpose.kernel,
-        deadline: lasting + typed.agent_timeout + LEEWAY,
-        patience: typed.agent_timeout,
+        deadline: lasting + typed.timeout + LEEWAY,
+        patience: typed.timeout,
     };
     Ok(Pods::new(api.clone(), &access(&place.server), wanted))
 }
 
 /// A trace without an end must end at some time: so does its pods' life.
-const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const A_DAY: Duration = Duration::from_hours(24);
 /// For what comes before and after the capture.
-const LEEWAY: Duration = Duration::from_secs(120);
+const LEEWAY: Duration = Duration::from_mins(2);
 
 fn own_binary(typed: Option<&PathBuf>) -> Result<PathBuf, Failure> {
     match typed {

@@ -13,7 +13,7 @@ use crate::gather::kubernetes::{Api, rights, segment};
 /// Prints what a trace would do.
 pub(super) fn dry_run(typed: &args::Trace, plan: &Plan, api: Option<&Api>) -> Result<ExitCode, Failure> {
     let api = api.filter(|_| typed.place.reach.is_none());
-    let namespace = &typed.place.agents.agent_namespace;
+    let namespace = &typed.place.agents.namespace;
     let nodes = plan.nodes.iter().filter(|node| node.on_path).map(|node| node.name.clone());
     let nodes: Vec<String> = nodes.collect();
     let denied = match api {

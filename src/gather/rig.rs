@@ -155,7 +155,7 @@ impl Drop for Rig {
 
 /// Reaches nodes that are network namespaces; the agent is this test program.
 pub(crate) fn reach(template: &str) -> Reach {
-    Reach { template: Some(template.to_owned()), agent: agent() }
+    Reach { template: Some(template.to_owned()), pods: None, agent: agent() }
 }
 
 /// The command line by which this test program is an agent.

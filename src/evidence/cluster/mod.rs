@@ -467,7 +467,8 @@ metadata: {name: deny, namespace: shop}
     fn reads_json_after_json() {
         let one = r#"{"apiVersion":"v1","kind":"List","items":[{"apiVersion":"v1","kind":"Service",
             "metadata":{"name":"s","namespace":"d"},"spec":{"clusterIPs":["10.96.0.10"],"ports":[{"port":80}]}}]}"#;
-        let (cluster, warnings) = Cluster::parse(&format!("{one}\n{one}")).unwrap();
+        let other = one.replace(r#""name":"s""#, r#""name":"t""#);
+        let (cluster, warnings) = Cluster::parse(&format!("{one}\n{other}\n{one}")).unwrap();
         assert_eq!((cluster.services.len(), warnings.len()), (2, 0));
         assert_eq!(cluster.services[0].ports[0].protocol, "TCP");
     }

@@ -185,7 +185,9 @@ impl<'a> Reader<'a> {
             match answer {
                 Ok(Some((objects, whole))) => {
                     self.cluster.note(list.kind.name, list.narrowed.as_deref().or((!whole).then_some(FIRST)));
-                    objects.iter().for_each(|object| self.add(object));
+                    for object in &objects {
+                        self.add(object);
+                    }
                 }
                 Ok(None) => {}
                 Err(error) => self.warnings.push(format!("without {}: {error}", list.kind.plural)),
@@ -275,7 +277,9 @@ impl<'a> Reader<'a> {
         let answer = ask(self.api, &list).await?;
         self.cluster.note(SLICE.name, list.narrowed.as_deref());
         let slices = answer.map(|(slices, _)| slices).unwrap_or_default();
-        slices.iter().for_each(|slice| self.add(slice));
+        for slice in &slices {
+            self.add(slice);
+        }
         let endpoints = slices.iter().filter_map(|slice| slice.get("endpoints")?.as_array()).flatten();
         let ready = |endpoint: &&Value| endpoint.pointer("/conditions/ready") != Some(&Value::Bool(false));
         let pods: Vec<String> = endpoints

@@ -125,8 +125,8 @@ mod tests {
             pull_secret: None,
             enter_pods,
             kernel,
-            deadline: Duration::from_secs(300),
-            patience: Duration::from_secs(60),
+            deadline: Duration::from_mins(5),
+            patience: Duration::from_mins(1),
         }
     }
 

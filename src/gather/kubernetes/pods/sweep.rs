@@ -21,7 +21,7 @@ pub(super) struct Sweeper {
 }
 
 /// How long it goes on: a server that is away comes back in this time, or the pods' deadline ends them.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// A pod may have been under way when its maker died.
 const AGAIN: [u64; 4] = [0, 1, 3, 6];
 
