@@ -8,6 +8,8 @@ use std::process::{Command, Output};
 fn trace_drop(words: &[&str]) -> Output {
     let program = env!("CARGO_BIN_EXE_trace-drop");
     Command::new(program)
+        .env("KUBECONFIG", "/nonexistent/kubeconfig")
+        .env_remove("KUBERNETES_SERVICE_HOST")
         .args(words)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()

@@ -63,7 +63,7 @@ fn one_by_one(objects: &[Item<'_>]) -> Part {
     (cluster, warnings)
 }
 
-fn append(all: &mut Cluster, part: Cluster) {
+pub(super) fn append(all: &mut Cluster, part: Cluster) {
     let Cluster { kinds, nodes, pods, services, slices, policies, pools, felix, ipam, left_out, narrowed: _ } =
         part;
     for kind in kinds {

@@ -313,6 +313,11 @@ impl Cluster {
         self.pods.iter().filter(of)
     }
 
+    /// Adds the objects of another part.
+    pub fn append(&mut self, part: Self) {
+        many::append(self, part);
+    }
+
     /// Keeps the first of objects that appended outputs, or both of Calico's API groups, gave twice.
     pub fn once(&mut self) {
         let mut seen = FxHashSet::default();

@@ -112,29 +112,33 @@ impl Api {
         }
     }
 
-    /// All objects of a list, page by page. None when there is no such kind. A list that changes too much between its
-    /// pages is begun again, once.
+    /// All objects of a list. None when there is no such kind.
     pub(crate) async fn list(&self, path: &str) -> Result<Option<Vec<Value>>, ApiError> {
+        self.fold(path, Vec::new, |all: &mut Vec<Value>, page| all.extend(page)).await
+    }
+
+    /// A list, page by page into what `begin` makes: no more than one page is held. A list that changes too much between
+    /// its pages is begun again, once.
+    pub(crate) async fn fold<T>(
+        &self,
+        path: &str,
+        begin: impl Fn() -> T,
+        take: impl Fn(&mut T, Vec<Value>),
+    ) -> Result<Option<T>, ApiError> {
         let mut again = true;
-        'whole: loop {
-            let mut all = Vec::new();
-            let mut next = None;
-            loop {
-                match self.page(path, PAGE, next.as_deref()).await {
-                    Ok(Some((items, after))) => {
-                        all.extend(items);
-                        if after.is_none() {
-                            return Ok(Some(all));
-                        }
-                        next = after;
+        let (mut all, mut next) = (begin(), None::<String>);
+        loop {
+            match self.page(path, PAGE, next.as_deref()).await {
+                Ok(Some((items, after))) => {
+                    take(&mut all, items);
+                    if after.is_none() {
+                        return Ok(Some(all));
                     }
-                    Ok(None) => return Ok(None),
-                    Err(error) if error.is_expired() && again => {
-                        again = false;
-                        continue 'whole;
-                    }
-                    Err(error) => return Err(error),
+                    next = after;
                 }
+                Ok(None) => return Ok(None),
+                Err(error) if error.is_expired() && again => (all, next, again) = (begin(), None, false),
+                Err(error) => return Err(error),
             }
         }
     }

@@ -183,12 +183,14 @@ impl<'a> Reader<'a> {
         let answers = join_all(lists.iter().map(|list| ask(api, list))).await;
         for (list, answer) in lists.into_iter().zip(answers) {
             match answer {
-                Ok(Some((objects, whole))) => {
-                    self.cluster.note(list.kind.name, list.narrowed.as_deref().or((!whole).then_some(FIRST)));
-                    for object in &objects {
-                        self.add(object);
-                    }
+                Ok(Some(part)) => {
+                    let narrowed = list.narrowed.as_deref().or((!part.whole).then_some(FIRST));
+                    self.cluster.note(list.kind.name, narrowed);
+                    self.cluster.append(part.cluster);
+                    self.warnings.extend(part.warnings);
                 }
+                // A Calico that has no such kind has no such object.
+                Ok(None) if list.kind.plural == RESERVATION.plural => self.cluster.note(list.kind.name, None),
                 Ok(None) => {}
                 Err(error) => self.warnings.push(format!("without {}: {error}", list.kind.plural)),
             }
@@ -274,9 +276,8 @@ impl<'a> Reader<'a> {
         let label = segment(&format!("kubernetes.io/service-name={service}"));
         let list = List::within(SLICE, namespace)
             .selected(format!("labelSelector={label}"), "those of the Services that the trace asks for");
-        let answer = ask(self.api, &list).await?;
+        let slices = self.api.list(&list.path("/apis/discovery.k8s.io/v1")).await?.unwrap_or_default();
         self.cluster.note(SLICE.name, list.narrowed.as_deref());
-        let slices = answer.map(|(slices, _)| slices).unwrap_or_default();
         for slice in &slices {
             self.add(slice);
         }
@@ -369,8 +370,28 @@ impl<'a> Reader<'a> {
 /// What a list that was cut after its first page holds.
 const FIRST: &str = "the first ones and those of the path";
 
-/// A list's objects, and whether they are all.
-async fn ask(api: &Api, list: &List) -> Result<Option<(Vec<Value>, bool)>, ApiError> {
+/// The objects of one list.
+struct Part {
+    cluster: Cluster,
+    warnings: Vec<String>,
+    /// All there are.
+    whole: bool,
+}
+
+impl Part {
+    fn new() -> Self {
+        Self { cluster: Cluster::default(), warnings: Vec::new(), whole: true }
+    }
+
+    fn add(&mut self, objects: &[Value]) {
+        for object in objects {
+            self.cluster.add(object, &mut self.warnings);
+        }
+    }
+}
+
+/// A list's objects.
+async fn ask(api: &Api, list: &List) -> Result<Option<Part>, ApiError> {
     let groups: Vec<String> = match list.kind.group {
         Some(group) => vec![group.to_owned()],
         None => GROUPS.iter().map(|group| format!("/apis/{group}")).collect(),
@@ -379,8 +400,14 @@ async fn ask(api: &Api, list: &List) -> Result<Option<(Vec<Value>, bool)>, ApiEr
     for group in groups {
         let path = list.path(&group);
         let answer = match list.limit {
-            Some(limit) => api.first(&path, limit).await,
-            None => api.list(&path).await.map(|all| all.map(|all| (all, true))),
+            Some(limit) => api.first(&path, limit).await.map(|page| {
+                page.map(|(objects, whole)| {
+                    let mut part = Part { whole, ..Part::new() };
+                    part.add(&objects);
+                    part
+                })
+            }),
+            None => api.fold(&path, Part::new, |part, page| part.add(&page)).await,
         };
         match answer {
             Ok(None) => {}
