@@ -45,6 +45,23 @@ fn reports_are_those_reviewed() {
             String::from_utf8(json.stdout).expect("UTF-8")
         );
         assert_eq!(json.status.code(), Some(code), "{}", case.display());
+        let markdown = replay(&case, &["-o", "markdown"]);
+        insta::assert_snapshot!(
+            format!("{}.md", name(&case)),
+            String::from_utf8(markdown.stdout).expect("UTF-8")
+        );
+        assert_eq!(markdown.status.code(), Some(code), "{}", case.display());
+    }
+}
+
+/// One picture of each shape: lost on the way, lost on the way back, refused behind it, a Service, no tunnel.
+#[test]
+fn pictures_are_those_reviewed() {
+    for shape in ["deliver", "reply_loss", "pod", "service", "masquerade"] {
+        let case = cases().into_iter().find(|case| name(case) == shape).expect("the case is there");
+        let svg = String::from_utf8(replay(&case, &["-o", "svg"]).stdout).expect("UTF-8");
+        // One element a line is easier to review.
+        insta::assert_snapshot!(format!("{shape}.svg"), svg.replace("><", ">\n<"));
     }
 }
 

@@ -118,7 +118,7 @@ pub(super) struct Trace {
     #[arg(long)]
     pub(super) no_kernel: bool,
     #[command(flatten)]
-    pub(super) output: Output,
+    pub(super) output: Output<ReportForm>,
 }
 
 /// Analyse a saved case, or captures that anyone took.
@@ -139,7 +139,7 @@ pub(super) struct Replay {
     #[command(flatten)]
     pub(super) only: Only,
     #[command(flatten)]
-    pub(super) output: Output,
+    pub(super) output: Output<ReportForm>,
 }
 
 /// Calico's rules made readable: what a packet meets, in order, with counters.
@@ -251,12 +251,12 @@ impl Protocol {
     }
 }
 
-/// How to report.
+/// How to report: in a [`Form`], or a trace in a [`ReportForm`].
 #[derive(Debug, Args)]
-pub(super) struct Output {
+pub(super) struct Output<F: ValueEnum + Send + Sync + 'static = Form> {
     /// Form of the report
     #[arg(short = 'o', long = "output", value_name = "FORM", default_value = "text")]
-    pub(super) form: Form,
+    pub(super) form: F,
     /// Say more
     #[arg(short, long)]
     pub(super) verbose: bool,
@@ -268,11 +268,20 @@ pub(super) struct Output {
     pub(super) color: When,
 }
 
-/// Forms of the report.
+/// Forms of every report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Form {
     Text,
     Json,
+}
+
+/// Forms of a trace's report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ReportForm {
+    Text,
+    Json,
+    Markdown,
+    Svg,
 }
 
 /// When to colour.

@@ -81,11 +81,13 @@ impl Failure {
 }
 
 /// Prints the report to stdout and turns its verdict into the exit code.
-fn show(findings: &Findings, output: &args::Output) -> Result<ExitCode, Failure> {
+fn show(findings: &Findings, output: &args::Output<args::ReportForm>) -> Result<ExitCode, Failure> {
     let style = style(output);
     print(|out| match output.form {
-        args::Form::Text => report::text(findings, style, out),
-        args::Form::Json => report::json(findings, out),
+        args::ReportForm::Text => report::text(findings, style, out),
+        args::ReportForm::Json => report::json(findings, out),
+        args::ReportForm::Markdown => report::markdown(findings, out),
+        args::ReportForm::Svg => report::svg(findings, out),
     })?;
     Ok(ExitCode::from(match findings.verdict.outcome {
         Outcome::Delivered => 0,
@@ -95,7 +97,7 @@ fn show(findings: &Findings, output: &args::Output) -> Result<ExitCode, Failure>
 }
 
 /// How the text should look.
-fn style(output: &args::Output) -> report::Style {
+fn style<F: clap::ValueEnum + Send + Sync>(output: &args::Output<F>) -> report::Style {
     let color = match output.color {
         args::When::Always => true,
         args::When::Never => false,
@@ -104,14 +106,14 @@ fn style(output: &args::Output) -> report::Style {
     report::Style { color, verbose: output.verbose }
 }
 
-/// Says where the case was saved; beside JSON, on stderr.
-fn saved(save: &Path, output: &args::Output) -> Result<(), Failure> {
+/// Says where the case was saved; beside a form that others read, on stderr.
+fn saved(save: &Path, output: &args::Output<args::ReportForm>) -> Result<(), Failure> {
     let save = save.display();
     let words = format!("Saved to {save}; `trace-drop replay {save}` shows this report again.");
     match output.form {
-        args::Form::Text => print(|out| writeln!(out, "\n{words}")).map(|_| ()),
-        args::Form::Json if output.quiet => Ok(()),
-        args::Form::Json => {
+        args::ReportForm::Text => print(|out| writeln!(out, "\n{words}")).map(|_| ()),
+        _ if output.quiet => Ok(()),
+        _ => {
             complain(&words);
             Ok(())
         }
