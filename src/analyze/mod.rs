@@ -17,7 +17,12 @@ pub mod state;
 
 pub mod check;
 
+pub use excerpts::{Excerpt, excerpts};
+
+mod account;
 mod survey;
+
+mod excerpts;
 
 use crate::evidence::capture_file::{CaptureError, FrameSource};
 use crate::evidence::{Case, Direction, Texts};
@@ -25,6 +30,7 @@ use crate::packet::{Frame, Nanos, Packet, Timestamp, Transport};
 
 use correlate::answers::Answers;
 use correlate::fingerprint::{Depth, Fingerprint};
+use correlate::gist::Gist;
 use correlate::nat::Nat;
 use correlate::reassembly::OuterFragments;
 use correlate::sift::{About, Sift, Sifted};
@@ -156,6 +162,7 @@ impl Pass {
             time,
             print,
             flow,
+            gist: Gist::of(packet),
             ttl: ip.ttl,
             ip_len: ip.payload_len + if ip.src.is_ipv4() { 20 } else { 40 },
             astray: sifted.astray,
@@ -167,7 +174,7 @@ impl Pass {
         let correlator = &mut self.correlator;
         self.fragments.advance(Timestamp(i64::MAX), |late| correlator.push(&late));
         self.answers.finish(survey.stop(case).unwrap_or(self.latest));
-        let (tally, nat) = self.correlator.finish();
+        let (tally, mut nat) = self.correlator.finish();
         let clock = survey.clock(case);
         let error = survey.clock_error(case);
         let routes: Vec<_> = case
@@ -176,6 +183,7 @@ impl Pass {
             .map(|path| locate::route(case, path, &tally, &self.answers, &self.sift, &nat, error))
             .collect();
         let verdict = locate::verdict(case, &routes);
+        let account = account::account(case, &routes, &verdict, &tally, &mut nat, error);
         let mut findings = Findings {
             case: case.clone(),
             frames: self.frames,
@@ -185,6 +193,7 @@ impl Pass {
             errors: errors(&self.sift),
             clock,
             warnings: case.warnings.clone(),
+            account,
             routes,
         };
         warn(&mut findings, &self.cut, &self.fragments, survey);

@@ -281,6 +281,7 @@ pub(super) enum ReportForm {
     Text,
     Json,
     Markdown,
+    Html,
     Svg,
 }
 

@@ -16,7 +16,9 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
+use crate::analyze;
 use crate::analyze::findings::{Findings, Outcome};
+use crate::evidence::Texts;
 use crate::gather;
 use crate::report;
 
@@ -81,12 +83,13 @@ impl Failure {
 }
 
 /// Prints the report to stdout and turns its verdict into the exit code.
-fn show(findings: &Findings, output: &args::Output<args::ReportForm>) -> Result<ExitCode, Failure> {
+fn show(findings: &Findings, texts: &Texts, output: &args::Output<args::ReportForm>) -> Result<ExitCode, Failure> {
     let style = style(output);
     print(|out| match output.form {
         args::ReportForm::Text => report::text(findings, style, out),
         args::ReportForm::Json => report::json(findings, out),
         args::ReportForm::Markdown => report::markdown(findings, out),
+        args::ReportForm::Html => report::page(findings, &analyze::excerpts(&findings.case, texts), out),
         args::ReportForm::Svg => report::svg(findings, out),
     })?;
     Ok(ExitCode::from(match findings.verdict.outcome {

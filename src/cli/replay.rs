@@ -30,7 +30,7 @@ fn replay_saved(saved: &Path, typed: &args::Replay) -> Result<ExitCode, Failure>
     let frames = || -> Result<Box<dyn FrameSource + '_>, CaptureError> { Ok(Box::new(bundle.frames()?)) };
     let evidence = Evidence { case: &case, texts: &texts, cluster: cluster.as_ref(), frames: &frames };
     let findings = analyze::run(&evidence).map_err(Failure::work)?;
-    show(&findings, &typed.output)
+    show(&findings, &texts, &typed.output)
 }
 
 fn narrow(case: &mut Case, only: &args::Only) {
@@ -50,7 +50,7 @@ fn replay_files(typed: &args::Replay) -> Result<ExitCode, Failure> {
     };
     let evidence = Evidence { case: &case, texts: &texts, cluster: None, frames: &open };
     let findings = analyze::run(&evidence).map_err(Failure::work)?;
-    show(&findings, &typed.output)
+    show(&findings, &texts, &typed.output)
 }
 
 fn open_as(file: &Path, point: PointId) -> Result<Box<dyn FrameSource>, CaptureError> {

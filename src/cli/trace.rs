@@ -39,7 +39,7 @@ pub(super) fn run(typed: &args::Trace) -> Result<ExitCode, Failure> {
         Evidence { case: &gathered.case, texts: &gathered.texts, cluster: Some(&cluster), frames: &frames };
     let findings = analyze::run(&evidence).map_err(Failure::work)?;
     // The report first: packing takes its time.
-    let code = super::show(&findings, &typed.output)?;
+    let code = super::show(&findings, &gathered.texts, &typed.output)?;
     if let Some(save) = &typed.save {
         keep(&gathered, &cluster, folder.path(), save)?;
         super::saved(save, &typed.output)?;

@@ -5,6 +5,7 @@ pub mod ipam;
 mod json;
 mod markdown;
 pub mod node;
+mod page;
 mod picture;
 pub mod rules;
 mod sentences;
@@ -13,5 +14,6 @@ mod words;
 
 pub use json::json;
 pub use markdown::markdown;
+pub use page::page;
 pub use picture::svg;
 pub use text::{Style, text};
