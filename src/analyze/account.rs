@@ -47,9 +47,7 @@ pub(super) fn account(
                     && place.is_some_and(|place| place.from == stage.from && place.to == Some(stage.to))
             });
             let witnesses = spread.kept.iter();
-            lost.extend(
-                witnesses.map(|witness| (!named, sample(path, witness, fate.clone(), nat, &flows))),
-            );
+            lost.extend(witnesses.map(|witness| (!named, sample(path, witness, fate.clone(), nat, &flows))));
         }
         let kept = evenly(&chronicle.delivered.kept, MOST_DELIVERED);
         delivered.extend(kept.map(|witness| sample(path, witness, Fate::Delivered, nat, &flows)));

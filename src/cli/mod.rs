@@ -83,7 +83,11 @@ impl Failure {
 }
 
 /// Prints the report to stdout and turns its verdict into the exit code.
-fn show(findings: &Findings, texts: &Texts, output: &args::Output<args::ReportForm>) -> Result<ExitCode, Failure> {
+fn show(
+    findings: &Findings,
+    texts: &Texts,
+    output: &args::Output<args::ReportForm>,
+) -> Result<ExitCode, Failure> {
     let style = style(output);
     print(|out| match output.form {
         args::ReportForm::Text => report::text(findings, style, out),

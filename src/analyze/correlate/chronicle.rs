@@ -200,7 +200,8 @@ impl Course {
                 match usize::try_from(before).ok().filter(|before| before + self.bins.len() <= MOST_BINS) {
                     Some(before) => {
                         self.bins.splice(0..0, std::iter::repeat_n(Bin::default(), before));
-                        self.start = self.start - Nanos(width.saturating_mul(i64::try_from(before).unwrap_or(0)));
+                        self.start =
+                            self.start - Nanos(width.saturating_mul(i64::try_from(before).unwrap_or(0)));
                     }
                     None if self.bins.len() == 1 => {
                         // One bin alone cannot be joined with another: it grows.

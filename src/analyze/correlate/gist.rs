@@ -57,7 +57,8 @@ impl fmt::Display for Gist {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Tcp { flags, seq, ack, len } => {
-                let letters = [(Tcp::SYN, 'S'), (Tcp::FIN, 'F'), (Tcp::RST, 'R'), (Tcp::PSH, 'P'), (Tcp::ACK, '.')];
+                let letters =
+                    [(Tcp::SYN, 'S'), (Tcp::FIN, 'F'), (Tcp::RST, 'R'), (Tcp::PSH, 'P'), (Tcp::ACK, '.')];
                 let set: String = letters
                     .into_iter()
                     .filter(|(flag, _)| flags & flag != 0)

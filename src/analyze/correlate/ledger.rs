@@ -180,7 +180,10 @@ fn settle_datagram(trails: Vec<Trail>, cut: Timestamp, tally: &mut Tally) -> Vec
     }
     let ip_len = now.iter().map(|trail| trail.ip_len).max().unwrap_or(lead.ip_len);
     let first = now.iter().map(|trail| trail.first).max().unwrap_or(lead.first);
-    tally.lot(&Lot { counts: whole, units: 1, astray, ip_len, first, fragments: true, ..Lot::of(&lead) }, &now);
+    tally.lot(
+        &Lot { counts: whole, units: 1, astray, ip_len, first, fragments: true, ..Lot::of(&lead) },
+        &now,
+    );
     later
 }
 

@@ -264,8 +264,7 @@ impl Tally {
                 way.chronicle.lost(position, lost, set(counts), members);
             }
         }
-        let (sent, lost) =
-            (u64::from(reach[0]) * lot.units, u64::from(reach[0] - reach[n - 1]) * lot.units);
+        let (sent, lost) = (u64::from(reach[0]) * lot.units, u64::from(reach[0] - reach[n - 1]) * lot.units);
         way.chronicle.count(lot.first, lot.flow, sent, lost);
         if let Some(lead) = members.first().filter(|_| lost == 0) {
             way.chronicle.arrived(lead, set(counts));

@@ -7,8 +7,8 @@ use crate::analyze::correlate::chronicle::{Bin, Course};
 use crate::analyze::findings::Findings;
 use crate::evidence::Direction;
 use crate::packet::{Nanos, Timestamp};
-use crate::report::words::{self, shown};
 use crate::report::sentences;
+use crate::report::words::{self, shown};
 
 /// Width and height of a chart's bars.
 const WIDTH: u64 = 720;

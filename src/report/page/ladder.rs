@@ -4,7 +4,7 @@
 use maud::{Markup, html};
 
 use crate::analyze::findings::{Fate, Findings, Sample, SeenAt};
-use crate::evidence::{Direction, PointId};
+use crate::evidence::{Direction, Path, PointId};
 use crate::packet::Timestamp;
 use crate::report::words::{self, shown};
 
@@ -33,13 +33,20 @@ pub(super) fn ladder(findings: &Findings) -> Markup {
                 }
                 " " output id="shown" for="flow" {}
             }
-            @for path in &findings.case.paths {
+            @for path in named_first(findings) {
                 @let rows: Vec<&Sample> =
                     account.samples.iter().filter(|sample| sample.direction == path.direction).collect();
                 @if !rows.is_empty() { (table(findings, path.direction, &path.points, &rows)) }
             }
         }
     }
+}
+
+/// The direction that the verdict is about, then the other.
+fn named_first(findings: &Findings) -> Vec<&Path> {
+    let mut paths: Vec<&Path> = findings.case.paths.iter().collect();
+    paths.sort_by_key(|path| path.direction != findings.verdict.direction);
+    paths
 }
 
 fn table(findings: &Findings, way: Direction, points: &[PointId], rows: &[&Sample]) -> Markup {
@@ -62,7 +69,7 @@ fn table(findings: &Findings, way: Direction, points: &[PointId], rows: &[&Sampl
                         @for id in points {
                             @let point = &findings.case.points[id.index()];
                             th scope="col" {
-                                (words::short(&point.interface, 16)) br; span class="faint" { (words::role(point.role)) }
+                                (words::short(&point.interface, 13)) br; span class="faint" { (words::role(point.role)) }
                             }
                         }
                     }
@@ -80,7 +87,10 @@ fn row(sample: &Sample) -> Markup {
         tr class={ "packet " (if sample.fate == Fate::Delivered { "" } else { "lossy" }) }
             data-flow={ @if let Some(number) = sample.flow { (number) } @else { "other" } } {
             td { (clock(sample.time)) }
-            th scope="row" { (sample.addresses) " " (sample.gist) " " span class="faint" { (sample.ip_len) " bytes" } }
+            th scope="row" {
+                (sample.addresses) " "
+                span class="gist" { (sample.gist) " " span class="faint" { (sample.ip_len) " bytes" } }
+            }
             @for (position, at) in sample.at.iter().enumerate() {
                 @match at {
                     SeenAt::After(after) => td class="seen" {

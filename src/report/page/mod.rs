@@ -278,6 +278,3 @@ fn notes(findings: &Findings) -> Markup {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;
