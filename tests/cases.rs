@@ -65,6 +65,17 @@ fn pictures_are_those_reviewed() {
     }
 }
 
+/// The page of one case, whole; the others are looked at by scripts/pages.
+#[test]
+fn a_page_is_the_one_reviewed() {
+    let case = cases().into_iter().find(|case| name(case) == "reply_loss").expect("the case is there");
+    let page = String::from_utf8(replay(&case, &["-o", "html"]).stdout).expect("UTF-8");
+    let again = replay(&case, &["-o", "html"]).stdout;
+    assert_eq!(page.as_bytes(), again, "the same case gives the same page");
+    let body = page.split_once("<body>").expect("a body").1.replace("><", ">\n<");
+    insta::assert_snapshot!("reply_loss.html", body);
+}
+
 /// The README's row of each case says what its verdict is.
 #[test]
 fn rows_tell_the_verdicts() {

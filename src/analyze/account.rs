@@ -103,7 +103,7 @@ fn sample(path: &Path, witness: &Witness, fate: Fate, nat: &mut Nat, flows: &Flo
         direction: path.direction,
         time: trail.first,
         addresses: if path.direction == Direction::Forward { flow } else { flow.reversed() },
-        flow: flows.numbers.get(&nat.name(trail.flow)).copied(),
+        flow: flows.numbers.get(&nat.name(witness.flow)).copied(),
         gist: trail.gist,
         ip_len: trail.ip_len,
         fate,

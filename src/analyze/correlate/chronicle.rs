@@ -25,6 +25,8 @@ pub struct Chronicle {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Witness {
     pub(crate) trail: Trail,
+    /// The flow that it was counted for: a later fragment itself bears no ports.
+    pub(crate) flow: FlowId,
     /// Bit per position that saw its bytes, in this frame or in others (segmentation, fragments).
     pub(crate) seen: u16,
 }
@@ -125,7 +127,27 @@ impl Chronicle {
 
     /// A frame of which nothing was lost; `seen` by which positions.
     pub(super) fn arrived(&mut self, trail: &Trail, seen: u16) {
-        self.delivered.offer(|| Witness { trail: *trail, seen });
+        self.delivered.offer(|| Witness { trail: *trail, flow: trail.flow, seen });
+    }
+
+    /// Packets pooled by number. They are counted each at its own time where a frame stands for each of them.
+    pub(super) fn count_all(
+        &mut self,
+        flow: FlowId,
+        (sent, lost): (u64, u64),
+        first: Timestamp,
+        members: &[Trail],
+    ) {
+        let last_position = self.lost.len();
+        let is_lost = |trail: &&Trail| usize::from(last(trail.seen)) < last_position;
+        let n_lost = members.iter().filter(is_lost).count() as u64;
+        if members.len() as u64 != sent || n_lost != lost {
+            self.count(first, flow, sent, lost);
+            return;
+        }
+        for trail in members {
+            self.count(trail.first, flow, 1, u64::from(is_lost(&trail)));
+        }
     }
 
     pub(super) fn count(&mut self, first: Timestamp, flow: FlowId, sent: u64, lost: u64) {
@@ -136,7 +158,13 @@ impl Chronicle {
     }
 
     /// Frames whose bytes, or some of them, were last seen at `position`; `seen` by which positions.
-    pub(super) fn lost(&mut self, position: usize, packets: u64, seen: u16, members: &[Trail]) {
+    pub(super) fn lost(
+        &mut self,
+        position: usize,
+        packets: u64,
+        (flow, seen): (FlowId, u16),
+        members: &[Trail],
+    ) {
         let mut left = packets;
         for trail in members.iter().filter(|trail| usize::from(last(trail.seen)) == position) {
             if left == 0 {
@@ -144,7 +172,7 @@ impl Chronicle {
             }
             left -= 1;
             if let Some(lost) = self.lost.get_mut(position) {
-                lost.offer(|| Witness { trail: *trail, seen: seen | trail.seen });
+                lost.offer(|| Witness { trail: *trail, flow, seen: seen | trail.seen });
             }
         }
         if let Some(trails) = &mut self.trails {

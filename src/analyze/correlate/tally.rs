@@ -261,11 +261,11 @@ impl Tally {
             let lost = u64::from(reach[position] - reach[position + 1]) * lot.units;
             if lost > 0 {
                 way.stages[position].lose(lost, lot);
-                way.chronicle.lost(position, lost, set(counts), members);
+                way.chronicle.lost(position, lost, (lot.flow, set(counts)), members);
             }
         }
         let (sent, lost) = (u64::from(reach[0]) * lot.units, u64::from(reach[0] - reach[n - 1]) * lot.units);
-        way.chronicle.count(lot.first, lot.flow, sent, lost);
+        way.chronicle.count_all(lot.flow, (sent, lost), lot.first, members);
         if let Some(lead) = members.first().filter(|_| lost == 0) {
             way.chronicle.arrived(lead, set(counts));
         }

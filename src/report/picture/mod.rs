@@ -161,3 +161,6 @@ fn stage(lane: &Lane) -> Markup {
 fn is_forward(direction: Direction) -> bool {
     direction == Direction::Forward
 }
+
+#[cfg(test)]
+mod tests;
