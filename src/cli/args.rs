@@ -2,6 +2,7 @@
 
 pub(super) mod check;
 pub(super) mod ipam;
+pub(super) mod pcap;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -34,6 +35,8 @@ pub(super) struct Typed {
 pub(super) enum Command {
     /// Give the same answer from a saved capture, on any machine, without root
     Replay(Replay),
+    /// Extract packets for Wireshark, with a comment on each that vanished
+    Pcap(pcap::Pcap),
     /// Show and check Calico's addresses: pools, blocks, leaks; release one
     Ipam(ipam::Ipam),
     /// Make the rules of nodes readable, or follow a packet through them
@@ -124,6 +127,15 @@ pub(super) struct Trace {
 /// Analyse a saved case, or captures that anyone took.
 #[derive(Debug, Args)]
 pub(super) struct Replay {
+    #[command(flatten)]
+    pub(super) recorded: Recorded,
+    #[command(flatten)]
+    pub(super) output: Output<ReportForm>,
+}
+
+/// A saved case or captures.
+#[derive(Debug, Args)]
+pub(super) struct Recorded {
     /// A case saved with --save: a .tgz or a folder
     #[arg(value_name = "SAVED", required_unless_present = "at", conflicts_with = "at")]
     pub(super) saved: Option<PathBuf>,
@@ -138,8 +150,6 @@ pub(super) struct Replay {
     pub(super) to: Option<IpAddr>,
     #[command(flatten)]
     pub(super) only: Only,
-    #[command(flatten)]
-    pub(super) output: Output<ReportForm>,
 }
 
 /// Calico's rules made readable: what a packet meets, in order, with counters.

@@ -4,6 +4,7 @@ mod args;
 mod check;
 mod ipam;
 mod node;
+mod pcap;
 mod progress;
 mod replay;
 mod rules;
@@ -33,6 +34,7 @@ pub fn run() -> ExitCode {
     };
     let done = match typed.command {
         Some(args::Command::Replay(replay)) => replay::run(&replay),
+        Some(args::Command::Pcap(typed)) => pcap::run(&typed),
         Some(args::Command::Ipam(typed)) => ipam::run(&typed.what),
         Some(args::Command::Rules(rules)) => rules::run(&rules),
         Some(args::Command::Check(typed)) => check::run(&typed),

@@ -16,4 +16,5 @@ pub use json::json;
 pub use markdown::markdown;
 pub use page::page;
 pub use picture::svg;
+pub use sentences::comment;
 pub use text::{Style, text};

@@ -2,6 +2,7 @@
 //! when, what else was seen, what to do next.
 
 use super::words;
+use crate::analyze::Mark;
 use crate::analyze::findings::{Findings, Outcome, Route, StageCount};
 use crate::evidence::{Case, Direction, Endpoint, Known};
 use crate::packet::{Nanos, Timestamp};
@@ -215,6 +216,23 @@ pub(super) fn next(findings: &Findings) -> Vec<String> {
     }
     steps.extend(unread.map(|point| format!("find out why {} could not be captured", point.id)));
     steps
+}
+
+/// For a frame of a packet that vanished.
+///
+/// It stands in a capture file, beside the frame.
+pub fn comment(findings: &Findings, mark: &Mark) -> String {
+    let (last, never) = (words::point(&findings.case, mark.last), words::point(&findings.case, mark.never));
+    let missing = if mark.sure {
+        format!("never at {never}")
+    } else {
+        format!("missing at {never}, where the capture lost frames itself")
+    };
+    match (mark.here, mark.part) {
+        (true, _) => format!("last seen here; {missing}"),
+        (false, false) => format!("lost: last seen at {last}; {missing}"),
+        (false, true) => format!("lost in part: last seen at {last}; {missing}"),
+    }
 }
 
 /// In the unit that a person would choose.

@@ -4,7 +4,7 @@
 
 use hdrhistogram::Histogram;
 
-use super::chronicle::{Chronicle, LostTrails};
+use super::chronicle::{Chronicle, LostTrail, LostTrails};
 use super::fingerprint::Span;
 use super::nat::FlowId;
 use super::{MAX_POSITIONS, Sighting, Trail};
@@ -144,6 +144,17 @@ impl Tally {
         for way in &mut self.ways {
             way.chronicle.trails = Some(LostTrails::default());
         }
+    }
+
+    /// What was kept of them, by direction, and how many were too many.
+    pub(crate) fn take_lost_trails(&mut self) -> ([Vec<LostTrail>; 2], u64) {
+        let mut left_out = 0;
+        let taken = self.ways.each_mut().map(|way| {
+            let trails = way.chronicle.trails.take().unwrap_or_default();
+            left_out += trails.left_out;
+            trails.all
+        });
+        (taken, left_out)
     }
 
     /// The counts of one direction.
