@@ -92,20 +92,23 @@ impl Marks {
         marks
     }
 
-    /// What the frame has to do with a packet that vanished; None if nothing.
+    /// What the frame has to do with a packet that vanished; None if nothing. Each frame is asked about once: a packet was
+    /// seen once at a point.
     pub fn of(&mut self, point: PointId, frame: &Frame<'_>) -> Option<Mark> {
         let packet = Packet::read(frame);
         let sifted = self.sift.sift(point, &packet)?;
-        let way = &self.ways[sifted.direction as usize];
+        let way = &mut self.ways[sifted.direction as usize];
         if way.trails.is_empty() {
             return None;
         }
         let print = Fingerprint::of(&packet, sifted.direction, &sifted.flow, self.depth)?;
         let time = frame.time - self.shift.get(point.index()).copied().unwrap_or_default();
         let begin = way.trails.partition_point(|trail| trail.key < print.key);
-        let own = way.trails[begin..].iter().take_while(|trail| trail.key == print.key);
+        let own = way.trails[begin..].iter_mut().take_while(|trail| trail.key == print.key);
         let mut own = own.filter(|trail| trail.earliest <= time && time <= trail.latest);
-        let trail = own.find(|trail| sifted.position <= trail.last_itself)?;
+        let place = 1_u16.checked_shl(u32::from(sifted.position))?;
+        let trail = own.find(|trail| sifted.position <= trail.last_itself && trail.found & place == 0)?;
+        trail.found |= place;
         let behind = way.behind.get(usize::from(trail.last)).copied().flatten()?;
         Some(Mark {
             direction: sifted.direction,

@@ -39,8 +39,8 @@ use correlate::reassembly::OuterFragments;
 use correlate::sift::{About, Sift, Sifted};
 use correlate::tally::Tally;
 use correlate::{Correlator, Settings, Sighting};
-use marks::Kept;
 use findings::{ErrorSeen, Findings, Translation};
+use marks::Kept;
 use survey::Survey;
 
 use crate::evidence::PointId;
@@ -225,8 +225,14 @@ impl Pass {
         warn_of_ways(&mut findings, &tally, &self.sift);
         explain::explain(&mut findings, evidence, &self.sift);
         let (trails, left_out) = tally.take_lost_trails();
-        let kept =
-            Kept { sift: self.sift, depth: self.depth, shift: self.shift, links: self.links, trails, left_out };
+        let kept = Kept {
+            sift: self.sift,
+            depth: self.depth,
+            shift: self.shift,
+            links: self.links,
+            trails,
+            left_out,
+        };
         (findings, kept)
     }
 }

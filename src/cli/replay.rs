@@ -177,7 +177,11 @@ fn role(interface: &str) -> Role {
 }
 
 /// The two addresses between which most packets went in the first capture.
-fn guess(file: &Path, typed: &args::Recorded, quiet: bool) -> Result<(std::net::IpAddr, std::net::IpAddr), Failure> {
+fn guess(
+    file: &Path,
+    typed: &args::Recorded,
+    quiet: bool,
+) -> Result<(std::net::IpAddr, std::net::IpAddr), Failure> {
     let mut counts: std::collections::BTreeMap<(std::net::IpAddr, std::net::IpAddr), u64> =
         std::collections::BTreeMap::new();
     let mut reader = Reader::open(file).map_err(Failure::work)?;

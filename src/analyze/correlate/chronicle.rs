@@ -92,6 +92,8 @@ pub(crate) struct LostTrail {
     pub(crate) last: u8,
     /// The last position that saw this very frame.
     pub(crate) last_itself: u8,
+    /// Positions whose frame was found again, a bit each.
+    pub(crate) found: u16,
 }
 
 const MOST_DELIVERED: usize = 20;
@@ -165,6 +167,8 @@ impl Chronicle {
         (flow, seen): (FlowId, u16),
         members: &[Trail],
     ) {
+        // Equal packets are pooled: what further points saw was another of them.
+        let seen = seen & ((2 << position) - 1);
         let mut left = packets;
         for trail in members.iter().filter(|trail| usize::from(last(trail.seen)) == position) {
             if left == 0 {
@@ -318,9 +322,16 @@ impl LostTrails {
                 self.left_out += 1;
                 continue;
             }
-            let (earliest, latest) = trail.from_to();
+            let (earliest, latest) = trail.between();
             let last = u8::try_from(position).unwrap_or(u8::MAX);
-            self.all.push(LostTrail { key: trail.print.key, earliest, latest, last, last_itself: itself });
+            self.all.push(LostTrail {
+                key: trail.print.key,
+                earliest,
+                latest,
+                last,
+                last_itself: itself,
+                found: 0,
+            });
         }
     }
 }

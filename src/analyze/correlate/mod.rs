@@ -150,7 +150,7 @@ impl Trail {
     }
 
     /// The times between which its frames were captured.
-    fn from_to(&self) -> (Timestamp, Timestamp) {
+    fn between(&self) -> (Timestamp, Timestamp) {
         let offsets = (0..MAX_POSITIONS).filter_map(|position| self.at(position));
         let (earliest, latest) = offsets.fold((Nanos(0), Nanos(0)), |(a, b), at| (a.min(at), b.max(at)));
         (self.first + earliest - Nanos(TICK), self.first + latest + Nanos(TICK))
