@@ -10,8 +10,8 @@ use crate::evidence::{Case, Texts, When};
 pub struct Excerpt {
     /// Node.
     pub node: String,
-    /// Whether it is of the pod's namespace.
-    pub in_pod: bool,
+    /// In which namespace, in words; empty for the node's own.
+    pub inside: &'static str,
     /// What, in words.
     pub what: &'static str,
     /// The lines.
@@ -25,6 +25,9 @@ const MOST_LINES: usize = 200;
 /// Characters of one line.
 const LONGEST: usize = 500;
 
+/// Namespaces of a node: what stands before the names of their texts, and what they are called.
+const INSIDE: [(&str, &str); 3] = [("", ""), ("pod:", "in the pod"), ("pod2:", "in the other pod")];
+
 /// Of every node of the path.
 pub fn excerpts(case: &Case, texts: &Texts) -> Vec<Excerpt> {
     let mut nodes: Vec<&str> = Vec::new();
@@ -33,13 +36,13 @@ pub fn excerpts(case: &Case, texts: &Texts) -> Vec<Excerpt> {
             nodes.push(&point.node);
         }
     }
-    let places = nodes.iter().flat_map(|node| ["", "pod:", "pod2:"].map(|inside| (*node, inside)));
-    places.flat_map(|(node, inside)| of_place(texts, node, inside)).collect()
+    let places = nodes.iter().flat_map(|node| INSIDE.map(|inside| (*node, inside)));
+    places.flat_map(|(node, (prefix, inside))| of_place(texts, node, prefix, inside)).collect()
 }
 
-fn of_place(texts: &Texts, node: &str, inside: &str) -> Vec<Excerpt> {
+fn of_place(texts: &Texts, node: &str, prefix: &str, inside: &'static str) -> Vec<Excerpt> {
     let [before, after] =
-        [When::Before, When::After].map(|when| Filters::read(texts, node, inside, Some(when)));
+        [When::Before, When::After].map(|when| Filters::read(texts, node, prefix, Some(when)));
     let mut all = Vec::new();
     let mut put = |what: &'static str, lines: Vec<String>| {
         let left_out = lines.len().saturating_sub(MOST_LINES);
@@ -47,7 +50,7 @@ fn of_place(texts: &Texts, node: &str, inside: &str) -> Vec<Excerpt> {
             lines.into_iter().take(MOST_LINES).map(|line| line.chars().take(LONGEST).collect()).collect();
         if !lines.is_empty() {
             let node = node.to_owned();
-            all.push(Excerpt { node, in_pod: !inside.is_empty(), what, lines, left_out });
+            all.push(Excerpt { node, inside, what, lines, left_out });
         }
     };
     let mut moved = Vec::new();

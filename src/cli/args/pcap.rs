@@ -20,8 +20,13 @@ pub(in crate::cli) struct Pcap {
     /// Only frames of packets that vanished
     #[arg(long)]
     pub(in crate::cli) lost: bool,
-    /// Only this flow, both ways: [tcp|udp|icmp] ADDRESS[:PORT] [ADDRESS[:PORT]]
-    #[arg(long, value_name = "FLOW", value_parser = flow)]
+    /// Only this flow, both ways
+    #[arg(
+        long,
+        value_name = "FLOW",
+        value_parser = flow,
+        help = "Only this flow, both ways: [tcp|udp|icmp] ADDRESS[:PORT] [ADDRESS[:PORT]]"
+    )]
     pub(in crate::cli) flow: Option<Flow>,
     /// Take the tunnel off: what it carries remains
     #[arg(long)]

@@ -255,7 +255,7 @@ fn texts(excerpts: &[Excerpt]) -> Markup {
                 @for excerpt in excerpts {
                     details {
                         summary {
-                            (shown(&excerpt.node)) @if excerpt.in_pod { ", in the pod" } ": " (excerpt.what)
+                            (shown(&excerpt.node)) @if !excerpt.inside.is_empty() { ", " (excerpt.inside) } ": " (excerpt.what)
                             " (" (excerpt.lines.len() + excerpt.left_out) ")"
                         }
                         pre tabindex="0" { @for line in &excerpt.lines { (shown(line)) "\n" } }
