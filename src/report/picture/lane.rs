@@ -36,6 +36,8 @@ pub(super) enum Mark {
 
 /// The arrows' distance from the middle.
 const ASIDE: i64 = 22;
+/// Characters of a line beside a column.
+const WIDEST: usize = 17;
 
 impl Lane {
     pub(super) fn middle(&self) -> (i64, i64) {
@@ -137,7 +139,15 @@ fn stage_words(findings: &Findings, direction: Direction, stage: &StageCount, ma
         Mark::Lost | Mark::Here => format!("{} of {} lost", stage.lost, stage.entered),
     };
     let kind = matches!(mark, Mark::Lost | Mark::Here).then(|| words::stage(stage.kind).to_owned());
-    [Some(first), kind, took, changed].into_iter().flatten().collect()
+    // Beside a column there is room for so much.
+    let (first, rest) = match first.split_once(" of ") {
+        Some((count, rest)) if first.len() > WIDEST => {
+            let (all, what) = rest.split_once(' ').unwrap_or((rest, ""));
+            (format!("{count} {what}"), Some(format!("of {all}")))
+        }
+        _ => (first, None),
+    };
+    [Some(first), rest, kind, took, changed].into_iter().flatten().collect()
 }
 
 /// Between an end and the point next to it: packets that came to the end and were refused or not answered.
