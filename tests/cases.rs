@@ -45,7 +45,35 @@ fn reports_are_those_reviewed() {
             String::from_utf8(json.stdout).expect("UTF-8")
         );
         assert_eq!(json.status.code(), Some(code), "{}", case.display());
+        let markdown = replay(&case, &["-o", "markdown"]);
+        insta::assert_snapshot!(
+            format!("{}.md", name(&case)),
+            String::from_utf8(markdown.stdout).expect("UTF-8")
+        );
+        assert_eq!(markdown.status.code(), Some(code), "{}", case.display());
     }
+}
+
+/// One picture of each shape: lost on the way, lost on the way back, refused behind it, a Service, no tunnel.
+#[test]
+fn pictures_are_those_reviewed() {
+    for shape in ["deliver", "reply_loss", "pod", "service", "masquerade"] {
+        let case = cases().into_iter().find(|case| name(case) == shape).expect("the case is there");
+        let svg = String::from_utf8(replay(&case, &["-o", "svg"]).stdout).expect("UTF-8");
+        // One element a line is easier to review.
+        insta::assert_snapshot!(format!("{shape}.svg"), svg.replace("><", ">\n<"));
+    }
+}
+
+/// The page of one case, whole; the others are looked at by scripts/pages.
+#[test]
+fn a_page_is_the_one_reviewed() {
+    let case = cases().into_iter().find(|case| name(case) == "reply_loss").expect("the case is there");
+    let page = String::from_utf8(replay(&case, &["-o", "html"]).stdout).expect("UTF-8");
+    let again = replay(&case, &["-o", "html"]).stdout;
+    assert_eq!(page.as_bytes(), again, "the same case gives the same page");
+    let body = page.split_once("<body>").expect("a body").1.replace("><", ">\n<");
+    insta::assert_snapshot!("reply_loss.html", body);
 }
 
 /// The README's row of each case says what its verdict is.

@@ -37,6 +37,7 @@ fn help() {
     insta::assert_snapshot!("help_node_status", all(&["node", "status", "-h"]));
     insta::assert_snapshot!("help_node_diags", all(&["node", "diags", "-h"]));
     insta::assert_snapshot!("help_rules", all(&["rules", "-h"]));
+    insta::assert_snapshot!("help_pcap", all(&["pcap", "-h"]));
 }
 
 const CLUSTER: &str = "tests/data/cluster.yaml";
@@ -58,6 +59,8 @@ fn errors_say_what_to_do() {
             "probe_no_pods",
             &["--cluster", CLUSTER, "--from", "client", "--to", "server", "--no-pods", "--probe", "icmp"],
         ),
+        ("pcap_flow_nonsense", &["pcap", "captures/deliver.tgz", "-o", "-", "--flow", "tcp http"]),
+        ("pcap_exists", &["pcap", "captures/deliver.tgz", "-o", "captures"]),
         ("duration_zero", &["--cluster", CLUSTER, "--from", "client", "--to", "server", "--duration", "0s"]),
         ("save_exists", &["--cluster", CLUSTER, "--from", "client", "--to", "server", "--save", "captures"]),
         ("check_no_cluster", &["check"]),

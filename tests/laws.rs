@@ -62,6 +62,37 @@ fn one_in_fifty_is_counted_at_its_stage() {
 }
 
 #[test]
+fn every_frame_of_a_lost_packet_is_marked_and_no_other() {
+    for kind in 0..3 {
+        for offset in [0, 700_000_000] {
+            for stage in [0, 3, 6] {
+                let mut lab = Lab::new(60);
+                lab.offset = offset;
+                for index in 0..1_000 {
+                    let lost = (index % 50 == 49).then_some(stage);
+                    let time = START + i64::from(index) * 1_000_000;
+                    lab.send(Direction::Forward, &loads(kind, index), time, lost);
+                }
+                let marks = lab.marks();
+                if kind == 1 {
+                    // Which of equal packets was lost cannot be told, only how many.
+                    let here = marks.iter().filter(|(_, mark)| mark.here).count();
+                    assert!((1..=20).contains(&here), "{here} are marked, clock {offset}");
+                    continue;
+                }
+                assert_eq!(marks.len(), 20 * (stage + 1), "kind {kind}, stage {stage}, clock {offset}");
+                let here: Vec<_> = marks.iter().filter(|(_, mark)| mark.here).collect();
+                assert_eq!(here.len(), 20);
+                for (point, mark) in here {
+                    assert_eq!((usize::from(point.0), point), (stage, &mark.last));
+                    assert!(mark.sure && !mark.part && usize::from(mark.never.0) == stage + 1);
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn equal_packets_at_a_high_rate_are_counted() {
     // 20,000 packets a second for five seconds: latency is twice the gap, and loss goes on all the time.
     let findings = lossy(1, 100_000, 10, 3, 50_000).analyse();
@@ -103,6 +134,10 @@ fn large_frames_and_their_segments_are_one() {
     let findings = lab.analyse();
     assert_eq!(answer(&findings), (Outcome::Dropped, Direction::Forward, Some(StageKind::Underlay)));
     assert_eq!((findings.verdict.sent, findings.verdict.lost), (400, 1));
+    // The segment itself, and the large frame that it came out of at three points.
+    let marks = lab.marks();
+    let parts = marks.iter().filter(|(_, mark)| mark.part).count();
+    assert_eq!((marks.len(), parts), (4, 3), "{marks:?}");
 }
 
 #[test]

@@ -3,6 +3,8 @@
 
 use std::net::IpAddr;
 
+use super::correlate::chronicle::Course;
+use super::correlate::gist::Gist;
 use crate::evidence::{Case, Direction, PointId, StageKind};
 use crate::packet::{Flow, Nanos, Timestamp};
 
@@ -27,6 +29,80 @@ pub struct Findings {
     pub clock: Option<Clock>,
     /// What could not be read or counted, and why.
     pub warnings: Vec<String>,
+    /// Packets, flows and times to look at.
+    pub account: Account,
+}
+
+/// Some of what the counts were made of, bounded however long the capture: to be looked at, not to be added up.
+#[derive(Debug, Clone, Default)]
+pub struct Account {
+    /// Packets that vanished by time, then packets that arrived.
+    pub samples: Vec<Sample>,
+    /// Loss and delay over time. Packets stand in the bin of their first sighting.
+    pub courses: Vec<(Direction, Course)>,
+    /// Flows that lost most first, then those that sent most.
+    pub flows: Vec<FlowSeen>,
+    /// Packets sent and lost by flows that are not listed.
+    pub flows_left_out: (u64, u64),
+}
+
+/// One packet over the points.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    /// Which way it went.
+    pub direction: Direction,
+    /// When it was first seen, by the clock of the source's node.
+    pub time: Timestamp,
+    /// Addresses and ports, as it last bore them.
+    pub addresses: Flow,
+    /// Its flow in [`Account::flows`], if that is listed.
+    pub flow: Option<usize>,
+    /// What it is.
+    pub gist: Gist,
+    /// IP length where it was first seen.
+    pub ip_len: u32,
+    /// What became of it.
+    pub fate: Fate,
+    /// At each point of the direction's path.
+    pub at: Vec<SeenAt>,
+}
+
+/// What became of a packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// It arrived.
+    Delivered,
+    /// It vanished.
+    Lost {
+        /// The last point that saw it.
+        after: PointId,
+        /// The first that should have and did not.
+        before: PointId,
+    },
+    /// It is missing where captures lost frames themselves.
+    Doubtful,
+}
+
+/// Whether a point saw a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SeenAt {
+    /// So long after its first sighting; less than nothing where clocks or captures were out of step.
+    After(Nanos),
+    /// Its bytes, in larger or smaller frames.
+    InOthers,
+    /// No.
+    Never,
+}
+
+/// One flow, under all the addresses that it bore.
+#[derive(Debug, Clone)]
+pub struct FlowSeen {
+    /// From the one end to the other, as one of the points saw it.
+    pub flow: Flow,
+    /// Packets sent, forward and reply.
+    pub sent: [u64; 2],
+    /// Of these, lost.
+    pub lost: [u64; 2],
 }
 
 /// One direction.

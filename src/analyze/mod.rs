@@ -17,20 +17,30 @@ pub mod state;
 
 pub mod check;
 
+pub use excerpts::{Excerpt, excerpts};
+pub use marks::{Mark, Marks};
+
+mod account;
 mod survey;
+
+mod excerpts;
+
+mod marks;
 
 use crate::evidence::capture_file::{CaptureError, FrameSource};
 use crate::evidence::{Case, Direction, Texts};
-use crate::packet::{Frame, Nanos, Packet, Timestamp, Transport};
+use crate::packet::{Frame, LinkType, Nanos, Packet, Timestamp, Transport};
 
 use correlate::answers::Answers;
 use correlate::fingerprint::{Depth, Fingerprint};
+use correlate::gist::Gist;
 use correlate::nat::Nat;
 use correlate::reassembly::OuterFragments;
 use correlate::sift::{About, Sift, Sifted};
 use correlate::tally::Tally;
 use correlate::{Correlator, Settings, Sighting};
 use findings::{ErrorSeen, Findings, Translation};
+use marks::Kept;
 use survey::Survey;
 
 use crate::evidence::PointId;
@@ -53,8 +63,26 @@ pub struct Evidence<'e> {
 ///
 /// When the frames cannot be read.
 pub fn run(evidence: &Evidence<'_>) -> Result<Findings, CaptureError> {
+    analyse(evidence, false).map(|(findings, _)| findings)
+}
+
+/// Analyses a case, and keeps what tells the frames of packets that vanished: at most a million of them.
+///
+/// # Errors
+///
+/// When the frames cannot be read.
+pub fn run_with_marks(evidence: &Evidence<'_>) -> Result<(Findings, Marks), CaptureError> {
+    let (findings, kept) = analyse(evidence, true)?;
+    let marks = Marks::new(evidence.case, &findings, kept);
+    Ok((findings, marks))
+}
+
+fn analyse(evidence: &Evidence<'_>, keep: bool) -> Result<(Findings, Kept), CaptureError> {
     let survey = Survey::take(evidence.case, (evidence.frames)()?.as_mut())?;
     let mut pass = Pass::new(evidence.case, &survey);
+    if keep {
+        pass.correlator.tally.keep_lost_trails();
+    }
     let mut source = (evidence.frames)()?;
     while let Some((point, frame)) = source.next_frame()? {
         pass.take(point, &frame);
@@ -72,6 +100,7 @@ struct Pass {
     fragments: OuterFragments,
     answers: Answers,
     frames: Vec<u64>,
+    links: Vec<Option<LinkType>>,
     /// Frames of which too little was kept to recognise them.
     cut: Vec<u64>,
     /// The end of each direction's path.
@@ -100,6 +129,7 @@ impl Pass {
             fragments: OuterFragments::new(captured_by_us(case)),
             answers: Answers::default(),
             frames: vec![0; case.points.len()],
+            links: vec![None; case.points.len()],
             cut: vec![0; case.points.len()],
             last: [length(Direction::Forward), length(Direction::Reply)],
             latest: Timestamp(i64::MIN),
@@ -107,6 +137,7 @@ impl Pass {
     }
 
     fn take(&mut self, point: PointId, frame: &Frame<'_>) {
+        self.links[point.index()].get_or_insert(frame.link);
         let packet = Packet::read(frame);
         let time = frame.time - self.shift[point.index()];
         self.latest = self.latest.max(time);
@@ -156,18 +187,19 @@ impl Pass {
             time,
             print,
             flow,
+            gist: Gist::of(packet),
             ttl: ip.ttl,
             ip_len: ip.payload_len + if ip.src.is_ipv4() { 20 } else { 40 },
             astray: sifted.astray,
         })
     }
 
-    fn conclude(mut self, evidence: &Evidence<'_>, survey: &Survey) -> Findings {
+    fn conclude(mut self, evidence: &Evidence<'_>, survey: &Survey) -> (Findings, Kept) {
         let case = evidence.case;
         let correlator = &mut self.correlator;
         self.fragments.advance(Timestamp(i64::MAX), |late| correlator.push(&late));
         self.answers.finish(survey.stop(case).unwrap_or(self.latest));
-        let (tally, nat) = self.correlator.finish();
+        let (mut tally, mut nat) = self.correlator.finish();
         let clock = survey.clock(case);
         let error = survey.clock_error(case);
         let routes: Vec<_> = case
@@ -176,6 +208,7 @@ impl Pass {
             .map(|path| locate::route(case, path, &tally, &self.answers, &self.sift, &nat, error))
             .collect();
         let verdict = locate::verdict(case, &routes);
+        let account = account::account(case, &routes, &verdict, &tally, &mut nat, error);
         let mut findings = Findings {
             case: case.clone(),
             frames: self.frames,
@@ -185,12 +218,22 @@ impl Pass {
             errors: errors(&self.sift),
             clock,
             warnings: case.warnings.clone(),
+            account,
             routes,
         };
         warn(&mut findings, &self.cut, &self.fragments, survey);
         warn_of_ways(&mut findings, &tally, &self.sift);
         explain::explain(&mut findings, evidence, &self.sift);
-        findings
+        let (trails, left_out) = tally.take_lost_trails();
+        let kept = Kept {
+            sift: self.sift,
+            depth: self.depth,
+            shift: self.shift,
+            links: self.links,
+            trails,
+            left_out,
+        };
+        (findings, kept)
     }
 }
 

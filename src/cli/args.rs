@@ -2,6 +2,7 @@
 
 pub(super) mod check;
 pub(super) mod ipam;
+pub(super) mod pcap;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -34,6 +35,8 @@ pub(super) struct Typed {
 pub(super) enum Command {
     /// Give the same answer from a saved capture, on any machine, without root
     Replay(Replay),
+    /// Extract packets for Wireshark, with a comment on each that vanished
+    Pcap(pcap::Pcap),
     /// Show and check Calico's addresses: pools, blocks, leaks; release one
     Ipam(ipam::Ipam),
     /// Make the rules of nodes readable, or follow a packet through them
@@ -143,12 +146,21 @@ pub(super) struct Trace {
     #[arg(long)]
     pub(super) no_kernel: bool,
     #[command(flatten)]
-    pub(super) output: Output,
+    pub(super) output: Output<ReportForm>,
 }
 
 /// Analyse a saved case, or captures that anyone took.
 #[derive(Debug, Args)]
 pub(super) struct Replay {
+    #[command(flatten)]
+    pub(super) recorded: Recorded,
+    #[command(flatten)]
+    pub(super) output: Output<ReportForm>,
+}
+
+/// A saved case or captures.
+#[derive(Debug, Args)]
+pub(super) struct Recorded {
     /// A case saved with --save: a .tgz or a folder
     #[arg(value_name = "SAVED", required_unless_present = "at", conflicts_with = "at")]
     pub(super) saved: Option<PathBuf>,
@@ -163,8 +175,6 @@ pub(super) struct Replay {
     pub(super) to: Option<IpAddr>,
     #[command(flatten)]
     pub(super) only: Only,
-    #[command(flatten)]
-    pub(super) output: Output,
 }
 
 /// Calico's rules made readable: what a packet meets, in order, with counters.
@@ -344,12 +354,12 @@ impl Protocol {
     }
 }
 
-/// How to report.
+/// How to report: in a [`Form`], or a trace in a [`ReportForm`].
 #[derive(Debug, Args)]
-pub(super) struct Output {
+pub(super) struct Output<F: ValueEnum + Send + Sync + 'static = Form> {
     /// Form of the report
     #[arg(short = 'o', long = "output", value_name = "FORM", default_value = "text")]
-    pub(super) form: Form,
+    pub(super) form: F,
     /// Say more
     #[arg(short, long)]
     pub(super) verbose: bool,
@@ -361,11 +371,21 @@ pub(super) struct Output {
     pub(super) color: When,
 }
 
-/// Forms of the report.
+/// Forms of every report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Form {
     Text,
     Json,
+}
+
+/// Forms of a trace's report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ReportForm {
+    Text,
+    Json,
+    Markdown,
+    Html,
+    Svg,
 }
 
 /// When to colour.

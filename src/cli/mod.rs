@@ -4,6 +4,7 @@ mod args;
 mod check;
 mod ipam;
 mod node;
+mod pcap;
 mod place;
 mod pods;
 mod progress;
@@ -18,7 +19,9 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
+use crate::analyze;
 use crate::analyze::findings::{Findings, Outcome};
+use crate::evidence::Texts;
 use crate::gather;
 use crate::report;
 
@@ -33,6 +36,7 @@ pub fn run() -> ExitCode {
     };
     let done = match typed.command {
         Some(args::Command::Replay(replay)) => replay::run(&replay),
+        Some(args::Command::Pcap(typed)) => pcap::run(&typed),
         Some(args::Command::Ipam(typed)) => ipam::run(&typed.what),
         Some(args::Command::Rules(rules)) => rules::run(&rules),
         Some(args::Command::Check(typed)) => check::run(&typed),
@@ -88,11 +92,18 @@ impl Failure {
 }
 
 /// Prints the report to stdout and turns its verdict into the exit code.
-fn show(findings: &Findings, output: &args::Output) -> Result<ExitCode, Failure> {
+fn show(
+    findings: &Findings,
+    texts: &Texts,
+    output: &args::Output<args::ReportForm>,
+) -> Result<ExitCode, Failure> {
     let style = style(output);
     print(|out| match output.form {
-        args::Form::Text => report::text(findings, style, out),
-        args::Form::Json => report::json(findings, out),
+        args::ReportForm::Text => report::text(findings, style, out),
+        args::ReportForm::Json => report::json(findings, out),
+        args::ReportForm::Markdown => report::markdown(findings, out),
+        args::ReportForm::Html => report::page(findings, &analyze::excerpts(&findings.case, texts), out),
+        args::ReportForm::Svg => report::svg(findings, out),
     })?;
     Ok(ExitCode::from(match findings.verdict.outcome {
         Outcome::Delivered => 0,
@@ -102,7 +113,7 @@ fn show(findings: &Findings, output: &args::Output) -> Result<ExitCode, Failure>
 }
 
 /// How the text should look.
-fn style(output: &args::Output) -> report::Style {
+fn style<F: clap::ValueEnum + Send + Sync>(output: &args::Output<F>) -> report::Style {
     let color = match output.color {
         args::When::Always => true,
         args::When::Never => false,
@@ -111,14 +122,14 @@ fn style(output: &args::Output) -> report::Style {
     report::Style { color, verbose: output.verbose }
 }
 
-/// Says where the case was saved; beside JSON, on stderr.
-fn saved(save: &Path, output: &args::Output) -> Result<(), Failure> {
+/// Says where the case was saved; beside a form that others read, on stderr.
+fn saved(save: &Path, output: &args::Output<args::ReportForm>) -> Result<(), Failure> {
     let save = save.display();
     let words = format!("Saved to {save}; `trace-drop replay {save}` shows this report again.");
     match output.form {
-        args::Form::Text => print(|out| writeln!(out, "\n{words}")).map(|_| ()),
-        args::Form::Json if output.quiet => Ok(()),
-        args::Form::Json => {
+        args::ReportForm::Text => print(|out| writeln!(out, "\n{words}")).map(|_| ()),
+        _ if output.quiet => Ok(()),
+        _ => {
             complain(&words);
             Ok(())
         }

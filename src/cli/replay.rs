@@ -14,23 +14,37 @@ use crate::evidence::{CapturePoint, Case, Endpoint, Known, PointId, Role, Texts,
 use crate::packet::{Flow, Packet};
 
 pub(super) fn run(typed: &args::Replay) -> Result<ExitCode, Failure> {
-    match &typed.saved {
-        Some(saved) => replay_saved(saved, typed),
-        None => replay_files(typed),
+    with_evidence(&typed.recorded, typed.output.quiet, |evidence, texts| {
+        let findings = analyze::run(evidence).map_err(Failure::work)?;
+        show(&findings, texts, &typed.output)
+    })
+}
+
+/// Opens what was recorded, and does something with it.
+pub(super) fn with_evidence<T>(
+    recorded: &args::Recorded,
+    quiet: bool,
+    work: impl FnOnce(&Evidence<'_>, &Texts) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    match &recorded.saved {
+        Some(saved) => with_saved(saved, recorded, work),
+        None => with_files(recorded, quiet, work),
     }
 }
 
-fn replay_saved(saved: &Path, typed: &args::Replay) -> Result<ExitCode, Failure> {
+fn with_saved<T>(
+    saved: &Path,
+    recorded: &args::Recorded,
+    work: impl FnOnce(&Evidence<'_>, &Texts) -> Result<T, Failure>,
+) -> Result<T, Failure> {
     let bundle = Bundle::open(saved).map_err(Failure::work)?;
     let mut case = bundle.case().clone();
-    narrow(&mut case, &typed.only);
+    narrow(&mut case, &recorded.only);
     let texts = bundle.texts().map_err(Failure::work)?;
     let cluster = bundle.cluster_text().map_err(Failure::work)?;
     let cluster = cluster.and_then(|text| Cluster::from_json(&text).ok());
     let frames = || -> Result<Box<dyn FrameSource + '_>, CaptureError> { Ok(Box::new(bundle.frames()?)) };
-    let evidence = Evidence { case: &case, texts: &texts, cluster: cluster.as_ref(), frames: &frames };
-    let findings = analyze::run(&evidence).map_err(Failure::work)?;
-    show(&findings, &typed.output)
+    work(&Evidence { case: &case, texts: &texts, cluster: cluster.as_ref(), frames: &frames }, &texts)
 }
 
 fn narrow(case: &mut Case, only: &args::Only) {
@@ -38,19 +52,21 @@ fn narrow(case: &mut Case, only: &args::Only) {
     case.only.port = only.port.or(case.only.port);
 }
 
-fn replay_files(typed: &args::Replay) -> Result<ExitCode, Failure> {
-    let case = case_of_files(typed)?;
+fn with_files<T>(
+    recorded: &args::Recorded,
+    quiet: bool,
+    work: impl FnOnce(&Evidence<'_>, &Texts) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let case = case_of_files(recorded, quiet)?;
     let texts = Texts::default();
     let open = || -> Result<Box<dyn FrameSource + '_>, CaptureError> {
-        let sources = typed.at.iter().enumerate().map(|(index, (_, file))| {
+        let sources = recorded.at.iter().enumerate().map(|(index, (_, file))| {
             let point = PointId(u8::try_from(index).unwrap_or(u8::MAX));
             open_as(file, point)
         });
         Ok(Box::new(Merge::new(sources.collect::<Result<_, _>>()?)))
     };
-    let evidence = Evidence { case: &case, texts: &texts, cluster: None, frames: &open };
-    let findings = analyze::run(&evidence).map_err(Failure::work)?;
-    show(&findings, &typed.output)
+    work(&Evidence { case: &case, texts: &texts, cluster: None, frames: &open }, &texts)
 }
 
 fn open_as(file: &Path, point: PointId) -> Result<Box<dyn FrameSource>, CaptureError> {
@@ -58,7 +74,7 @@ fn open_as(file: &Path, point: PointId) -> Result<Box<dyn FrameSource>, CaptureE
 }
 
 /// The case that files by hand make: points in the order given, and nothing known of nodes.
-fn case_of_files(typed: &args::Replay) -> Result<Case, Failure> {
+fn case_of_files(typed: &args::Recorded, quiet: bool) -> Result<Case, Failure> {
     if typed.at.len() < 2 {
         return Err(Failure::usage(
             "one capture cannot show where packets vanish: give --at at least twice".to_owned(),
@@ -74,7 +90,7 @@ fn case_of_files(typed: &args::Replay) -> Result<Case, Failure> {
     let points = points_of_files(&typed.at)?;
     let flow = match (typed.from, typed.to) {
         (Some(from), Some(to)) => (from, to),
-        _ => guess(&typed.at[0].1, typed)?,
+        _ => guess(&typed.at[0].1, typed, quiet)?,
     };
     let encapsulated = points.iter().any(|point| point.role == Role::Tunnel);
     let end = |address: std::net::IpAddr, node: &str| Endpoint {
@@ -161,7 +177,11 @@ fn role(interface: &str) -> Role {
 }
 
 /// The two addresses between which most packets went in the first capture.
-fn guess(file: &Path, typed: &args::Replay) -> Result<(std::net::IpAddr, std::net::IpAddr), Failure> {
+fn guess(
+    file: &Path,
+    typed: &args::Recorded,
+    quiet: bool,
+) -> Result<(std::net::IpAddr, std::net::IpAddr), Failure> {
     let mut counts: std::collections::BTreeMap<(std::net::IpAddr, std::net::IpAddr), u64> =
         std::collections::BTreeMap::new();
     let mut reader = Reader::open(file).map_err(Failure::work)?;
@@ -177,7 +197,7 @@ fn guess(file: &Path, typed: &args::Replay) -> Result<(std::net::IpAddr, std::ne
     let most = counts.into_iter().filter(|(pair, _)| fits(pair)).max_by_key(|(_, count)| *count);
     let ((src, dst), count) = most
         .ok_or_else(|| Failure::usage(format!("no IP packet in {}: say --from and --to", file.display())))?;
-    if !typed.output.quiet {
+    if !quiet {
         super::complain(&format!(
             "tracing {src} to {dst}: most packets ({count}) in {}; --from and --to choose others",
             file.display()

@@ -40,10 +40,17 @@ pub(super) fn run(typed: &args::Trace) -> Result<ExitCode, Failure> {
     };
     let evidence =
         Evidence { case: &gathered.case, texts: &gathered.texts, cluster: Some(&cluster), frames: &frames };
-    let findings = analyze::run(&evidence).map_err(Failure::work)?;
+    let (findings, marks) = match &typed.save {
+        Some(_) => analyze::run_with_marks(&evidence).map(|(findings, marks)| (findings, Some(marks))),
+        None => analyze::run(&evidence).map(|findings| (findings, None)),
+    }
+    .map_err(Failure::work)?;
     // The report first: packing takes its time.
-    let code = super::show(&findings, &typed.output)?;
+    let code = super::show(&findings, &gathered.texts, &typed.output)?;
     if let Some(save) = &typed.save {
+        if let Some(marks) = marks {
+            super::pcap::comment(&evidence, &findings, marks, &folder.path().join(bundle::CAPTURE))?;
+        }
         keep(&gathered, &cluster, folder.path(), save)?;
         super::saved(save, &typed.output)?;
     }

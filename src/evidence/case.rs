@@ -77,6 +77,23 @@ impl Case {
     }
 }
 
+impl Case {
+    /// What addresses are called: the two ends', and the nodes'.
+    pub fn names(&self) -> Vec<(IpAddr, String)> {
+        let ends = [&self.from, &self.to].map(|end| (end.address, end.name.clone()));
+        let nodes = self.nodes.iter();
+        let nodes = nodes.flat_map(|node| node.addresses.iter().map(|address| (*address, node.name.clone())));
+        let mut names: Vec<(IpAddr, String)> = Vec::new();
+        for (address, name) in ends.into_iter().chain(nodes) {
+            // An end of a capture by hand is called by its address.
+            if name != address.to_string() && !names.iter().any(|(known, _)| *known == address) {
+                names.push((address, name));
+            }
+        }
+        names
+    }
+}
+
 /// RFC 7348's.
 fn vxlan_port() -> u16 {
     4789

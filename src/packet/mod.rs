@@ -102,6 +102,8 @@ pub struct Tunnel {
     pub outer: Ip,
     /// Outer UDP ports, for those over UDP.
     pub ports: Option<(u16, u16)>,
+    /// Where what is inside begins, in bytes from the start of the frame.
+    pub inner_at: usize,
     /// Ethernet addresses of the frame inside, where there is one.
     pub inner_macs: Option<Macs>,
 }

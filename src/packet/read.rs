@@ -395,7 +395,7 @@ impl<'a> Reader<'a> {
         if self.packet.tunnels.len() >= MAX_TUNNELS {
             return Err(self.stop(Layer::Tunnel, StopReason::Unsupported));
         }
-        self.packet.tunnels.push(Tunnel { kind, outer: *outer, ports, inner_macs: None });
+        self.packet.tunnels.push(Tunnel { kind, outer: *outer, ports, inner_at: self.at, inner_macs: None });
         self.packet.network = Network::Other(0);
         self.packet.transport = Transport::None;
         self.packet.payload = &[];

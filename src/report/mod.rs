@@ -1,12 +1,20 @@
-//! Findings into text, into a given writer: layout, never judgement.
+//! Findings into text, JSON, markdown, a picture or a page, into a given writer: layout, never judgement.
 
 pub mod check;
 pub mod ipam;
 mod json;
+mod markdown;
 pub mod node;
+mod page;
+mod picture;
 pub mod rules;
+mod sentences;
 mod text;
 mod words;
 
 pub use json::json;
+pub use markdown::markdown;
+pub use page::page;
+pub use picture::svg;
+pub use sentences::comment;
 pub use text::{Style, text};

@@ -79,3 +79,26 @@ pub(super) fn time(time: Timestamp) -> String {
     jiff::Timestamp::from_nanosecond(i128::from(time.0))
         .map_or_else(|_| format!("{} ns", time.0), |stamp| format!("{stamp:.9}"))
 }
+
+/// As it can be shown in a page or a picture: characters that XML forbids, and those that turn the direction of what
+/// follows, would show something else than what was read.
+pub(super) fn shown(text: &str) -> String {
+    let hides = |c: char| {
+        (c.is_control() && c != '\n' && c != '\t')
+            || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{fffe}' | '\u{ffff}')
+    };
+    text.chars().map(|c| if hides(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+/// At most `most` characters of it, the middle left out: names differ at their ends.
+pub(super) fn short(text: &str, most: usize) -> String {
+    let shown = shown(text);
+    let n_chars = shown.chars().count();
+    if n_chars <= most {
+        return shown;
+    }
+    let (head, tail) = (most / 2, most - most / 2 - 1);
+    let begin: String = shown.chars().take(head).collect();
+    let end: String = shown.chars().skip(n_chars - tail).collect();
+    format!("{begin}…{end}")
+}

@@ -5,8 +5,8 @@
 use std::net::IpAddr;
 
 use etherparse::PacketBuilder;
-use trace_drop::analyze::findings::Findings;
-use trace_drop::analyze::{self, Evidence};
+use trace_drop::analyze::findings::{Fate, Findings, FlowSeen, Route, SeenAt};
+use trace_drop::analyze::{self, Evidence, Mark};
 use trace_drop::evidence::capture_file::{CaptureError, FrameSource};
 use trace_drop::evidence::case::{Aliases, Coverage, NodeFacts, Only};
 use trace_drop::evidence::{
@@ -58,6 +58,23 @@ pub(crate) struct Lab {
 }
 
 impl Lab {
+    /// The frames of packets that vanished, with what is said of them.
+    pub(crate) fn marks(&self) -> Vec<(PointId, Mark)> {
+        let mut taken = self.taken.clone();
+        taken.sort_by_key(|taken| taken.time - if taken.point.0 >= 4 { self.offset } else { 0 });
+        let open = || -> Result<Box<dyn FrameSource + '_>, CaptureError> {
+            Ok(Box::new(Frames { taken: &taken, next: 0 }))
+        };
+        let evidence = Evidence { case: &self.case, texts: &Texts::default(), cluster: None, frames: &open };
+        let (_, mut marks) = analyze::run_with_marks(&evidence).expect("frames in memory can be read");
+        let mut source = Frames { taken: &taken, next: 0 };
+        let mut all = Vec::new();
+        while let Some((point, frame)) = source.next_frame().expect("frames in memory can be read") {
+            all.extend(marks.of(point, &frame).map(|mark| (point, mark)));
+        }
+        all
+    }
+
     /// Captures of `seconds`.
     pub(crate) fn new(seconds: i64) -> Self {
         let roles = [
@@ -191,7 +208,40 @@ pub(crate) fn analyse(case: &Case, taken: &[Taken]) -> Findings {
     let open =
         || -> Result<Box<dyn FrameSource + '_>, CaptureError> { Ok(Box::new(Frames { taken, next: 0 })) };
     let evidence = Evidence { case, texts: &Texts::default(), cluster: None, frames: &open };
-    analyze::run(&evidence).expect("frames in memory can be read")
+    let findings = analyze::run(&evidence).expect("frames in memory can be read");
+    adds_up(&findings);
+    findings
+}
+
+/// What is there to be looked at says the same as the counts, whatever was captured.
+fn adds_up(findings: &Findings) {
+    let account = &findings.account;
+    for route in &findings.routes {
+        let lost = route.stages.iter().map(|stage| stage.lost).sum::<u64>() + route.doubtful;
+        let course =
+            account.courses.iter().find(|(way, _)| *way == route.direction).map(|(_, course)| course);
+        let bins = course.map(|course| course.bins.as_slice()).unwrap_or_default();
+        let over_time = (bins.iter().map(|bin| bin.sent).sum(), bins.iter().map(|bin| bin.lost).sum());
+        assert_eq!(over_time, (route.sent, lost), "{:?} over time", route.direction);
+        for sample in account.samples.iter().filter(|sample| sample.direction == route.direction) {
+            let last = sample.at.last().expect("a path has points");
+            match &sample.fate {
+                Fate::Delivered => assert_ne!(*last, SeenAt::Never, "{sample:?}"),
+                _ => assert_eq!(*last, SeenAt::Never, "{sample:?}"),
+            }
+        }
+        let n_lost = account.samples.iter().filter(|sample| sample.fate != Fate::Delivered).count();
+        assert_eq!(n_lost > 0, findings.routes.iter().any(|route| !no_loss(route)), "{:?}", account.samples);
+    }
+    let by_flow = |count: fn(&FlowSeen) -> [u64; 2]| {
+        account.flows.iter().map(|flow| count(flow).iter().sum::<u64>()).sum::<u64>()
+    };
+    let sent: u64 = findings.routes.iter().map(|route| route.sent).sum();
+    assert_eq!(by_flow(|flow| flow.sent) + account.flows_left_out.0, sent, "by flow");
+}
+
+fn no_loss(route: &Route) -> bool {
+    route.doubtful == 0 && route.stages.iter().all(|stage| stage.lost == 0)
 }
 
 struct Frames<'t> {

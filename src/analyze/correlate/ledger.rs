@@ -123,7 +123,7 @@ fn settle_equal(trails: Vec<Trail>, cut: Timestamp, tally: &mut Tally) -> Vec<Tr
         let (edge, now): (Vec<Trail>, Vec<Trail>) =
             now.into_iter().partition(|trail| tally.at_edge(trail.direction, trail.first));
         for trail in edge {
-            tally.lot(&Lot::of(&trail));
+            tally.lot(&Lot::of(&trail), &[trail]);
         }
         let Some(&lead) = now.first() else {
             rest.append(&mut later);
@@ -139,7 +139,7 @@ fn settle_equal(trails: Vec<Trail>, cut: Timestamp, tally: &mut Tally) -> Vec<Tr
             !fills
         });
         let astray = now.iter().find_map(|trail| trail.astray);
-        tally.lot(&Lot { counts, units: 1, astray, ..Lot::of(&lead) });
+        tally.lot(&Lot { counts, units: 1, astray, ..Lot::of(&lead) }, &now);
         rest.append(&mut later);
     }
     rest
@@ -180,7 +180,10 @@ fn settle_datagram(trails: Vec<Trail>, cut: Timestamp, tally: &mut Tally) -> Vec
     }
     let ip_len = now.iter().map(|trail| trail.ip_len).max().unwrap_or(lead.ip_len);
     let first = now.iter().map(|trail| trail.first).max().unwrap_or(lead.first);
-    tally.lot(&Lot { counts: whole, units: 1, astray, ip_len, first, fragments: true, ..Lot::of(&lead) });
+    tally.lot(
+        &Lot { counts: whole, units: 1, astray, ip_len, first, fragments: true, ..Lot::of(&lead) },
+        &now,
+    );
     later
 }
 
@@ -245,6 +248,8 @@ struct Run {
     /// Frames that begin here, at each position.
     begun: Counts,
     lead: Trail,
+    /// All frames with some of these bytes.
+    members: Vec<Trail>,
     /// When the last of them was first seen.
     latest: Timestamp,
     /// Near an edge of some capture.
@@ -266,6 +271,7 @@ impl Run {
             edge,
             ip_len: lead.ip_len,
             lead,
+            members: Vec::new(),
             astray: None,
         };
         run.grow(interval, members, base);
@@ -273,10 +279,14 @@ impl Run {
     }
 
     fn grow(&mut self, interval: &Interval, members: &[Trail], base: u32) {
+        let new = self.end == self.start;
         self.end = interval.end;
         for trail in members {
             if offset(trail, base) == interval.start {
                 add(&mut self.begun, trail);
+            }
+            if new || offset(trail, base) == interval.start {
+                self.members.push(*trail);
             }
             self.latest = self.latest.max(trail.first);
             self.ip_len = self.ip_len.min(trail.ip_len);
@@ -301,7 +311,7 @@ impl Run {
             first: if self.edge { self.latest } else { self.lead.first },
             ..Lot::of(&self.lead)
         };
-        tally.lot(&lot);
+        tally.lot(&lot, &self.members);
     }
 }
 

@@ -8,8 +8,10 @@
 //! segmentation offload and fragmentation change the frames and not the bytes.
 
 pub mod answers;
+pub mod chronicle;
 pub mod clocks;
 pub mod fingerprint;
+pub mod gist;
 mod ledger;
 pub mod nat;
 pub mod reassembly;
@@ -23,6 +25,7 @@ use rustc_hash::FxHashMap;
 use crate::evidence::Direction;
 use crate::packet::{Nanos, Timestamp};
 use fingerprint::{Fingerprint, Span};
+use gist::Gist;
 use ledger::Ledger;
 use nat::{FlowId, Nat};
 use tally::Tally;
@@ -65,6 +68,8 @@ pub struct Sighting {
     pub print: Fingerprint,
     /// Its addresses and ports as seen there.
     pub flow: FlowId,
+    /// What it is, for a list.
+    pub gist: Gist,
     /// Time to live: tells a packet that comes by again from a new one.
     pub ttl: u8,
     /// IP packet's length.
@@ -85,6 +90,7 @@ pub(crate) struct Trail {
     /// Times after `first` at each position, in ticks.
     times: [i32; MAX_POSITIONS],
     pub(crate) flow: FlowId,
+    pub(crate) gist: Gist,
     pub(crate) ip_len: u32,
     /// Time to live at each position that saw it.
     ttls: [u8; MAX_POSITIONS],
@@ -109,6 +115,7 @@ impl Trail {
             seen: 0,
             times: [0; MAX_POSITIONS],
             flow: sighting.flow,
+            gist: sighting.gist,
             ip_len: sighting.ip_len,
             ttls: [0; MAX_POSITIONS],
             astray: None,
@@ -135,6 +142,19 @@ impl Trail {
 
     pub(crate) fn saw(&self, position: usize) -> bool {
         self.seen & (1 << position) != 0
+    }
+
+    /// When it came to a position, after its first sighting.
+    pub(crate) fn at(&self, position: usize) -> Option<Nanos> {
+        let known = position < MAX_POSITIONS && self.saw(position);
+        known.then(|| Nanos(i64::from(self.times[position]) * TICK))
+    }
+
+    /// The times between which its frames were captured.
+    fn between(&self) -> (Timestamp, Timestamp) {
+        let offsets = (0..MAX_POSITIONS).filter_map(|position| self.at(position));
+        let (earliest, latest) = offsets.fold((Nanos(0), Nanos(0)), |(a, b), at| (a.min(at), b.max(at)));
+        (self.first + earliest - Nanos(TICK), self.first + latest + Nanos(TICK))
     }
 
     /// How long the packet took from one position to another, if both saw it and it was surely the same one.
@@ -392,6 +412,7 @@ mod tests {
                 ttl,
                 ip_len: 40,
                 astray,
+                gist: Gist::Other(12),
             });
         }
         let (tally, _) = correlator.finish();

@@ -14,6 +14,18 @@ use crate::packet::Flow;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FlowId(u32);
 
+impl FlowId {
+    /// The id with that number.
+    pub(super) fn numbered(number: usize) -> Option<Self> {
+        u32::try_from(number).ok().map(Self)
+    }
+
+    /// Counted from 0, in the order in which flows were first seen.
+    pub(super) fn number(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// Where a flow's addresses changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AddressChange {

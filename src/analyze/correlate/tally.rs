@@ -4,6 +4,7 @@
 
 use hdrhistogram::Histogram;
 
+use super::chronicle::{Chronicle, LostTrail, LostTrails};
 use super::fingerprint::Span;
 use super::nat::FlowId;
 use super::{MAX_POSITIONS, Sighting, Trail};
@@ -44,6 +45,8 @@ pub struct Way {
     pub segmented: u64,
     /// The longest packet that passed the whole path.
     pub longest_delivered: u32,
+    /// Some packets, the course over time, the flows.
+    pub chronicle: Chronicle,
     largest_segment: [u32; MAX_POSITIONS],
     /// The longest IP packet at each position.
     largest_packet: [u32; MAX_POSITIONS],
@@ -136,6 +139,24 @@ impl Tally {
         Self { ways: [Way::new(forward), Way::new(reply)] }
     }
 
+    /// Keeps from now on what tells the frames of packets that vanish.
+    pub(crate) fn keep_lost_trails(&mut self) {
+        for way in &mut self.ways {
+            way.chronicle.trails = Some(LostTrails::default());
+        }
+    }
+
+    /// What was kept of them, by direction, and how many were too many.
+    pub(crate) fn take_lost_trails(&mut self) -> ([Vec<LostTrail>; 2], u64) {
+        let mut left_out = 0;
+        let taken = self.ways.each_mut().map(|way| {
+            let trails = way.chronicle.trails.take().unwrap_or_default();
+            left_out += trails.left_out;
+            trails.all
+        });
+        (taken, left_out)
+    }
+
     /// The counts of one direction.
     pub fn way(&self, direction: Direction) -> &Way {
         &self.ways[direction as usize]
@@ -198,6 +219,8 @@ impl Tally {
             *entered += units;
         }
         way.longest_delivered = way.longest_delivered.max(trail.ip_len);
+        let took = trail.took(0, way.listening.len().saturating_sub(1));
+        way.chronicle.passed(trail, units, took);
         self.timed(trail);
     }
 
@@ -210,8 +233,8 @@ impl Tally {
         }
     }
 
-    /// Counts packets that some points saw more often than others.
-    pub(super) fn lot(&mut self, lot: &Lot) {
+    /// Counts packets that some points saw more often than others; `members` are the frames that they were seen in.
+    pub(super) fn lot(&mut self, lot: &Lot, members: &[Trail]) {
         let way = self.way_mut(lot.direction);
         let n = way.listening.len();
         let counts = &lot.counts[..n];
@@ -249,7 +272,13 @@ impl Tally {
             let lost = u64::from(reach[position] - reach[position + 1]) * lot.units;
             if lost > 0 {
                 way.stages[position].lose(lost, lot);
+                way.chronicle.lost(position, lost, (lot.flow, set(counts)), members);
             }
+        }
+        let (sent, lost) = (u64::from(reach[0]) * lot.units, u64::from(reach[0] - reach[n - 1]) * lot.units);
+        way.chronicle.count_all(lot.flow, (sent, lost), lot.first, members);
+        if let Some(lead) = members.first().filter(|_| lost == 0) {
+            way.chronicle.arrived(lead, set(counts));
         }
     }
 }
@@ -269,6 +298,7 @@ impl Way {
             detours: Vec::new(),
             segmented: 0,
             longest_delivered: 0,
+            chronicle: Chronicle::new(n),
             largest_segment: [0; MAX_POSITIONS],
             largest_packet: [0; MAX_POSITIONS],
             listening,
@@ -311,6 +341,11 @@ impl Way {
             }
         }
     }
+}
+
+/// The positions that counted something, a bit each.
+fn set(counts: &[u32]) -> u16 {
+    counts.iter().enumerate().filter(|(_, count)| **count > 0).fold(0, |set, (at, _)| set | 1 << at)
 }
 
 /// Adds to the count of a way.

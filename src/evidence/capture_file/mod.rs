@@ -15,7 +15,7 @@ use std::io::Read;
 use std::ops::Range;
 use std::path::Path;
 
-use crate::evidence::case::PointId;
+use crate::evidence::case::{Coverage, PointId};
 use crate::packet::{Frame, LinkType, Timestamp};
 
 pub use error::CaptureError;
@@ -80,6 +80,18 @@ pub struct Statistics {
     pub start: Option<Timestamp>,
     /// When it ended.
     pub end: Option<Timestamp>,
+}
+
+impl Statistics {
+    /// How capturing at a point of a case went.
+    pub fn of(coverage: &Coverage) -> Self {
+        Self {
+            received: Some(coverage.received),
+            dropped: Some(coverage.dropped.saturating_add(coverage.dropped_interface)),
+            start: coverage.started.map(Timestamp),
+            end: coverage.stopped.map(Timestamp),
+        }
+    }
 }
 
 impl Reader {

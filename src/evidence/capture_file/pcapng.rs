@@ -347,6 +347,8 @@ pub(super) const INTERFACE: u32 = 1;
 const OBSOLETE: u32 = 2;
 /// Simple packet block.
 const SIMPLE: u32 = 3;
+/// Name resolution block.
+pub(super) const NAMES: u32 = 4;
 /// Interface statistics block.
 pub(super) const STATISTICS: u32 = 5;
 /// Enhanced packet block.

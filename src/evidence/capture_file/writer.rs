@@ -2,12 +2,14 @@
 //! buffered here; give it a buffered writer.
 
 use std::io::{self, Write};
+use std::net::IpAddr;
 
+use crate::evidence::case::{CapturePoint, Role};
 use crate::packet::{Frame, LinkType, Timestamp};
 
 use super::Statistics;
 use super::input::LONGEST;
-use super::pcapng::{ENHANCED, INTERFACE, SECTION, STATISTICS};
+use super::pcapng::{ENHANCED, INTERFACE, NAMES, SECTION, STATISTICS};
 
 /// Writes the frames of several interfaces into one file.
 #[derive(Debug)]
@@ -18,6 +20,9 @@ pub struct PcapNgWriter<W: Write> {
     /// Options or a small block under way, used again and again.
     scratch: Vec<u8>,
 }
+
+/// Longest name of an address: that of a host (RFC 1035).
+const LONGEST_NAME: usize = 255;
 
 /// An interface as the file is to describe it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +37,25 @@ pub struct InterfaceSpec {
     pub snaplen: u32,
     /// The filter in libpcap's language.
     pub filter: Option<String>,
+}
+
+impl InterfaceSpec {
+    /// A point of a case.
+    pub fn of(point: &CapturePoint, link: LinkType, snaplen: u32) -> Self {
+        let what = match point.role {
+            Role::Pod => "the pod's own interface",
+            Role::Veth => "the host's side of the pod's veth",
+            Role::Tunnel => "the tunnel device",
+            Role::Nic => "the node's interface",
+        };
+        Self {
+            name: point.id.clone(),
+            description: Some(format!("{what}, on {}", point.node)),
+            link,
+            snaplen,
+            filter: None,
+        }
+    }
 }
 
 impl<W: Write> PcapNgWriter<W> {
@@ -54,6 +78,34 @@ impl<W: Write> PcapNgWriter<W> {
             writer.interface(interface)?;
         }
         Ok(writer)
+    }
+
+    /// Writes names of addresses; before the frames that bear them.
+    ///
+    /// # Errors
+    ///
+    /// What the writer below says.
+    pub fn names(&mut self, names: &[(IpAddr, String)]) -> io::Result<()> {
+        let mut body = Vec::new();
+        for (address, name) in names {
+            // A name ends at its first zero byte, and is cut where a reader would stop.
+            let name: Vec<u8> = name.bytes().filter(|byte| *byte != 0).take(LONGEST_NAME).collect();
+            if name.is_empty() {
+                continue;
+            }
+            let mut record = match address {
+                IpAddr::V4(v4) => v4.octets().to_vec(),
+                IpAddr::V6(v6) => v6.octets().to_vec(),
+            };
+            record.extend_from_slice(&name);
+            record.push(0);
+            option(&mut body, if address.is_ipv4() { 1 } else { 2 }, &record);
+        }
+        if body.is_empty() {
+            return Ok(());
+        }
+        end_of_options(&mut body);
+        self.block(NAMES, &body)
     }
 
     /// Writes one frame of the interface with that index.

@@ -9,7 +9,7 @@ use super::point::{self, Point};
 use super::session::Session;
 use super::{GatherError, Gathered};
 use crate::evidence::capture_file::{InterfaceSpec, PcapNgWriter, Statistics};
-use crate::evidence::case::{Case, ConntrackText, Coverage};
+use crate::evidence::case::{Case, ConntrackText};
 use crate::evidence::plan::Plan;
 use crate::evidence::{Text, Texts, When};
 use crate::gather::capture::batch::{self, Framed};
@@ -52,17 +52,12 @@ impl Draft {
             .points
             .iter()
             .zip(&links)
-            .map(|(point, link)| InterfaceSpec {
-                name: point.id.clone(),
-                description: None,
-                link: *link,
-                snaplen,
-                filter: None,
-            })
+            .map(|(point, link)| InterfaceSpec::of(point, *link, snaplen))
             .collect();
         let path = folder.join("capture.pcapng");
         let begun = File::create(&path)
-            .and_then(|file| PcapNgWriter::new(BufWriter::with_capacity(BUFFER, file), &interfaces));
+            .and_then(|file| PcapNgWriter::new(BufWriter::with_capacity(BUFFER, file), &interfaces))
+            .and_then(|mut writer| writer.names(&case.names()).map(|()| writer));
         match begun {
             Ok(writer) => Ok(Self { case, places, links, writer, path, written: 0 }),
             Err(source) => Err(GatherError::Write { file: path, kept: 0, source }),
@@ -89,7 +84,7 @@ impl Draft {
             self.case.points[place].state = point.coverage();
         }
         let statistics: Vec<Option<Statistics>> =
-            self.case.points.iter().map(|point| point.state.read().map(statistics)).collect();
+            self.case.points.iter().map(|point| point.state.read().map(Statistics::of)).collect();
         self.writer
             .finish(&statistics)
             .and_then(|file| file.into_inner().map_err(io::IntoInnerError::into_error))
@@ -106,15 +101,6 @@ impl Draft {
 
 fn full(path: &Path, kept: u64, source: io::Error) -> GatherError {
     GatherError::Write { file: path.to_owned(), kept, source }
-}
-
-fn statistics(coverage: &Coverage) -> Statistics {
-    Statistics {
-        received: Some(coverage.received),
-        dropped: Some(coverage.dropped),
-        start: coverage.started.map(Timestamp),
-        end: coverage.stopped.map(Timestamp),
-    }
 }
 
 /// The entries of connection tracking that one node had in the end.

@@ -51,6 +51,7 @@ fn findings(from: u8, kind: StageKind) -> Findings {
         errors: vec![],
         clock: None,
         warnings: vec![],
+        account: crate::analyze::findings::Account::default(),
     }
 }
 
