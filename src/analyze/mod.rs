@@ -17,6 +17,8 @@ pub mod state;
 
 pub mod check;
 
+pub mod live;
+
 mod survey;
 
 use crate::evidence::capture_file::{CaptureError, FrameSource};
@@ -54,7 +56,7 @@ pub struct Evidence<'e> {
 /// When the frames cannot be read.
 pub fn run(evidence: &Evidence<'_>) -> Result<Findings, CaptureError> {
     let survey = Survey::take(evidence.case, (evidence.frames)()?.as_mut())?;
-    let mut pass = Pass::new(evidence.case, &survey);
+    let mut pass = Pass::new(evidence.case, &survey, Settings::default());
     let mut source = (evidence.frames)()?;
     while let Some((point, frame)) = source.next_frame()? {
         pass.take(point, &frame);
@@ -80,7 +82,7 @@ struct Pass {
 }
 
 impl Pass {
-    fn new(case: &Case, survey: &Survey) -> Self {
+    fn new(case: &Case, survey: &Survey, settings: Settings) -> Self {
         let tally =
             Tally::new(survey.listening(case, Direction::Forward), survey.listening(case, Direction::Reply));
         let sift = Sift::new(case);
@@ -96,7 +98,7 @@ impl Pass {
             sift,
             depth: survey.depth,
             shift: survey.shifts(case),
-            correlator: Correlator::new(Settings::default(), nat, tally),
+            correlator: Correlator::new(settings, nat, tally),
             fragments: OuterFragments::new(captured_by_us(case)),
             answers: Answers::default(),
             frames: vec![0; case.points.len()],
@@ -168,29 +170,37 @@ impl Pass {
         self.fragments.advance(Timestamp(i64::MAX), |late| correlator.push(&late));
         self.answers.finish(survey.stop(case).unwrap_or(self.latest));
         let (tally, nat) = self.correlator.finish();
-        let clock = survey.clock(case);
-        let error = survey.clock_error(case);
-        let routes: Vec<_> = case
-            .paths
-            .iter()
-            .map(|path| locate::route(case, path, &tally, &self.answers, &self.sift, &nat, error))
-            .collect();
-        let verdict = locate::verdict(case, &routes);
-        let mut findings = Findings {
-            case: case.clone(),
-            frames: self.frames,
-            verdict,
-            causes: Vec::new(),
-            translations: translations(case, &nat),
-            errors: errors(&self.sift),
-            clock,
-            warnings: case.warnings.clone(),
-            routes,
-        };
+        let mut findings = findings(case, survey, &self.sift, &self.answers, self.frames, &tally, &nat);
         warn(&mut findings, &self.cut, &self.fragments, survey);
         warn_of_ways(&mut findings, &tally, &self.sift);
         explain::explain(&mut findings, evidence, &self.sift);
         findings
+    }
+}
+
+/// What was counted, before anything is said of why.
+fn findings(
+    case: &Case,
+    survey: &Survey,
+    sift: &Sift,
+    answers: &Answers,
+    frames: Vec<u64>,
+    tally: &Tally,
+    nat: &Nat,
+) -> Findings {
+    let error = survey.clock_error(case);
+    let routes: Vec<_> =
+        case.paths.iter().map(|path| locate::route(case, path, tally, answers, sift, nat, error)).collect();
+    Findings {
+        case: case.clone(),
+        frames,
+        verdict: locate::verdict(case, &routes),
+        causes: Vec::new(),
+        translations: translations(case, nat),
+        errors: errors(sift),
+        clock: survey.clock(case),
+        warnings: case.warnings.clone(),
+        routes,
     }
 }
 

@@ -6,7 +6,9 @@ mod json;
 pub mod node;
 pub mod rules;
 mod text;
+mod watch;
 mod words;
 
 pub use json::json;
 pub use text::{Style, text};
+pub use watch::{line, table};

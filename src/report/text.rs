@@ -4,7 +4,7 @@
 use std::io;
 
 use super::words;
-use crate::analyze::findings::{Findings, Outcome, Route, StageCount};
+use crate::analyze::findings::{ErrorSeen, Findings, Outcome, Route, StageCount};
 use crate::evidence::case::ProbeFacts;
 use crate::evidence::{Direction, Known, PointId};
 use crate::packet::{Nanos, Timestamp};
@@ -38,7 +38,7 @@ pub fn text(findings: &Findings, style: Style, out: &mut dyn io::Write) -> io::R
     Ok(())
 }
 
-fn verdict(findings: &Findings, style: Style, out: &mut dyn io::Write) -> io::Result<()> {
+pub(super) fn verdict(findings: &Findings, style: Style, out: &mut dyn io::Write) -> io::Result<()> {
     let verdict = &findings.verdict;
     let case = &findings.case;
     let (from, to) = words::ends(findings, verdict.direction);
@@ -132,7 +132,12 @@ fn probe_words(probe: &ProbeFacts) -> String {
     format!("probe {}: {} sent, {} answered{errors}", probe.kind, probe.sent, probe.answered)
 }
 
-fn table(findings: &Findings, route: &Route, style: Style, out: &mut dyn io::Write) -> io::Result<()> {
+pub(super) fn table(
+    findings: &Findings,
+    route: &Route,
+    style: Style,
+    out: &mut dyn io::Write,
+) -> io::Result<()> {
     let (from, to) = words::ends(findings, route.direction);
     writeln!(out, "\n{} from {from} to {to}", words::direction(route.direction))?;
     if route.sent == 0 {
@@ -231,15 +236,8 @@ fn notes(findings: &Findings, style: Style, out: &mut dyn io::Write) -> io::Resu
     for (words, (flows, packets)) in translations(findings).into_iter().take(few) {
         writeln!(out, "{words} ({flows} flows, {packets} packets)")?;
     }
-    for error in findings.errors.iter().take(few) {
-        writeln!(
-            out,
-            "{} sent {} {} times (seen at {})",
-            error.by,
-            error.what,
-            error.count,
-            words::point(case, error.at)
-        )?;
+    for seen in findings.errors.iter().take(few) {
+        error(findings, seen, out)?;
     }
     if let Some(clock) = &findings.clock {
         let error = clock.error.map_or("error unknown".to_owned(), |error| format!("± {}", duration(error)));
@@ -263,6 +261,11 @@ fn notes(findings: &Findings, style: Style, out: &mut dyn io::Write) -> io::Resu
         }
     }
     Ok(())
+}
+
+pub(super) fn error(findings: &Findings, error: &ErrorSeen, out: &mut dyn io::Write) -> io::Result<()> {
+    let at = words::point(&findings.case, error.at);
+    writeln!(out, "{} sent {} {} times (seen at {at})", error.by, error.what, error.count)
 }
 
 /// Address changes in words, those of flows that differ in the client's port alone taken together.
