@@ -30,7 +30,10 @@ fn loads(kind: u8, index: u32) -> Load {
 
 /// `n` packets, every `nth` of them lost at `stage`.
 fn lossy(kind: u8, n: u32, every: u32, stage: usize, gap: i64) -> Lab {
-    let mut lab = Lab::new(60);
+    lossy_in(Lab::new(60), kind, n, every, stage, gap)
+}
+
+fn lossy_in(mut lab: Lab, kind: u8, n: u32, every: u32, stage: usize, gap: i64) -> Lab {
     for index in 0..n {
         let lost = (index % every == every - 1).then_some(stage);
         lab.send(Direction::Forward, &loads(kind, index), START + i64::from(index) * gap, lost);
@@ -352,13 +355,14 @@ fn conclude(lab: &Lab, live: Live) -> Findings {
 fn watching_counts_what_the_whole_counts() {
     for kind in [0, 2] {
         for stage in 0..7 {
-            let mut lab = lossy(kind, 1_000, 50, stage, 5_000_000);
+            let mut lab = Lab::new(60);
             // The clocks of the nodes differ by an hour.
             lab.case.clocks = vec![
                 ClockFact { node: "worker-1".to_owned(), offset: 0, error: 100_000 },
                 ClockFact { node: "worker-2".to_owned(), offset: 3_600 * SECOND, error: 100_000 },
             ];
             lab.set_offset(3_600 * SECOND);
+            let lab = lossy_in(lab, kind, 1_000, 50, stage, 5_000_000);
             let mut sent = 0;
             let live = watch(&lab, 60, |_, live| {
                 let so_far = live.snapshot().routes[0].sent;
