@@ -139,10 +139,13 @@ impl Watch {
         Some(format!("the first loss: {}", report::line(&live.snapshot(), Timestamp(at))))
     }
 
-    /// Takes the table off the screen.
+    /// Takes the table off the screen; lines are parted from the report.
     pub(super) fn done(&self) {
-        if let Screen::Table(table) = &self.screen {
-            table.finish_and_clear();
+        match &self.screen {
+            Screen::Table(table) => table.finish_and_clear(),
+            // Nobody may be there any more.
+            Screen::Lines(to) => drop(writeln!(to())),
+            Screen::Nowhere => {}
         }
     }
 
