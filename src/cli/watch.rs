@@ -116,7 +116,6 @@ impl Watch {
             Screen::Table(table) => {
                 let text = report::table(&live.snapshot(), self.shown.as_secs(), self.style);
                 table.set_message(text.unwrap_or_default());
-                table.tick();
             }
             Screen::Lines(to) => {
                 let line = report::line(&live.snapshot(), Timestamp(clock::now()));

@@ -16,7 +16,7 @@ use crate::packet::Timestamp;
 pub fn table(findings: &Findings, seconds: u64, style: Style) -> io::Result<String> {
     let mut out = Vec::new();
     let (from, to) = (&findings.case.from.name, &findings.case.to.name);
-    writeln!(out, "{from} to {to}, {}, until interrupted", elapsed(seconds))?;
+    writeln!(out, "{from} to {to}, {}", elapsed(seconds))?;
     match findings.verdict.outcome {
         Outcome::NoTraffic => writeln!(out, "no packets yet")?,
         _ => text::verdict(findings, style, &mut out)?,
