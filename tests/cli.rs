@@ -62,6 +62,7 @@ fn errors_say_what_to_do() {
         ("pcap_flow_nonsense", &["pcap", "captures/deliver.tgz", "-o", "-", "--flow", "tcp http"]),
         ("pcap_exists", &["pcap", "captures/deliver.tgz", "-o", "captures"]),
         ("duration_zero", &["--cluster", CLUSTER, "--from", "client", "--to", "server", "--duration", "0s"]),
+        ("ring_alone", &["--cluster", CLUSTER, "--from", "client", "--to", "server", "--ring", "5s"]),
         ("save_exists", &["--cluster", CLUSTER, "--from", "client", "--to", "server", "--save", "captures"]),
         ("check_no_cluster", &["check"]),
         ("check_half_a_path", &["check", "--cluster", CLUSTER, "--from", "client"]),

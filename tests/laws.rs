@@ -4,8 +4,11 @@ mod support;
 
 use proptest::prelude::*;
 use support::{Lab, Load, SECOND, STAGES, START, analyse};
+use trace_drop::analyze::Evidence;
 use trace_drop::analyze::findings::{Findings, Outcome};
-use trace_drop::evidence::{Direction, Known, StageKind};
+use trace_drop::analyze::live::Live;
+use trace_drop::evidence::{ClockFact, Direction, Known, StageKind, Texts};
+use trace_drop::packet::Nanos;
 
 /// What must not change: the outcome, the direction and the stage.
 fn answer(findings: &Findings) -> (Outcome, Direction, Option<StageKind>) {
@@ -27,7 +30,10 @@ fn loads(kind: u8, index: u32) -> Load {
 
 /// `n` packets, every `nth` of them lost at `stage`.
 fn lossy(kind: u8, n: u32, every: u32, stage: usize, gap: i64) -> Lab {
-    let mut lab = Lab::new(60);
+    lossy_in(Lab::new(60), kind, n, every, stage, gap)
+}
+
+fn lossy_in(mut lab: Lab, kind: u8, n: u32, every: u32, stage: usize, gap: i64) -> Lab {
     for index in 0..n {
         let lost = (index % every == every - 1).then_some(stage);
         lab.send(Direction::Forward, &loads(kind, index), START + i64::from(index) * gap, lost);
@@ -353,4 +359,99 @@ proptest! {
         prop_assert_eq!(answer(&findings), (Outcome::Dropped, Direction::Forward, Some(STAGES[stage])));
         prop_assert_eq!(findings.verdict.lost, 20);
     }
+}
+
+/// Frames as they come, two hundred milliseconds at a time; `at` is called after each with the time that has passed.
+fn watch(lab: &Lab, seconds: i64, mut at: impl FnMut(f64, &Live)) -> Live {
+    let mut taken = lab.taken.clone();
+    taken.sort_by_key(|taken| taken.time - if taken.point.0 >= 4 { lab.offset } else { 0 });
+    let mut live = Live::new(lab.case.clone(), Nanos::from_millis(1_000));
+    let mut waiting = taken.iter().peekable();
+    for step in 1..=seconds * 5 {
+        let now = START + step * SECOND / 5;
+        let by = |point: u8| now + if point >= 4 { lab.offset } else { 0 };
+        while let Some(taken) = waiting.next_if(|taken| taken.time <= by(taken.point.0)) {
+            live.take(taken.point, &taken.frame());
+        }
+        live.advance(now);
+        #[expect(clippy::cast_precision_loss, reason = "a few seconds")]
+        at(step as f64 / 5.0, &live);
+    }
+    live
+}
+
+fn conclude(lab: &Lab, live: Live) -> Findings {
+    let none = || unreachable!("the frames are not read again");
+    let evidence = Evidence { case: &lab.case, texts: &Texts::default(), cluster: None, frames: &none };
+    live.conclude(&evidence)
+}
+
+#[test]
+fn watching_counts_what_the_whole_counts() {
+    for kind in [0, 2] {
+        for stage in 0..7 {
+            let mut lab = Lab::new(60);
+            // The clocks of the nodes differ by an hour.
+            lab.case.clocks = vec![
+                ClockFact { node: "worker-1".to_owned(), offset: 0, error: 100_000 },
+                ClockFact { node: "worker-2".to_owned(), offset: 3_600 * SECOND, error: 100_000 },
+            ];
+            lab.set_offset(3_600 * SECOND);
+            let lab = lossy_in(lab, kind, 1_000, 50, stage, 5_000_000);
+            let mut sent = 0;
+            let live = watch(&lab, 60, |_, live| {
+                let so_far = live.snapshot().routes[0].sent;
+                assert!(so_far >= sent, "counts only grow");
+                sent = so_far;
+            });
+            let shown = live.snapshot();
+            let whole = lab.analyse();
+            assert_eq!(answer(&shown), answer(&whole), "kind {kind} stage {stage}");
+            let concluded = conclude(&lab, live);
+            for findings in [&shown, &concluded] {
+                assert_eq!(
+                    (findings.verdict.sent, findings.verdict.lost),
+                    (1_000, 20),
+                    "kind {kind} {stage}"
+                );
+                for (shown, counted) in findings.routes[0].stages.iter().zip(&whole.routes[0].stages) {
+                    assert_eq!((shown.entered, shown.lost), (counted.entered, counted.lost));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_first_loss_is_known_soon_and_when_it_was() {
+    let mut lab = Lab::new(60);
+    for index in 0..400_u32 {
+        let lost = (index == 300).then_some(3);
+        lab.send(Direction::Forward, &loads(0, index), START + i64::from(index) * SECOND / 100, lost);
+    }
+    // Nothing comes after the fourth second: time alone goes on.
+    let mut known = None;
+    watch(&lab, 20, |now, live| {
+        if let Some(at) = live.first_loss()
+            && known.is_none()
+        {
+            known = Some((now, at));
+        }
+    });
+    let (when, at) = known.expect("it was lost");
+    assert_eq!(at, START + 3 * SECOND);
+    assert!((5.0..6.5).contains(&when), "known {when} s after the beginning");
+}
+
+#[test]
+fn what_is_under_way_at_the_end_is_not_lost() {
+    let mut lab = Lab::new(10);
+    for index in 0..1_000_u32 {
+        let lost = (index > 990).then_some(2);
+        lab.send(Direction::Forward, &loads(0, index), START + i64::from(index) * SECOND / 100, lost);
+    }
+    let live = watch(&lab, 10, |_, _| {});
+    let findings = conclude(&lab, live);
+    assert_eq!(answer(&findings).0, Outcome::Delivered);
+    assert_eq!((findings.routes[0].sent, findings.routes[0].unjudged), (991, 9));
 }

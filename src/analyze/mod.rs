@@ -20,7 +20,10 @@ pub mod check;
 pub use excerpts::{Excerpt, excerpts};
 pub use marks::{Mark, Marks};
 
+pub mod live;
+
 mod account;
+
 mod survey;
 
 mod excerpts;
@@ -39,7 +42,7 @@ use correlate::reassembly::OuterFragments;
 use correlate::sift::{About, Sift, Sifted};
 use correlate::tally::Tally;
 use correlate::{Correlator, Settings, Sighting};
-use findings::{ErrorSeen, Findings, Translation};
+use findings::{Account, ErrorSeen, Findings, Translation};
 use marks::Kept;
 use survey::Survey;
 
@@ -79,7 +82,7 @@ pub fn run_with_marks(evidence: &Evidence<'_>) -> Result<(Findings, Marks), Capt
 
 fn analyse(evidence: &Evidence<'_>, keep: bool) -> Result<(Findings, Kept), CaptureError> {
     let survey = Survey::take(evidence.case, (evidence.frames)()?.as_mut())?;
-    let mut pass = Pass::new(evidence.case, &survey);
+    let mut pass = Pass::new(evidence.case, &survey, Settings::default());
     if keep {
         pass.correlator.tally.keep_lost_trails();
     }
@@ -109,7 +112,7 @@ struct Pass {
 }
 
 impl Pass {
-    fn new(case: &Case, survey: &Survey) -> Self {
+    fn new(case: &Case, survey: &Survey, settings: Settings) -> Self {
         let tally =
             Tally::new(survey.listening(case, Direction::Forward), survey.listening(case, Direction::Reply));
         let sift = Sift::new(case);
@@ -125,7 +128,7 @@ impl Pass {
             sift,
             depth: survey.depth,
             shift: survey.shifts(case),
-            correlator: Correlator::new(Settings::default(), nat, tally),
+            correlator: Correlator::new(settings, nat, tally),
             fragments: OuterFragments::new(captured_by_us(case)),
             answers: Answers::default(),
             frames: vec![0; case.points.len()],
@@ -200,27 +203,10 @@ impl Pass {
         self.fragments.advance(Timestamp(i64::MAX), |late| correlator.push(&late));
         self.answers.finish(survey.stop(case).unwrap_or(self.latest));
         let (mut tally, mut nat) = self.correlator.finish();
-        let clock = survey.clock(case);
+        let mut findings = findings(case, survey, &self.sift, &self.answers, self.frames, &tally, &nat);
         let error = survey.clock_error(case);
-        let routes: Vec<_> = case
-            .paths
-            .iter()
-            .map(|path| locate::route(case, path, &tally, &self.answers, &self.sift, &nat, error))
-            .collect();
-        let verdict = locate::verdict(case, &routes);
-        let account = account::account(case, &routes, &verdict, &tally, &mut nat, error);
-        let mut findings = Findings {
-            case: case.clone(),
-            frames: self.frames,
-            verdict,
-            causes: Vec::new(),
-            translations: translations(case, &nat),
-            errors: errors(&self.sift),
-            clock,
-            warnings: case.warnings.clone(),
-            account,
-            routes,
-        };
+        findings.account =
+            account::account(case, &findings.routes, &findings.verdict, &tally, &mut nat, error);
         warn(&mut findings, &self.cut, &self.fragments, survey);
         warn_of_ways(&mut findings, &tally, &self.sift);
         explain::explain(&mut findings, evidence, &self.sift);
@@ -234,6 +220,33 @@ impl Pass {
             left_out,
         };
         (findings, kept)
+    }
+}
+
+/// What was counted, before anything is said of why.
+fn findings(
+    case: &Case,
+    survey: &Survey,
+    sift: &Sift,
+    answers: &Answers,
+    frames: Vec<u64>,
+    tally: &Tally,
+    nat: &Nat,
+) -> Findings {
+    let error = survey.clock_error(case);
+    let routes: Vec<_> =
+        case.paths.iter().map(|path| locate::route(case, path, tally, answers, sift, nat, error)).collect();
+    Findings {
+        case: case.clone(),
+        frames,
+        verdict: locate::verdict(case, &routes),
+        causes: Vec::new(),
+        translations: translations(case, nat),
+        errors: errors(sift),
+        clock: survey.clock(case),
+        warnings: case.warnings.clone(),
+        account: Account::default(),
+        routes,
     }
 }
 

@@ -27,6 +27,14 @@ const MOST: usize = 200_000;
 const HEADERS: (usize, usize) = (14 + 4 + 40 + 8 + 8 + 14 + 40 + 60, 14 + 4 + 40 + 60);
 
 impl Survey {
+    /// Of a case without frames.
+    pub(super) fn untaken(case: &Case) -> Self {
+        let mut survey =
+            Self { depth: Depth::default(), offset: None, applied: Nanos::default(), source: String::new() };
+        survey.decide(case);
+        survey
+    }
+
     pub(super) fn take(case: &Case, source: &mut dyn FrameSource) -> Result<Self, CaptureError> {
         let mut depth = Depth::default();
         for point in &case.points {

@@ -105,12 +105,21 @@ pub(super) struct Trace {
     pub(super) namespace: Option<String>,
     #[command(flatten)]
     pub(super) place: Place,
-    /// How long to capture: 10s, 2m, 1m30s
-    #[arg(long, value_name = "D", default_value = "10s", value_parser = duration)]
-    pub(super) duration: Duration,
+    /// How long to capture: 10s, 2m, 1m30s [default: 10s; with --watch and --until-loss until interrupted]
+    #[arg(long, value_name = "D", value_parser = duration)]
+    pub(super) duration: Option<Duration>,
     /// Stop when N packets of the flow have been seen at the first point
     #[arg(long, value_name = "N")]
     pub(super) count: Option<u64>,
+    /// Keep going and show a live table until interrupted; a line a second where stdout is no terminal
+    #[arg(long)]
+    pub(super) watch: bool,
+    /// Keep going until the first packet is lost
+    #[arg(long)]
+    pub(super) until_loss: bool,
+    /// With --watch and --until-loss: how much of the last part of the capture is kept [default: 30s]
+    #[arg(long, value_name = "D", value_parser = duration)]
+    pub(super) ring: Option<Duration>,
     #[command(flatten)]
     pub(super) only: Only,
     #[command(flatten)]
@@ -118,9 +127,9 @@ pub(super) struct Trace {
     /// Send traffic of our own from the first endpoint: icmp, tcp:PORT or udp:PORT
     #[arg(long, value_name = "KIND")]
     pub(super) probe: Option<String>,
-    /// How many packets or connections the probe sends
-    #[arg(long, value_name = "N", default_value_t = 10, requires = "probe")]
-    pub(super) probe_count: u32,
+    /// How many packets or connections the probe sends [default: 10; with --watch and --until-loss no end]
+    #[arg(long, value_name = "N", requires = "probe")]
+    pub(super) probe_count: Option<u32>,
     /// Time from one to the next
     #[arg(long, value_name = "D", default_value = "100ms", value_parser = duration, requires = "probe")]
     pub(super) probe_interval: Duration,
@@ -147,6 +156,18 @@ pub(super) struct Trace {
     pub(super) no_kernel: bool,
     #[command(flatten)]
     pub(super) output: Output<ReportForm>,
+}
+
+impl Trace {
+    /// Whether it goes on until something ends it.
+    pub(super) fn endless(&self) -> bool {
+        self.watch || self.until_loss
+    }
+
+    /// How long capturing lasts at most.
+    pub(super) fn lasting(&self) -> Option<Duration> {
+        self.duration.or((!self.endless()).then_some(Duration::from_secs(10)))
+    }
 }
 
 /// Analyse a saved case, or captures that anyone took.

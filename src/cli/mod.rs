@@ -11,6 +11,7 @@ mod progress;
 mod replay;
 mod rules;
 mod trace;
+mod watch;
 
 use std::error::Error;
 use std::io::{self, IsTerminal, Write};

@@ -12,18 +12,31 @@ pub(super) struct Progress {
     lines: Option<MultiProgress>,
     points: Vec<ProgressBar>,
     quiet: bool,
+    /// A line a point.
+    with_points: bool,
 }
 
 impl Progress {
     pub(super) fn new(quiet: bool) -> Self {
         let shown = !quiet && std::io::stderr().is_terminal();
-        Self { lines: shown.then(MultiProgress::new), points: Vec::new(), quiet }
+        Self { lines: shown.then(MultiProgress::new), points: Vec::new(), quiet, with_points: true }
+    }
+
+    /// Words go above lines that are somebody else's; points have none of their own.
+    pub(super) fn above(lines: MultiProgress) -> Self {
+        let lines = std::io::stderr().is_terminal().then_some(lines);
+        Self { lines, points: Vec::new(), quiet: false, with_points: false }
+    }
+
+    /// Words only.
+    pub(super) fn plain(quiet: bool) -> Self {
+        Self { lines: None, points: Vec::new(), quiet, with_points: false }
     }
 
     /// Shows one event.
     pub(super) fn show(&mut self, event: &Event) {
         match event {
-            Event::Reached(_) => {}
+            Event::Reached(_) | Event::Begun(_) | Event::Frames(_) => {}
             Event::Warning(words) => self.say(&format!("warning: {words}")),
             Event::Capturing(points) => self.begin(points),
             Event::Counts(counts) => {
@@ -44,6 +57,7 @@ impl Progress {
             }
             Event::Stopping(why) => self.say(match why {
                 Ending::Duration | Ending::Count | Ending::Probe => "stopping",
+                Ending::Loss => "a packet was lost: stopping",
                 Ending::Interrupted => "interrupted: reporting what was seen until now",
                 Ending::AllLost => "no point captures any more: reporting what was seen until now",
             }),
@@ -52,7 +66,7 @@ impl Progress {
 
     fn begin(&mut self, points: &[String]) {
         self.say(&format!("capturing on {} points: {}", points.len(), points.join(", ")));
-        let Some(lines) = &self.lines else { return };
+        let Some(lines) = self.lines.as_ref().filter(|_| self.with_points) else { return };
         let style = ProgressStyle::with_template("{spinner} {prefix}  {msg}");
         let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner());
         self.points = points
@@ -65,7 +79,8 @@ impl Progress {
             .collect();
     }
 
-    fn say(&self, words: &str) {
+    /// Says something on stderr, above the lines.
+    pub(super) fn say(&self, words: &str) {
         match &self.lines {
             Some(lines) => {
                 let _unseen = lines.println(words);

@@ -2,9 +2,11 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use super::place::{self, Found, Purpose};
 use super::progress::Progress;
+use super::watch::{self, Watch};
 use super::{Failure, args};
 use crate::analyze::{self, Evidence};
 use crate::evidence::PointId;
@@ -28,8 +30,20 @@ pub(super) fn run(typed: &args::Trace) -> Result<ExitCode, Failure> {
     }
     let folder = scratch()?;
     let request = request(typed, plan, api.as_ref(), folder.path())?;
-    let mut progress = Progress::new(typed.output.quiet);
-    let gathered = gather::run::run(&request, &mut |event| progress.show(&event));
+    let enough = request.watch.as_ref().map(|watch| watch.enough.clone());
+    let (mut watch, mut progress) = match enough.map(|enough| Watch::new(typed, enough)) {
+        Some((watch, progress)) => (Some(watch), progress),
+        None => (None, Progress::new(typed.output.quiet)),
+    };
+    let gathered = gather::run::run(&request, &mut |event| {
+        progress.show(&event);
+        if let Some(words) = watch.as_mut().and_then(|watch| watch.take(&event)) {
+            progress.say(&words);
+        }
+    });
+    if let Some(watch) = &watch {
+        watch.done();
+    }
     progress.done();
     let gathered = gathered.map_err(Failure::work)?;
     let frames = || -> Result<Box<dyn FrameSource>, CaptureError> {
@@ -38,13 +52,22 @@ pub(super) fn run(typed: &args::Trace) -> Result<ExitCode, Failure> {
         let reader = Reader::open(&folder.path().join(bundle::CAPTURE))?;
         Ok(Box::new(FileSource::mapped(reader, ids.collect())))
     };
-    let evidence =
+    let mut evidence =
         Evidence { case: &gathered.case, texts: &gathered.texts, cluster: Some(&cluster), frames: &frames };
-    let (findings, marks) = match &typed.save {
-        Some(_) => analyze::run_with_marks(&evidence).map(|(findings, marks)| (findings, Some(marks))),
-        None => analyze::run(&evidence).map(|findings| (findings, None)),
-    }
-    .map_err(Failure::work)?;
+    let (findings, marks) = match (&gathered.whole, watch.and_then(Watch::live)) {
+        // Frames of the last part only were kept: what was counted on the way is the whole.
+        (Some(whole), Some(live)) => {
+            evidence.case = whole;
+            let mut findings = live.conclude(&evidence);
+            watch::note_what_is_kept(&mut findings, gathered.case.window.as_ref(), typed.save.is_some());
+            (findings, None)
+        }
+        _ if typed.save.is_some() => {
+            let done = analyze::run_with_marks(&evidence).map_err(Failure::work)?;
+            (done.0, Some(done.1))
+        }
+        _ => (analyze::run(&evidence).map_err(Failure::work)?, None),
+    };
     // The report first: packing takes its time.
     let code = super::show(&findings, &gathered.texts, &typed.output)?;
     if let Some(save) = &typed.save {
@@ -82,9 +105,12 @@ pub(super) fn scratch() -> Result<tempfile::TempDir, Failure> {
 /// How such folders are called, before the process's number.
 const SCRATCH: &str = "trace-drop-";
 
+/// What is kept of a trace without an end.
+const RING: Duration = Duration::from_secs(30);
+
 /// What the agents of a trace do.
 pub(super) fn purpose(typed: &args::Trace) -> Purpose {
-    Purpose { enter_pods: !typed.no_pods, kernel: !typed.no_kernel, lasting: Some(typed.duration) }
+    Purpose { enter_pods: !typed.no_pods, kernel: !typed.no_kernel, lasting: typed.lasting() }
 }
 
 fn request(
@@ -97,15 +123,23 @@ fn request(
         let why = "--probe sends from inside the pod, which --no-pods forbids: leave out one of them";
         return Err(Failure::usage(why.to_owned()));
     }
+    if typed.ring.is_some() && !typed.endless() {
+        let why = "--ring says how much a trace without an end keeps: use it with --watch or --until-loss";
+        return Err(Failure::usage(why.to_owned()));
+    }
     let probe = typed.probe.as_deref().map(|kind| probe(kind, typed, &plan)).transpose()?;
     Ok(gather::run::Request {
         plan,
         reach: place::reach(&typed.place, api, purpose(typed))?,
-        duration: Some(typed.duration),
+        duration: typed.lasting(),
         count: typed.count,
         probe,
         settings: Settings { snaplen: typed.snaplen, buffer: typed.buffer << 20 },
         kernel: !typed.no_kernel,
+        watch: typed.endless().then(|| gather::run::Watch {
+            ring: typed.ring.unwrap_or(RING),
+            enough: gather::run::Enough::default(),
+        }),
         folder: folder.to_owned(),
     })
 }
@@ -161,7 +195,7 @@ fn probe(kind: &str, typed: &args::Trace, plan: &Plan) -> Result<Probe, Failure>
     Ok(Probe {
         kind,
         target: target.unwrap_or(plan.to.address),
-        count: typed.probe_count,
+        count: typed.probe_count.unwrap_or(if typed.endless() { u32::MAX } else { 10 }),
         size: u32::from(typed.probe_size),
         interval: typed.probe_interval,
     })

@@ -10,6 +10,7 @@ mod picture;
 pub mod rules;
 mod sentences;
 mod text;
+mod watch;
 mod words;
 
 pub use json::json;
@@ -18,3 +19,4 @@ pub use page::page;
 pub use picture::svg;
 pub use sentences::comment;
 pub use text::{Style, text};
+pub use watch::{line, table};

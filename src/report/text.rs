@@ -36,7 +36,7 @@ pub fn text(findings: &Findings, style: Style, out: &mut dyn io::Write) -> io::R
     Ok(())
 }
 
-fn verdict(findings: &Findings, style: Style, out: &mut dyn io::Write) -> io::Result<()> {
+pub(super) fn verdict(findings: &Findings, style: Style, out: &mut dyn io::Write) -> io::Result<()> {
     let paint = match findings.verdict.outcome {
         Outcome::Delivered => "\x1b[1;32m",
         Outcome::Dropped | Outcome::Diverted => "\x1b[1;31m",
@@ -60,7 +60,12 @@ fn heading(findings: &Findings, out: &mut dyn io::Write) -> io::Result<()> {
     Ok(())
 }
 
-fn table(findings: &Findings, route: &Route, style: Style, out: &mut dyn io::Write) -> io::Result<()> {
+pub(super) fn table(
+    findings: &Findings,
+    route: &Route,
+    style: Style,
+    out: &mut dyn io::Write,
+) -> io::Result<()> {
     let (from, to) = words::ends(findings, route.direction);
     writeln!(out, "\n{} from {from} to {to}", words::direction(route.direction))?;
     if route.sent == 0 {

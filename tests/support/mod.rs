@@ -203,6 +203,18 @@ impl Lab {
     }
 }
 
+impl Taken {
+    /// As an analysis takes it.
+    pub(crate) fn frame(&self) -> Frame<'_> {
+        Frame {
+            time: Timestamp(self.time),
+            wire_len: self.wire_len,
+            link: LinkType::Ethernet,
+            bytes: &self.bytes,
+        }
+    }
+}
+
 /// Analyses frames in the order given.
 pub(crate) fn analyse(case: &Case, taken: &[Taken]) -> Findings {
     let open =
@@ -253,13 +265,7 @@ impl FrameSource for Frames<'_> {
     fn next_frame(&mut self) -> Result<Option<(PointId, Frame<'_>)>, CaptureError> {
         let Some(taken) = self.taken.get(self.next) else { return Ok(None) };
         self.next += 1;
-        let frame = Frame {
-            time: Timestamp(taken.time),
-            wire_len: taken.wire_len,
-            link: LinkType::Ethernet,
-            bytes: &taken.bytes,
-        };
-        Ok(Some((taken.point, frame)))
+        Ok(Some((taken.point, taken.frame())))
     }
 }
 

@@ -48,7 +48,7 @@ struct Ask {
 }
 
 /// A kernel answers at once; this long covers a busy one.
-const PATIENCE: Nanos = Nanos::from_millis(3_000);
+pub const PATIENCE: Nanos = Nanos::from_millis(3_000);
 /// Requests that came this close to the end of the capture are not judged.
 const EDGE: Nanos = Nanos::from_millis(250);
 const MOST_EXAMPLES: usize = 8;

@@ -213,6 +213,12 @@ impl Correlator {
         self.expire();
     }
 
+    /// Time has gone that far: what waited for longer than the window is judged.
+    pub fn advance(&mut self, now: Timestamp) {
+        self.latest = self.latest.max(now);
+        self.expire();
+    }
+
     /// Takes the end of all captures: what is still in flight is judged by the edges of the captures.
     pub fn finish(mut self) -> (Tally, Nat) {
         while let Some((slot, generation)) = self.queue.pop_front() {

@@ -166,6 +166,14 @@ impl Tally {
         &mut self.ways[direction as usize]
     }
 
+    /// The captures of a direction have ended, and it is known when each was listening. What was counted stays.
+    pub fn ended(&mut self, direction: Direction, listening: Vec<Listening>) {
+        let way = self.way_mut(direction);
+        if way.listening.len() == listening.len() {
+            way.listening = listening;
+        }
+    }
+
     /// The bits of all positions of a direction.
     pub(super) fn full(&self, direction: Direction) -> u16 {
         (1 << self.way(direction).listening.len()) - 1

@@ -17,6 +17,8 @@ pub(super) struct Clockwork {
 
 /// How long the last packets of a count or a probe have to reach the last point.
 const GRACE: Duration = Duration::from_secs(1);
+/// After a loss it goes on so long: what follows it belongs to the picture.
+const AFTER_LOSS: Duration = Duration::from_millis(2500);
 
 impl Clockwork {
     /// Starts now; without a duration only other reasons end it.
@@ -29,7 +31,13 @@ impl Clockwork {
 
     /// The count is reached or the probe is through: ends after the grace, if not before.
     pub(super) fn reached(&mut self, why: Ending) {
-        let grace = Instant::from_std(instant()) + GRACE;
+        let grace = match why {
+            Ending::Loss => AFTER_LOSS,
+            // Nobody waits for more.
+            Ending::Interrupted => Duration::ZERO,
+            _ => GRACE,
+        };
+        let grace = Instant::from_std(instant()) + grace;
         if self.due.is_none_or(|(due, _)| grace < due) {
             self.due = Some((grace, why));
         }

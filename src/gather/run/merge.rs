@@ -77,12 +77,17 @@ impl Merge {
         }
     }
 
+    /// Everything up to here has been pushed; None when every point is closed.
+    pub(super) fn safe(&self) -> Option<i64> {
+        self.lanes.iter().filter_map(|lane| lane.complete_until).min()
+    }
+
     /// Gives out what is in order by now; all of it when every point is closed.
     pub(super) fn drain<E>(
         &mut self,
         mut give: impl FnMut(usize, Framed<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let safe = self.lanes.iter().filter_map(|lane| lane.complete_until).min().unwrap_or(i64::MAX);
+        let safe = self.safe().unwrap_or(i64::MAX);
         loop {
             let earliest = self
                 .lanes

@@ -8,7 +8,9 @@ mod merge;
 mod node;
 mod point;
 mod read;
+mod ring;
 mod session;
+mod watch;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,6 +23,7 @@ use crate::gather::capture::{Counts, Settings};
 use crate::gather::probe::Probe;
 
 pub(crate) use read::{ReadRequest, read};
+pub(crate) use watch::{Enough, Frames, Watch};
 
 /// What to gather.
 #[derive(Debug, Clone)]
@@ -39,6 +42,8 @@ pub(crate) struct Request {
     pub(crate) settings: Settings,
     /// Whether the nodes' kernels are listened to, where they can be.
     pub(crate) kernel: bool,
+    /// Frames are told of while they come, and only the last of them are kept; None keeps all.
+    pub(crate) watch: Option<Watch>,
     /// An existing folder, private to us, that the case is written into.
     pub(crate) folder: PathBuf,
 }
@@ -50,6 +55,8 @@ pub(crate) struct Gathered {
     pub(crate) case: Case,
     /// The raw texts, as they were written too.
     pub(crate) texts: Texts,
+    /// The manifest of the whole time, when packets of its last part only were kept.
+    pub(crate) whole: Option<Case>,
 }
 
 /// What happens on the way, for whoever shows it.
@@ -61,6 +68,10 @@ pub(crate) enum Event {
     Warning(String),
     /// Capturing has begun at these points; traffic counts from now on.
     Capturing(Vec<String>),
+    /// What the frames are of, when they are watched: the case as far as it is known.
+    Begun(Box<Case>),
+    /// Frames that are watched.
+    Frames(Frames),
     /// How the points go, by id.
     Counts(Vec<(String, Counts)>),
     /// The probe is through.
@@ -78,6 +89,8 @@ pub(crate) enum Ending {
     Count,
     /// The probe is through.
     Probe,
+    /// A packet was lost.
+    Loss,
     /// Ctrl-C or SIGTERM.
     Interrupted,
     /// No point captures any more.

@@ -25,7 +25,7 @@ use crate::packet::LinkType;
 
 /// One trace under way.
 pub(super) struct Session<'a> {
-    request: &'a Request,
+    pub(super) request: &'a Request,
     events: &'a mut dyn FnMut(Event),
     pub(super) nodes: Vec<Node>,
     pub(super) points: Vec<Point>,
@@ -186,9 +186,14 @@ impl<'a> Session<'a> {
         if capturing.is_empty() {
             return Err(GatherError::NothingCaptured(std::mem::take(&mut self.failures)));
         }
-        let Request { folder, plan, settings, .. } = self.request;
-        self.draft = Some(Draft::begin(folder, plan, &self.points, settings.snaplen)?);
+        let clocks: Vec<ClockFact> = self.nodes.iter().filter_map(|node| node.clock.clone()).collect();
+        let draft = Draft::begin(self.request, &self.points, clocks)?;
+        let case = self.request.watch.as_ref().map(|_| draft.begun(&self.points));
+        self.draft = Some(draft);
         self.tell(Event::Capturing(capturing));
+        if let Some(case) = case {
+            self.tell(Event::Begun(Box::new(case)));
+        }
         Ok(())
     }
 
@@ -217,6 +222,9 @@ impl<'a> Session<'a> {
                 () = interrupts.next() => return Ok(Ending::Interrupted),
                 why = clockwork.end() => return Ok(why),
                 _ = tick.tick() => {
+                    if let Some(draft) = &mut self.draft {
+                        draft.counted(&self.points);
+                    }
                     self.write_frames()?;
                     let counts = (0..self.points.len()).map(|point| (self.id(point), self.points[point].counts));
                     let counts = counts.collect();
@@ -245,7 +253,8 @@ impl<'a> Session<'a> {
         if self.request.count.is_some_and(|count| self.counted >= count) {
             return Some(Ending::Count);
         }
-        self.probe_ended.then_some(Ending::Probe)
+        let enough = self.request.watch.as_ref().and_then(|watch| watch.enough.ending());
+        enough.or(self.probe_ended.then_some(Ending::Probe))
     }
 
     /// Waits for the farewell of every node. A second interrupt ends the waiting, not the report.
@@ -427,7 +436,11 @@ impl<'a> Session<'a> {
 
     fn write_frames(&mut self) -> Result<(), GatherError> {
         let Some(draft) = &mut self.draft else { return Ok(()) };
-        self.merge.drain(|point, frame| draft.put(point, &frame))
+        self.merge.drain(|point, frame| draft.put(point, &frame))?;
+        if let Some(frames) = draft.told(self.merge.safe()) {
+            self.tell(Event::Frames(frames));
+        }
+        Ok(())
     }
 
     /// A point by the number that its own node gives; nobody speaks for another node's points.

@@ -36,6 +36,7 @@ fn request(rig: &Rig, folder: &tempfile::TempDir) -> Request {
         }),
         settings: Settings::default(),
         kernel: true,
+        watch: None,
         folder: folder.path().to_owned(),
     }
 }
@@ -384,6 +385,7 @@ fn as_a_client() {
         probe: None,
         settings: Settings::default(),
         kernel: true,
+        watch: None,
         folder: folder.path().to_owned(),
     };
     let gathered = run(&request, &mut |event| eprintln!("{event:?}"));
