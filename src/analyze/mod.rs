@@ -17,6 +17,8 @@ pub mod state;
 
 pub mod check;
 
+pub mod pairs;
+
 mod survey;
 
 use crate::evidence::capture_file::{CaptureError, FrameSource};

@@ -4,6 +4,7 @@ mod args;
 mod check;
 mod ipam;
 mod node;
+mod pairs;
 mod place;
 mod pods;
 mod progress;

@@ -22,6 +22,9 @@ pub(super) fn run(typed: &args::Replay) -> Result<ExitCode, Failure> {
 
 fn replay_saved(saved: &Path, typed: &args::Replay) -> Result<ExitCode, Failure> {
     let bundle = Bundle::open(saved).map_err(Failure::work)?;
+    if let Some(more) = bundle.more() {
+        return super::pairs::replay(&bundle, more, typed);
+    }
     let mut case = bundle.case().clone();
     narrow(&mut case, &typed.only);
     let texts = bundle.texts().map_err(Failure::work)?;
@@ -33,7 +36,7 @@ fn replay_saved(saved: &Path, typed: &args::Replay) -> Result<ExitCode, Failure>
     show(&findings, &typed.output)
 }
 
-fn narrow(case: &mut Case, only: &args::Only) {
+pub(super) fn narrow(case: &mut Case, only: &args::Only) {
     case.only.protocol = only.protocol.map(args::Protocol::number).or(case.only.protocol);
     case.only.port = only.port.or(case.only.port);
 }

@@ -4,9 +4,11 @@ pub mod check;
 pub mod ipam;
 mod json;
 pub mod node;
+mod pairs;
 pub mod rules;
 mod text;
 mod words;
 
 pub use json::json;
+pub use pairs::{pairs_json, pairs_text};
 pub use text::{Style, text};

@@ -6,12 +6,11 @@ use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
 use super::point::{self, Point};
-use super::session::Session;
-use super::{GatherError, Gathered};
+use super::GatherError;
 use crate::evidence::capture_file::{InterfaceSpec, PcapNgWriter, Statistics};
 use crate::evidence::case::{Case, ConntrackText, Coverage};
 use crate::evidence::plan::Plan;
-use crate::evidence::{Text, Texts, When};
+use crate::evidence::{Text, When};
 use crate::gather::capture::batch::{self, Framed};
 use crate::packet::{Frame, LinkType, Packet, Timestamp};
 
@@ -30,9 +29,9 @@ pub(super) struct Draft {
 const BUFFER: usize = 1 << 20;
 
 impl Draft {
-    /// Fixes the points and begins the capture file in `folder`, with an interface for each of them.
+    /// Fixes the points of a plan and begins their capture file, with an interface for each of them.
     pub(super) fn begin(
-        folder: &Path,
+        path: PathBuf,
         plan: &Plan,
         points: &[Point],
         snaplen: u32,
@@ -60,7 +59,6 @@ impl Draft {
                 filter: None,
             })
             .collect();
-        let path = folder.join("capture.pcapng");
         let begun = File::create(&path)
             .and_then(|file| PcapNgWriter::new(BufWriter::with_capacity(BUFFER, file), &interfaces));
         match begun {
@@ -82,9 +80,9 @@ impl Draft {
         }
     }
 
-    /// Ends the file and puts the manifest together.
-    pub(super) fn finish(mut self, session: Session<'_>) -> Result<Gathered, GatherError> {
-        let places = self.places.iter().zip(&session.points);
+    /// Ends the file and says in the case how the points went.
+    pub(super) fn finish(mut self, points: &[Point]) -> Result<Case, GatherError> {
+        let places = self.places.iter().zip(points);
         for (place, point) in places.filter_map(|(place, point)| place.map(|place| (place, point))) {
             self.case.points[place].state = point.coverage();
         }
@@ -94,13 +92,7 @@ impl Draft {
             .finish(&statistics)
             .and_then(|file| file.into_inner().map_err(io::IntoInnerError::into_error))
             .map_err(|source| full(&self.path, self.written, source))?;
-        let mut case = self.case;
-        case.window = session.window;
-        case.clocks = session.nodes.iter().filter_map(|node| node.clock.clone()).collect();
-        case.probe = session.probe;
-        case.conntrack = session.texts.iter().filter_map(conntrack).collect();
-        case.warnings.extend(session.warnings);
-        Ok(Gathered { case, texts: Texts(session.texts) })
+        Ok(self.case)
     }
 }
 
@@ -118,7 +110,7 @@ fn statistics(coverage: &Coverage) -> Statistics {
 }
 
 /// The entries of connection tracking that one node had in the end.
-fn conntrack(text: &Text) -> Option<ConntrackText> {
+pub(super) fn conntrack(text: &Text) -> Option<ConntrackText> {
     let lines = text.content.read().filter(|lines| !lines.trim().is_empty())?;
     (text.name == "conntrack" && text.when == When::After)
         .then(|| ConntrackText { node: text.node.clone(), text: lines.clone() })

@@ -24,6 +24,7 @@ use crate::gather::rig::{self, PODS, Rig};
 fn request(rig: &Rig, folder: &tempfile::TempDir) -> Request {
     Request {
         plan: rig.plan(),
+        more: Vec::new(),
         reach: rig::reach("ip netns exec {node}"),
         duration: Some(Duration::from_secs(20)),
         count: None,

@@ -7,7 +7,7 @@ use crate::gather::rig::Rig;
 
 fn state(rig: &Rig, name: &str) -> Host {
     let namespace = Namespace::open(format!("/run/netns/{}", rig.ns(name))).unwrap();
-    let place = if name.starts_with('p') { Place::Pod } else { Place::Node(None) };
+    let place = if name.starts_with('p') { Place::Pod } else { Place::Node(Vec::new()) };
     super::read(&namespace, place).unwrap()
 }
 
@@ -126,7 +126,7 @@ fn looks_routes_up_as_the_kernel_does() {
         }
         // The kernel, asked as an agent asks it, knows the same entries.
         let ends = ("10.244.1.2".parse().unwrap(), dst.parse().unwrap());
-        let asked = super::read(&namespace, Place::Node(Some(ends))).unwrap();
+        let asked = super::read(&namespace, Place::Node(vec![ends])).unwrap();
         assert_eq!((asked.disagreements(), asked.unread.len()), (Vec::new(), 0), "{dst}");
         let onward = asked
             .answers
