@@ -1,6 +1,7 @@
 //! `--all-pairs`: plans all pairs, gathers them in one go, analyses each by itself, and ranks them; and the same from a
 //! saved case.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -15,6 +16,7 @@ use crate::evidence::capture_file::{CaptureError, FrameSource};
 use crate::evidence::cluster::Cluster;
 use crate::evidence::plan::{Pairs, Plan};
 use crate::evidence::{Case, Texts};
+use crate::gather::agent::wire::MOST_HEARD;
 use crate::{gather, report};
 
 /// Traces all pairs.
@@ -24,8 +26,9 @@ pub(super) fn run(typed: &args::Trace, (from, to): (&str, &str)) -> Result<ExitC
     let namespace = typed.namespace.as_ref();
     let verbose = typed.output.verbose;
     let found = place::of_path(&typed.place, (from, to), Some(most), namespace, &mut options, verbose)?;
-    let Pairs { plans, notes } =
+    let Pairs { plans, mut notes } =
         Pairs::make(&found.cluster, (from, to), &options, most).map_err(Failure::work)?;
+    notes.extend(unheard(&plans).filter(|_| !typed.no_kernel));
     if typed.dry_run {
         return super::pods::dry_run(typed, &plans, &notes, found.api.as_ref());
     }
@@ -49,6 +52,17 @@ pub(super) fn run(typed: &args::Trace, (from, to): (&str, &str)) -> Result<ExitC
         super::saved(save, &typed.output)?;
     }
     Ok(code)
+}
+
+/// That not every pair has the kernel's own word.
+fn unheard(plans: &[Plan]) -> Option<String> {
+    let mut pairs: BTreeMap<&str, usize> = BTreeMap::new();
+    for node in plans.iter().flat_map(|plan| plan.nodes.iter().filter(|node| node.on_path)) {
+        *pairs.entry(&node.name).or_default() += 1;
+    }
+    pairs.values().any(|pairs| *pairs > MOST_HEARD).then(|| {
+        format!("the kernel's own word about dropped packets is taken for {MOST_HEARD} pairs of each node, not for all")
+    })
 }
 
 /// Which pairs were chosen.

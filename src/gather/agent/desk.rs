@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::pipe::Pipe;
-use super::wire::{FromAgent, Reading, ToAgent, Work, WorkPoint};
+use super::wire::{FromAgent, MOST_HEARD, Reading, ToAgent, Work, WorkPoint};
 use crate::evidence::case::ProbeFacts;
 use crate::evidence::kernel::KERNEL;
 use crate::evidence::plan::Find;
@@ -67,8 +67,6 @@ const ENDING: Duration = Duration::from_secs(2);
 const PULSE: Duration = Duration::from_millis(500);
 /// How long the last messages may take.
 const FAREWELL: Duration = Duration::from_secs(5);
-/// More pairs are not listened for in the kernel: each takes a program and 4 MiB.
-const MOST_HEARD: usize = 8;
 
 impl Desk {
     pub(super) fn new(work: Work, pipe: Pipe, gone: Arc<AtomicBool>) -> Self {
@@ -166,7 +164,10 @@ impl Desk {
     }
 
     fn begin_listening(&self, node: &Namespace) -> Option<JoinHandle<Ears>> {
-        let pairs: Vec<_> = self.work.pairs.iter().take(MOST_HEARD).cloned().collect();
+        let all = &self.work.pairs;
+        let heard = all.len().min(MOST_HEARD);
+        // Evenly out of all: neighbours have the same source.
+        let pairs: Vec<_> = (0..heard).filter_map(|place| all.get(place * all.len() / heard).cloned()).collect();
         let pods: Vec<Vec<Namespace>> = pairs.iter().map(|(number, _)| self.pods_of(*number)).collect();
         let node = node.clone();
         self.work.kernel.then(|| {
@@ -185,17 +186,14 @@ impl Desk {
         if self.is_gone() {
             return;
         }
-        let asked = kernel.is_some();
+        let broken = kernel.as_ref().is_some_and(Vec::is_empty);
         let mut ears: BTreeMap<u16, _> = kernel.unwrap_or_default().into_iter().collect();
-        for (place, (number, _)) in self.work.pairs.iter().enumerate() {
+        for (number, _) in &self.work.pairs {
             let content = match ears.remove(number) {
-                _ if !asked => Known::NotAsked,
                 Some(Ok(listening)) => listening.finish().map_or_else(Known::Unreadable, Known::Read),
                 Some(Err(why)) => Known::Unreadable(why),
-                None if place < MOST_HEARD => Known::Unreadable("loading broke".to_owned()),
-                None => Known::Unreadable(format!(
-                    "more than {MOST_HEARD} pairs pass this node, and the kernel is listened to for so many"
-                )),
+                None if broken => Known::Unreadable("loading broke".to_owned()),
+                None => Known::NotAsked,
             };
             let (node, name) = (self.work.node.clone(), format!("{}{KERNEL}", of_pair(*number)));
             self.pipe.say(&FromAgent::Text(Text { node, name, when: When::After, content }));

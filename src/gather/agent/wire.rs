@@ -18,6 +18,9 @@ use crate::gather::probe::Probe;
 /// The version of the protocol: raised with every change of a message.
 pub(crate) const VERSION: u16 = 5;
 
+/// Of so many pairs an agent listens to the kernel's drops: each takes a program there and 4 MiB.
+pub(crate) const MOST_HEARD: usize = 8;
+
 /// What the tracing side tells an agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

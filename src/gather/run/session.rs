@@ -265,11 +265,12 @@ impl<'a> Session<'a> {
     }
 
     fn send_probes(&mut self) {
-        for pair in 0..self.spans.len() {
-            if let Some(probe) = self.request.probe(pair) {
-                self.probing = Some(self.probing.unwrap_or(0) + 1);
-                self.send_probe(pair, probe.clone());
-            }
+        let request = self.request;
+        let probes = (0..self.spans.len()).filter_map(|pair| Some((pair, request.probe(pair)?.clone())));
+        let probes: Vec<(usize, Probe)> = probes.collect();
+        self.probing = Some(probes.len()).filter(|probing| *probing > 0);
+        for (pair, probe) in probes {
+            self.send_probe(pair, probe);
         }
     }
 
@@ -290,6 +291,17 @@ impl<'a> Session<'a> {
 
     fn probe_ended(&mut self) {
         self.probing = self.probing.map(|probing| probing.saturating_sub(1));
+        if self.probing == Some(0) {
+            // Those of all pairs are one kind.
+            let all = self.probes.iter().flatten().cloned().reduce(|all, one| ProbeFacts {
+                sent: all.sent + one.sent,
+                answered: all.answered + one.answered,
+                ..all
+            });
+            if let Some(all) = all {
+                self.tell(Event::Probed(all));
+            }
+        }
     }
 
     /// Why capturing may end now, after a grace.
@@ -448,10 +460,7 @@ impl<'a> Session<'a> {
     fn probed(&mut self, pair: usize, result: Result<ProbeFacts, String>) {
         let Some(place) = self.probes.get_mut(pair) else { return };
         match result {
-            Ok(facts) => {
-                *place = Some(facts.clone());
-                self.tell(Event::Probed(facts));
-            }
+            Ok(facts) => *place = Some(facts),
             Err(why) => self.warn(About::Pair(pair), why),
         }
         self.probe_ended();
