@@ -112,7 +112,8 @@ impl Pair<'_> {
 pub fn rank(findings: &[Findings]) -> Ranking {
     let pairs: Vec<Pair<'_>> = findings.iter().filter_map(judged).collect();
     let bad = pairs.iter().filter(|pair| pair.is_bad()).count();
-    let mut faults: Vec<StageKind> = pairs.iter().flat_map(|pair| &pair.ways).flat_map(|way| way.lost_in.clone()).collect();
+    let mut faults: Vec<StageKind> =
+        pairs.iter().flat_map(|pair| &pair.ways).flat_map(|way| way.lost_in.clone()).collect();
     faults.sort_unstable();
     faults.dedup();
     let nodes = nodes(&pairs, &faults);
@@ -201,9 +202,7 @@ fn order(findings: &[Findings]) -> Vec<usize> {
 
 fn packets(findings: &[Findings]) -> (u64, u64) {
     let judged = findings.iter().filter(|one| judged(one).is_some());
-    judged.fold((0, 0), |(sent, lost), one| {
-        (sent + one.verdict.sent, lost + one.verdict.lost)
-    })
+    judged.fold((0, 0), |(sent, lost), one| (sent + one.verdict.sent, lost + one.verdict.lost))
 }
 
 fn nodes(pairs: &[Pair<'_>], faults: &[StageKind]) -> Vec<NodeRank> {
@@ -235,7 +234,9 @@ fn nodes(pairs: &[Pair<'_>], faults: &[StageKind]) -> Vec<NodeRank> {
     ranks.sort_by(|a, b| {
         let (own, other) = (worst(a), worst(b));
         // bad / (bad + good) again.
-        (other.bad * (own.bad + own.good)).cmp(&(own.bad * (other.bad + other.good))).then(other.bad.cmp(&own.bad))
+        (other.bad * (own.bad + own.good))
+            .cmp(&(own.bad * (other.bad + other.good)))
+            .then(other.bad.cmp(&own.bad))
     });
     ranks
 }
@@ -283,7 +284,8 @@ fn suspect(pairs: &[Pair<'_>], nodes: &[NodeRank]) -> Suspect {
 
 fn stages(findings: &[Findings]) -> Vec<(StageKind, usize)> {
     let mut counts: BTreeMap<StageKind, usize> = BTreeMap::new();
-    for place in findings.iter().filter(|one| lost_packets(one)).filter_map(|one| one.verdict.place.as_ref()) {
+    for place in findings.iter().filter(|one| lost_packets(one)).filter_map(|one| one.verdict.place.as_ref())
+    {
         *counts.entry(place.kind).or_default() += 1;
     }
     let mut counts: Vec<_> = counts.into_iter().collect();

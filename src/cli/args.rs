@@ -112,12 +112,8 @@ pub(super) struct Trace {
     pub(super) only: Only,
     #[command(flatten)]
     pub(super) family: Family,
-    /// Trace all running pods of --from to all of --to at once, and rank pairs and nodes by loss
-    #[arg(long)]
-    pub(super) all_pairs: bool,
-    /// With --all-pairs: at most so many pairs, spread over the nodes
-    #[arg(long, value_name = "N", default_value_t = 64, requires = "all_pairs", value_parser = clap::value_parser!(u16).range(1..=256))]
-    pub(super) max_pairs: u16,
+    #[command(flatten)]
+    pub(super) pairs: Pairs,
     /// Send traffic of our own from the first endpoint: icmp, tcp:PORT or udp:PORT
     #[arg(long, value_name = "KIND")]
     pub(super) probe: Option<String>,
@@ -319,6 +315,17 @@ impl Family {
             _ => None,
         }
     }
+}
+
+/// Which pods of two names that stand for several.
+#[derive(Debug, Args)]
+pub(super) struct Pairs {
+    /// Trace all running pods of --from to all of --to at once, and rank pairs and nodes by loss
+    #[arg(long = "all-pairs")]
+    pub(super) all: bool,
+    /// With --all-pairs: at most so many pairs, spread over the nodes
+    #[arg(long = "max-pairs", value_name = "N", default_value_t = 64, requires = "all", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(super) most: u16,
 }
 
 /// Which traffic between the two endpoints.

@@ -21,7 +21,7 @@ use crate::{gather, report};
 
 /// Traces all pairs.
 pub(super) fn run(typed: &args::Trace, (from, to): (&str, &str)) -> Result<ExitCode, Failure> {
-    let most = usize::from(typed.max_pairs);
+    let most = usize::from(typed.pairs.most);
     let mut options = trace::options(typed);
     let namespace = typed.namespace.as_ref();
     let verbose = typed.output.verbose;

@@ -21,7 +21,7 @@ pub(super) fn run(typed: &args::Trace) -> Result<ExitCode, Failure> {
     let (Some(from), Some(to)) = (&typed.from, &typed.to) else {
         return Err(Failure::usage("--from and --to are needed".to_owned()));
     };
-    if typed.all_pairs {
+    if typed.pairs.all {
         return super::pairs::run(typed, (from, to));
     }
     let (Found { cluster, api }, plan) = plan(typed, (from, to))?;
@@ -89,7 +89,8 @@ pub(super) fn request(
     api: Option<&Api>,
     folder: &Path,
 ) -> Result<gather::run::Request, Failure> {
-    if typed.no_pods && typed.probe.is_some() && plans.iter().any(|plan| !plan.from.name.starts_with("node/")) {
+    if typed.no_pods && typed.probe.is_some() && plans.iter().any(|plan| !plan.from.name.starts_with("node/"))
+    {
         let why = "--probe sends from inside the pod, which --no-pods forbids: leave out one of them";
         return Err(Failure::usage(why.to_owned()));
     }
@@ -99,7 +100,8 @@ pub(super) fn request(
         probed.push((plan, probe));
     }
     let more = probed.split_off(probed.len().min(1));
-    let (plan, probe) = probed.pop().ok_or_else(|| Failure::work_text("there is no pair to trace".to_owned()))?;
+    let (plan, probe) =
+        probed.pop().ok_or_else(|| Failure::work_text("there is no pair to trace".to_owned()))?;
     Ok(gather::run::Request {
         plan,
         more,

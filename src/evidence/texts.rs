@@ -63,7 +63,8 @@ impl Texts {
             }
             if let Some(marked) = text.name.strip_prefix(POD) {
                 let (veth, rest) = marked.split_once(':')?;
-                let veths = case.points.iter().filter(|point| point.role == Role::Veth && point.node == text.node);
+                let veths =
+                    case.points.iter().filter(|point| point.role == Role::Veth && point.node == text.node);
                 let place = veths.zip(["pod:", "pod2:"]).find(|(point, _)| point.interface == veth);
                 return place.map(|(_, prefix)| format!("{prefix}{rest}"));
             }

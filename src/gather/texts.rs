@@ -59,8 +59,7 @@ fn gather(site: &Site, when: When, with_sets: bool, with_connections: bool) -> V
                 let ends = site.pairs.iter().map(|(_, pair)| (pair.from, pair.to));
                 let place = if prefix.is_empty() { Place::Node(ends.collect()) } else { Place::Pod };
                 readings.push(
-                    scope
-                        .spawn(move || named(vec![(STATE.to_owned(), kernel_state(namespace, &place))])),
+                    scope.spawn(move || named(vec![(STATE.to_owned(), kernel_state(namespace, &place))])),
                 );
             }
             if with_sets && turn == 0 {

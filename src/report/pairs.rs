@@ -33,12 +33,19 @@ pub fn pairs_text(
         writeln!(out, "note: {note}")?;
     }
     let worst = ranking.order.first().and_then(|first| findings.get(*first));
-    let Some(worst) = worst.filter(|worst| worst.verdict.outcome != Outcome::Delivered) else { return Ok(()) };
+    let Some(worst) = worst.filter(|worst| worst.verdict.outcome != Outcome::Delivered) else {
+        return Ok(());
+    };
     writeln!(out, "\nThe worst pair\n")?;
     super::text(worst, style, out)
 }
 
-fn verdict(findings: &[Findings], ranking: &Ranking, style: Style, out: &mut dyn io::Write) -> io::Result<()> {
+fn verdict(
+    findings: &[Findings],
+    ranking: &Ranking,
+    style: Style,
+    out: &mut dyn io::Write,
+) -> io::Result<()> {
     let paint = match ranking.outcome {
         Outcome::Delivered => "\x1b[1;32m",
         Outcome::Dropped | Outcome::Diverted => "\x1b[1;31m",
@@ -52,7 +59,12 @@ fn verdict(findings: &[Findings], ranking: &Ranking, style: Style, out: &mut dyn
     match ranking.outcome {
         Outcome::Delivered if ranking.good == all => writeln!(out, "nothing was lost between {all} pairs"),
         Outcome::Delivered => {
-            writeln!(out, "nothing was lost between {} pairs; {} of {all} tell nothing", ranking.good, all - ranking.good)
+            writeln!(
+                out,
+                "nothing was lost between {} pairs; {} of {all} tell nothing",
+                ranking.good,
+                all - ranking.good
+            )
         }
         Outcome::NoTraffic => writeln!(out, "not one packet was seen between {all} pairs"),
         Outcome::Inconclusive => writeln!(out, "the captures cannot tell for any of {all} pairs"),
@@ -78,7 +90,10 @@ fn suspect(ranking: &Ranking) -> String {
         Suspect::OneOf(nodes) => {
             let each: Vec<String> =
                 nodes.iter().map(|(node, part)| format!("{node} {} all of it", part_words(*part))).collect();
-            format!("which node it is cannot be told: {}; pairs of one without the other would tell", each.join(", "))
+            format!(
+                "which node it is cannot be told: {}; pairs of one without the other would tell",
+                each.join(", ")
+            )
         }
         Suspect::NoContrast(nodes) if nodes.is_empty() => {
             "no node is in all bad pairs, and no pair on the same way is well".to_owned()
@@ -87,7 +102,10 @@ fn suspect(ranking: &Ranking) -> String {
             "which node it is cannot be told: no pair on the same way is well; all bad pairs share {}",
             nodes.join(" and ")
         ),
-        Suspect::NoOne => "no node alone explains it: each is in something that is well, or not in all that is bad".to_owned(),
+        Suspect::NoOne => {
+            "no node alone explains it: each is in something that is well, or not in all that is bad"
+                .to_owned()
+        }
     }
 }
 
@@ -158,7 +176,11 @@ fn table(findings: &[Findings], ranking: &Ranking, style: Style, out: &mut dyn i
         rows[..shown].iter().map(|row| of(row).chars().count()).max().unwrap_or(0).max(least)
     };
     let (from, to, place) = (width(|row| &row.from, 4), width(|row| &row.to, 2), width(|row| &row.place, 5));
-    writeln!(out, "\n  {:from$}  {:to$}  {:>7}  {:>7}  {:place$}  CAUSE", "FROM", "TO", "SENT", "LOST", "WHERE")?;
+    writeln!(
+        out,
+        "\n  {:from$}  {:to$}  {:>7}  {:>7}  {:place$}  CAUSE",
+        "FROM", "TO", "SENT", "LOST", "WHERE"
+    )?;
     for row in &rows[..shown] {
         let (paint, plain) = if style.color && row.lost > 0 { ("\x1b[31m", "\x1b[0m") } else { ("", "") };
         let line = format!(
@@ -234,8 +256,16 @@ pub fn pairs_json(
                 either: rank.either.into(),
             })
             .collect(),
-        stages: ranking.stages.iter().map(|(kind, pairs)| StageOut { kind: words::stage(*kind), pairs: *pairs }).collect(),
-        causes: ranking.causes.iter().map(|(kind, node, pairs)| CauseOut { kind, node, pairs: *pairs }).collect(),
+        stages: ranking
+            .stages
+            .iter()
+            .map(|(kind, pairs)| StageOut { kind: words::stage(*kind), pairs: *pairs })
+            .collect(),
+        causes: ranking
+            .causes
+            .iter()
+            .map(|(kind, node, pairs)| CauseOut { kind, node, pairs: *pairs })
+            .collect(),
         notes,
         reports: ordered.into_iter().map(Report::of).collect(),
     };

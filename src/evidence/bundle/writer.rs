@@ -37,8 +37,13 @@ impl Writer {
         if folder.join(manifest::NAME).exists() {
             return Err(BundleError::Occupied(folder.to_owned()));
         }
-        let mut writer =
-            Self { folder: folder.to_owned(), files: Vec::new(), taken: HashSet::new(), texts: Vec::new(), more: None };
+        let mut writer = Self {
+            folder: folder.to_owned(),
+            files: Vec::new(),
+            taken: HashSet::new(),
+            texts: Vec::new(),
+            more: None,
+        };
         // Whoever captured may have written the frames already.
         if writer.capture_path().exists() {
             writer.list(CAPTURE);

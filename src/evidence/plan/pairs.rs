@@ -136,7 +136,8 @@ mod tests {
     fn a_few_are_spread_over_nodes_and_pods() {
         let pairs = Pairs::make(&cluster(4), ("sts/web", "sts/web"), &options(), 9).unwrap();
         assert_eq!(pairs.plans.len(), 9);
-        let mut nodes: Vec<_> = pairs.plans.iter().map(|p| (p.from.node.clone(), p.to.node.clone())).collect();
+        let mut nodes: Vec<_> =
+            pairs.plans.iter().map(|p| (p.from.node.clone(), p.to.node.clone())).collect();
         nodes.sort();
         nodes.dedup();
         assert_eq!(nodes.len(), 9, "each pair of nodes once");

@@ -167,16 +167,26 @@ impl Desk {
         let all = &self.work.pairs;
         let heard = all.len().min(MOST_HEARD);
         // Evenly out of all: neighbours have the same source.
-        let pairs: Vec<_> = (0..heard).filter_map(|place| all.get(place * all.len() / heard).cloned()).collect();
+        let pairs: Vec<_> =
+            (0..heard).filter_map(|place| all.get(place * all.len() / heard).cloned()).collect();
         let pods: Vec<Vec<Namespace>> = pairs.iter().map(|(number, _)| self.pods_of(*number)).collect();
         let node = node.clone();
         self.work.kernel.then(|| {
             thread::spawn(move || {
-                let start = |((number, pair), pods): ((u16, Pair), Vec<Namespace>)| {
-                    let listening = Listening::start(&pair, &node, &pods);
-                    (number, listening.map_err(|error| error.to_string()))
-                };
-                pairs.into_iter().zip(pods).map(start).collect()
+                // The kernel takes its time over each: they wait side by side.
+                thread::scope(|scope| {
+                    let node = &node;
+                    let start = |((number, pair), pods): ((u16, Pair), Vec<Namespace>)| {
+                        let loading = scope.spawn(move || Listening::start(&pair, node, &pods));
+                        (number, loading)
+                    };
+                    let loading: Vec<_> = pairs.into_iter().zip(pods).map(start).collect();
+                    let loaded = loading.into_iter().map(|(number, loading)| {
+                        let listening = loading.join().map_err(|_| "loading broke".to_owned());
+                        (number, listening.and_then(|result| result.map_err(|error| error.to_string())))
+                    });
+                    loaded.collect()
+                })
             })
         })
     }
@@ -187,11 +197,18 @@ impl Desk {
             return;
         }
         let broken = kernel.as_ref().is_some_and(Vec::is_empty);
-        let mut ears: BTreeMap<u16, _> = kernel.unwrap_or_default().into_iter().collect();
+        let mut said: BTreeMap<u16, Result<String, String>> = thread::scope(|scope| {
+            let ears = kernel.unwrap_or_default().into_iter();
+            let ending: Vec<_> =
+                ears.map(|(number, ear)| (number, scope.spawn(move || ear?.finish()))).collect();
+            let ended = ending.into_iter().map(|(number, ending)| {
+                (number, ending.join().unwrap_or_else(|_| Err("listening broke".to_owned())))
+            });
+            ended.collect()
+        });
         for (number, _) in &self.work.pairs {
-            let content = match ears.remove(number) {
-                Some(Ok(listening)) => listening.finish().map_or_else(Known::Unreadable, Known::Read),
-                Some(Err(why)) => Known::Unreadable(why),
+            let content = match said.remove(number) {
+                Some(said) => said.map_or_else(Known::Unreadable, Known::Read),
                 None if broken => Known::Unreadable("loading broke".to_owned()),
                 None => Known::NotAsked,
             };
@@ -224,7 +241,8 @@ impl Desk {
 
     fn begin_captures(&mut self) {
         for point in self.work.points.clone() {
-            let (Some(at), Some(pair)) = (self.located.get(&point.number).cloned(), self.pair(point.pair)) else {
+            let (Some(at), Some(pair)) = (self.located.get(&point.number).cloned(), self.pair(point.pair))
+            else {
                 continue;
             };
             let filter = Filter {

@@ -19,7 +19,7 @@ use crate::gather::probe::Probe;
 pub(crate) const VERSION: u16 = 5;
 
 /// Of so many pairs an agent listens to the kernel's drops: each takes a program there and 4 MiB.
-pub(crate) const MOST_HEARD: usize = 8;
+pub(crate) const MOST_HEARD: usize = 4;
 
 /// What the tracing side tells an agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

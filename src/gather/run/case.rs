@@ -5,8 +5,8 @@ use std::fs::File;
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
-use super::point::{self, Point};
 use super::GatherError;
+use super::point::{self, Point};
 use crate::evidence::capture_file::{InterfaceSpec, PcapNgWriter, Statistics};
 use crate::evidence::case::{Case, ConntrackText, Coverage};
 use crate::evidence::plan::Plan;

@@ -82,7 +82,8 @@ impl<'a> Session<'a> {
         let mut nodes: Vec<Node> = Vec::new();
         let mut points = Vec::new();
         let mut spans: Vec<Range<usize>> = Vec::new();
-        let all = (0..pairs).flat_map(|pair| request.plan(pair).points.iter().map(move |point| (pair, point)));
+        let all =
+            (0..pairs).flat_map(|pair| request.plan(pair).points.iter().map(move |point| (pair, point)));
         for (pair, planned) in all {
             let plan = request.plan(pair);
             let known = nodes.iter().position(|node| node.facts.name == planned.node);
