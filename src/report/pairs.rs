@@ -72,7 +72,7 @@ fn verdict(
             let judged = ranking.bad + ranking.good;
             writeln!(out, "{} of {judged} pairs lost packets: {lost} of {sent}", ranking.bad)?;
             if judged < all {
-                writeln!(out, "  {} further pairs tell nothing", all - judged)?;
+                writeln!(out, "  pairs that tell nothing: {}", all - judged)?;
             }
             writeln!(out, "  {}", suspect(ranking))?;
             shared(ranking, out)

@@ -98,23 +98,26 @@ fn spread(plans: Vec<Plan>, most: usize) -> Vec<Plan> {
 mod tests {
     use super::*;
 
-    /// Three nodes with as many pods of a StatefulSet each.
+    /// Three nodes with as many pods of one `StatefulSet` each, and one pod that does not run.
     fn cluster(pods: usize) -> Cluster {
-        let mut text = String::new();
+        let pod = |name: &str, node: usize, status: &str| {
+            format!(
+                "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: shop, ownerReferences: [{{controller: true, \
+                 kind: StatefulSet, name: web}}]}}\nspec: {{nodeName: n{node}}}\nstatus: {{{status}}}\n"
+            )
+        };
+        let mut objects = vec![pod("web-0", 1, "phase: Pending")];
         for node in 1..=3 {
-            text += &format!(
-                "---\napiVersion: v1\nkind: Node\nmetadata: {{name: n{node}}}\nstatus: {{addresses: [{{type: InternalIP, address: 192.168.0.{node}}}]}}\n"
-            );
-            for pod in 0..pods {
-                text += &format!(
-                    "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: web-{node}-{pod}, namespace: shop, ownerReferences: [{{controller: true, kind: StatefulSet, name: web}}]}}\n\
-                     spec: {{nodeName: n{node}}}\nstatus: {{phase: Running, podIPs: [{{ip: 10.0.{node}.{pod}}}]}}\n"
-                );
+            objects.push(format!(
+                "---\napiVersion: v1\nkind: Node\nmetadata: {{name: n{node}}}\nstatus: {{addresses: [{{type: InternalIP, \
+                 address: 192.168.0.{node}}}]}}\n"
+            ));
+            for number in 0..pods {
+                let status = format!("phase: Running, podIPs: [{{ip: 10.0.{node}.{number}}}]");
+                objects.push(pod(&format!("web-{node}-{number}"), node, &status));
             }
         }
-        text += "---\napiVersion: v1\nkind: Pod\nmetadata: {name: web-0, namespace: shop, ownerReferences: [{controller: true, kind: StatefulSet, name: web}]}\n\
-                 spec: {nodeName: n1}\nstatus: {phase: Pending}\n";
-        Cluster::parse(&text).unwrap().0
+        Cluster::parse(&objects.concat()).unwrap().0
     }
 
     fn options() -> PlanOptions {
