@@ -16,12 +16,23 @@ def lab_objects(topology):
                                  {"address": node.name, "type": "Hostname"}],
                    "conditions": [{"type": "Ready", "status": "True"}]}))
     for pod in topology.pods:
-        items.append(thing("v1", "Pod", pod.name, pod.namespace, labels={"app": pod.name},
+        labels, owners = owned(pod)
+        items.append(thing("v1", "Pod", pod.name, pod.namespace, labels=labels, owners=owners,
                            annotations={"cni.projectcalico.org/podIPs": f"{pod.address}/32,{pod.address6}/128",
                                         "cni.projectcalico.org/containerID": handle(pod)},
                            spec={"nodeName": pod.node.name, "containers": [{"name": "main", "image": "example/main"}]},
                            status={"phase": "Running", "podIP": pod.address, "podIPs": [{"ip": pod.address}, {"ip": pod.address6}]}))
     return items + service(topology) + calico(topology)
+
+
+def owned(pod):
+    """Labels and owners: pods called web-… are those of the Deployment shop/web, the others nobody's."""
+    if not pod.name.startswith("web-"):
+        return {"app": pod.name}, None
+    template = "7d4b9c6f58"
+    owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": f"web-{template}", "uid": uid(f"ReplicaSet web-{template}"),
+             "controller": True, "blockOwnerDeletion": True}
+    return {"app": "web", "pod-template-hash": template}, [owner]
 
 
 def service(topology):
@@ -75,10 +86,14 @@ def held(crd, name, blocks):
 def stored(object):
     """As the API server keeps it: with a version and an id that come from its name."""
     number = hash_of(object["kind"] + object["metadata"]["name"])
-    digits = f"{number:064x}"
     object["metadata"]["resourceVersion"] = str(1000 + number % 100000)
-    object["metadata"]["uid"] = "-".join((digits[:8], digits[8:12], "4" + digits[13:16], "8" + digits[17:20], digits[20:32]))
+    object["metadata"]["uid"] = uid(object["kind"] + object["metadata"]["name"])
     return object
+
+
+def uid(text):
+    digits = f"{hash_of(text):064x}"
+    return "-".join((digits[:8], digits[8:12], "4" + digits[13:16], "8" + digits[17:20], digits[20:32]))
 
 
 def blocks(crd, node, block, tunnel, kind):
@@ -104,8 +119,8 @@ def blocks(crd, node, block, tunnel, kind):
     ]
 
 
-def thing(version, kind, name, namespace=None, labels=None, annotations=None, **rest):
-    metadata = {"annotations": annotations, "labels": labels, "name": name, "namespace": namespace}
+def thing(version, kind, name, namespace=None, labels=None, annotations=None, owners=None, **rest):
+    metadata = {"annotations": annotations, "labels": labels, "name": name, "namespace": namespace, "ownerReferences": owners}
     return {"apiVersion": version, **dict(sorted(rest.items())), "kind": kind, "metadata": {k: v for k, v in metadata.items() if v is not None}}
 
 

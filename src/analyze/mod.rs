@@ -22,6 +22,8 @@ pub use marks::{Mark, Marks};
 
 pub mod live;
 
+pub mod pairs;
+
 mod account;
 
 mod survey;

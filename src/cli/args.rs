@@ -93,6 +93,7 @@ pub(super) struct Cleanup {
 
 /// Capture on every point of the path between two endpoints.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(super) struct Trace {
     /// Where the traffic starts: pod, namespace/pod, deploy/x, ds/x, sts/x, job/x, svc/x[:port], node/x, or an IP address
     #[arg(long, value_name = "ENDPOINT", required = true)]
@@ -124,6 +125,8 @@ pub(super) struct Trace {
     pub(super) only: Only,
     #[command(flatten)]
     pub(super) family: Family,
+    #[command(flatten)]
+    pub(super) pairs: Pairs,
     /// Send traffic of our own from the first endpoint: icmp, tcp:PORT or udp:PORT
     #[arg(long, value_name = "KIND")]
     pub(super) probe: Option<String>,
@@ -344,6 +347,17 @@ impl Family {
             _ => None,
         }
     }
+}
+
+/// Which pods of two names that stand for several.
+#[derive(Debug, Args)]
+pub(super) struct Pairs {
+    /// Trace all running pods of --from to all of --to at once, and rank pairs and nodes by loss
+    #[arg(long = "all-pairs")]
+    pub(super) all: bool,
+    /// With --all-pairs: at most so many pairs, spread over the nodes
+    #[arg(long = "max-pairs", value_name = "N", default_value_t = 64, requires = "all", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(super) most: u16,
 }
 
 /// Which traffic between the two endpoints.

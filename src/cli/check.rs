@@ -61,7 +61,8 @@ fn read(typed: &args::check::Check) -> Result<(Case, Texts, Option<Cluster>), Fa
         in_pod: !typed.no_pods,
     };
     let namespace = typed.namespace.as_ref();
-    let found = place::of_path(&typed.place, (from, to), namespace, &mut options, typed.output.verbose)?;
+    let found =
+        place::of_path(&typed.place, (from, to), None, namespace, &mut options, typed.output.verbose)?;
     let plan = Plan::make(&found.cluster, from, to, &options).map_err(Failure::work)?;
     let purpose = Purpose { enter_pods: !typed.no_pods, ..READING };
     let request = ReadRequest::of_plan(&plan, place::reach(&typed.place, found.api.as_ref(), purpose)?);

@@ -4,6 +4,7 @@ mod args;
 mod check;
 mod ipam;
 mod node;
+mod pairs;
 mod pcap;
 mod place;
 mod pods;

@@ -33,7 +33,13 @@ fn diags(typed: &NodeDiags) -> Result<ExitCode, Failure> {
     let found = place::of_nodes(&typed.place, typed.node.as_deref(), false)?;
     let (case, texts) = check::nodes(&found, typed.node.as_deref(), &typed.place, typed.quiet)?;
     let folder = trace::scratch()?;
-    trace::keep(&Gathered { case, texts, whole: None }, &found.cluster, folder.path(), &typed.save)?;
+    trace::keep(
+        &Gathered { case, more: Vec::new(), texts, whole: None },
+        None,
+        &found.cluster,
+        folder.path(),
+        &typed.save,
+    )?;
     let save = typed.save.display();
     print(|out| writeln!(out, "Saved to {save}; `trace-drop check --case {save}` checks it."))
 }

@@ -65,10 +65,12 @@ pub(super) fn of_nodes(place: &args::Place, only: Option<&str>, warn: bool) -> R
     Ok(Found { cluster, api: Some(api) })
 }
 
-/// What a path between two ends needs; `options` gets the context's namespace where none was typed.
+/// What a path between two ends needs, or paths between at most `most` pairs of their pods; `options` gets the context's
+/// namespace where none was typed.
 pub(super) fn of_path(
     place: &args::Place,
-    (from, to): (&str, &str),
+    ends: (&str, &str),
+    most: Option<usize>,
     namespace: Option<&String>,
     options: &mut PlanOptions,
     verbose: bool,
@@ -79,7 +81,7 @@ pub(super) fn of_path(
     }
     let api = api(&place.server)?;
     options.namespace.clone_from(namespace.unwrap_or(&api.namespace));
-    let read = objects::of_path(&api, from, to, options).map_err(Failure::work)?;
+    let read = objects::of_path(&api, ends, options, most).map_err(Failure::work)?;
     if verbose {
         let (requests, bytes) = api.asked();
         complain(&format!("read of the cluster: {requests} requests, {bytes} bytes, from {}", api.server));

@@ -11,11 +11,18 @@ use crate::evidence::plan::Plan;
 use crate::gather::kubernetes::{Api, rights, segment};
 
 /// Prints what a trace would do.
-pub(super) fn dry_run(typed: &args::Trace, plan: &Plan, api: Option<&Api>) -> Result<ExitCode, Failure> {
+pub(super) fn dry_run(
+    typed: &args::Trace,
+    plans: &[Plan],
+    notes: &[String],
+    api: Option<&Api>,
+) -> Result<ExitCode, Failure> {
     let api = api.filter(|_| typed.place.reach.is_none());
     let namespace = &typed.place.agents.namespace;
-    let nodes = plan.nodes.iter().filter(|node| node.on_path).map(|node| node.name.clone());
-    let nodes: Vec<String> = nodes.collect();
+    let nodes = plans.iter().flat_map(|plan| &plan.nodes).filter(|node| node.on_path);
+    let mut nodes: Vec<String> = nodes.map(|node| node.name.clone()).collect();
+    let mut seen = std::collections::BTreeSet::new();
+    nodes.retain(|node| seen.insert(node.clone()));
     let denied = match api {
         Some(api) => rights::lacking(api, namespace, &rights::needed(true)).map_err(Failure::work)?,
         None => Vec::new(),
@@ -27,16 +34,21 @@ pub(super) fn dry_run(typed: &args::Trace, plan: &Plan, api: Option<&Api>) -> Re
         None => Vec::new(),
     };
     print(|out| {
-        writeln!(
-            out,
-            "# {} ({}) to {} ({}), captured at",
-            plan.from.name, plan.from.address, plan.to.name, plan.to.address
-        )?;
-        for point in &plan.points {
-            writeln!(out, "#   {}: {}", point.node, point.find.words())?;
+        for note in notes {
+            writeln!(out, "# {note}")?;
         }
-        for warning in &plan.warnings {
-            writeln!(out, "# {warning}")?;
+        for plan in plans {
+            writeln!(
+                out,
+                "# {} ({}) to {} ({}), captured at",
+                plan.from.name, plan.from.address, plan.to.name, plan.to.address
+            )?;
+            for point in &plan.points {
+                writeln!(out, "#   {}: {}", point.node, point.find.words())?;
+            }
+            for warning in &plan.warnings {
+                writeln!(out, "# {warning}")?;
+            }
         }
         match (api, &typed.place.reach) {
             (Some(_), _) => writeln!(out, "# by these pods:")?,

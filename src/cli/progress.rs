@@ -7,6 +7,9 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::gather::run::{Ending, Event};
 
+/// More points than these have no lines of their own.
+const FEW: usize = 16;
+
 /// The lines on the terminal.
 pub(super) struct Progress {
     lines: Option<MultiProgress>,
@@ -65,6 +68,9 @@ impl Progress {
     }
 
     fn begin(&mut self, points: &[String]) {
+        if points.len() > FEW {
+            return self.say(&format!("capturing on {} points", points.len()));
+        }
         self.say(&format!("capturing on {} points: {}", points.len(), points.join(", ")));
         let Some(lines) = self.lines.as_ref().filter(|_| self.with_points) else { return };
         let style = ProgressStyle::with_template("{spinner} {prefix}  {msg}");

@@ -14,10 +14,18 @@ use crate::evidence::{CapturePoint, Case, Endpoint, Known, PointId, Role, Texts,
 use crate::packet::{Flow, Packet};
 
 pub(super) fn run(typed: &args::Replay) -> Result<ExitCode, Failure> {
-    with_evidence(&typed.recorded, typed.output.quiet, |evidence, texts| {
+    let answer = |evidence: &Evidence<'_>, texts: &Texts| {
         let findings = analyze::run(evidence).map_err(Failure::work)?;
         show(&findings, texts, &typed.output)
-    })
+    };
+    let Some(saved) = &typed.recorded.saved else {
+        return with_files(&typed.recorded, typed.output.quiet, answer);
+    };
+    let bundle = Bundle::open(saved).map_err(Failure::work)?;
+    match bundle.more() {
+        Some(more) => super::pairs::replay(&bundle, more, typed),
+        None => with_saved(&bundle, &typed.recorded, answer),
+    }
 }
 
 /// Opens what was recorded, and does something with it.
@@ -27,17 +35,16 @@ pub(super) fn with_evidence<T>(
     work: impl FnOnce(&Evidence<'_>, &Texts) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     match &recorded.saved {
-        Some(saved) => with_saved(saved, recorded, work),
+        Some(saved) => with_saved(&Bundle::open(saved).map_err(Failure::work)?, recorded, work),
         None => with_files(recorded, quiet, work),
     }
 }
 
 fn with_saved<T>(
-    saved: &Path,
+    bundle: &Bundle,
     recorded: &args::Recorded,
     work: impl FnOnce(&Evidence<'_>, &Texts) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let bundle = Bundle::open(saved).map_err(Failure::work)?;
     let mut case = bundle.case().clone();
     narrow(&mut case, &recorded.only);
     let texts = bundle.texts().map_err(Failure::work)?;
@@ -47,7 +54,7 @@ fn with_saved<T>(
     work(&Evidence { case: &case, texts: &texts, cluster: cluster.as_ref(), frames: &frames }, &texts)
 }
 
-fn narrow(case: &mut Case, only: &args::Only) {
+pub(super) fn narrow(case: &mut Case, only: &args::Only) {
     case.only.protocol = only.protocol.map(args::Protocol::number).or(case.only.protocol);
     case.only.port = only.port.or(case.only.port);
 }

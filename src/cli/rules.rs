@@ -48,7 +48,9 @@ fn live(typed: &args::Rules) -> Result<ExitCode, Failure> {
     let mut options = options(typed);
     let verbose = typed.output.verbose;
     let found = match endpoints {
-        Some(ends) => place::of_path(&typed.place, ends, typed.namespace.as_ref(), &mut options, verbose)?,
+        Some(ends) => {
+            place::of_path(&typed.place, ends, None, typed.namespace.as_ref(), &mut options, verbose)?
+        }
         None => place::of_nodes(&typed.place, typed.node.as_deref(), verbose)?,
     };
     let cluster = found.cluster;

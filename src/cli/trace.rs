@@ -9,9 +9,8 @@ use super::progress::Progress;
 use super::watch::{self, Watch};
 use super::{Failure, args};
 use crate::analyze::{self, Evidence};
-use crate::evidence::PointId;
 use crate::evidence::bundle;
-use crate::evidence::capture_file::{CaptureError, FileSource, FrameSource, Reader};
+use crate::evidence::capture_file::{CaptureError, FrameSource};
 use crate::evidence::case::Only;
 use crate::evidence::cluster::Cluster;
 use crate::evidence::plan::{EndName, Plan, PlanOptions};
@@ -21,15 +20,21 @@ use crate::gather::kubernetes::Api;
 use crate::gather::probe::{Probe, ProbeKind};
 
 pub(super) fn run(typed: &args::Trace) -> Result<ExitCode, Failure> {
-    let (Found { cluster, api }, plan) = plan(typed)?;
+    let (Some(from), Some(to)) = (&typed.from, &typed.to) else {
+        return Err(Failure::usage("--from and --to are needed".to_owned()));
+    };
+    if typed.pairs.all {
+        return super::pairs::run(typed, (from, to));
+    }
+    let (Found { cluster, api }, plan) = plan(typed, (from, to))?;
     if typed.dry_run {
-        return super::pods::dry_run(typed, &plan, api.as_ref());
+        return super::pods::dry_run(typed, &[plan], &[], api.as_ref());
     }
     if let Some(save) = &typed.save {
         refuse_to_overwrite(save)?;
     }
     let folder = scratch()?;
-    let request = request(typed, plan, api.as_ref(), folder.path())?;
+    let request = request(typed, vec![plan], api.as_ref(), folder.path())?;
     let enough = request.watch.as_ref().map(|watch| watch.enough.clone());
     let (mut watch, mut progress) = match enough.map(|enough| Watch::new(typed, enough)) {
         Some((watch, progress)) => (Some(watch), progress),
@@ -47,10 +52,7 @@ pub(super) fn run(typed: &args::Trace) -> Result<ExitCode, Failure> {
     progress.done();
     let gathered = gathered.map_err(Failure::work)?;
     let frames = || -> Result<Box<dyn FrameSource>, CaptureError> {
-        let points = gathered.case.points.len();
-        let ids = (0..points).map(|index| u8::try_from(index).ok().map(PointId));
-        let reader = Reader::open(&folder.path().join(bundle::CAPTURE))?;
-        Ok(Box::new(FileSource::mapped(reader, ids.collect())))
+        Ok(Box::new(bundle::frames(&folder.path().join(bundle::CAPTURE), &gathered.case)?))
     };
     let mut evidence =
         Evidence { case: &gathered.case, texts: &gathered.texts, cluster: Some(&cluster), frames: &frames };
@@ -74,7 +76,7 @@ pub(super) fn run(typed: &args::Trace) -> Result<ExitCode, Failure> {
         if let Some(marks) = marks {
             super::pcap::comment(&evidence, &findings, marks, &folder.path().join(bundle::CAPTURE))?;
         }
-        keep(&gathered, &cluster, folder.path(), save)?;
+        keep(&gathered, None, &cluster, folder.path(), save)?;
         super::saved(save, &typed.output)?;
     }
     Ok(code)
@@ -113,13 +115,15 @@ pub(super) fn purpose(typed: &args::Trace) -> Purpose {
     Purpose { enter_pods: !typed.no_pods, kernel: !typed.no_kernel, lasting: typed.lasting() }
 }
 
-fn request(
+/// What to gather: of all plans at once.
+pub(super) fn request(
     typed: &args::Trace,
-    plan: Plan,
+    plans: Vec<Plan>,
     api: Option<&Api>,
     folder: &Path,
 ) -> Result<gather::run::Request, Failure> {
-    if typed.no_pods && typed.probe.is_some() && !plan.from.name.starts_with("node/") {
+    if typed.no_pods && typed.probe.is_some() && plans.iter().any(|plan| !plan.from.name.starts_with("node/"))
+    {
         let why = "--probe sends from inside the pod, which --no-pods forbids: leave out one of them";
         return Err(Failure::usage(why.to_owned()));
     }
@@ -127,9 +131,17 @@ fn request(
         let why = "--ring says how much a trace without an end keeps: use it with --watch or --until-loss";
         return Err(Failure::usage(why.to_owned()));
     }
-    let probe = typed.probe.as_deref().map(|kind| probe(kind, typed, &plan)).transpose()?;
+    let mut probed = Vec::new();
+    for plan in plans {
+        let probe = typed.probe.as_deref().map(|kind| probe(kind, typed, &plan)).transpose()?;
+        probed.push((plan, probe));
+    }
+    let more = probed.split_off(probed.len().min(1));
+    let (plan, probe) =
+        probed.pop().ok_or_else(|| Failure::work_text("there is no pair to trace".to_owned()))?;
     Ok(gather::run::Request {
         plan,
+        more,
         reach: place::reach(&typed.place, api, purpose(typed))?,
         duration: typed.lasting(),
         count: typed.count,
@@ -144,18 +156,21 @@ fn request(
     })
 }
 
-fn plan(typed: &args::Trace) -> Result<(Found, Plan), Failure> {
-    let (Some(from), Some(to)) = (&typed.from, &typed.to) else {
-        return Err(Failure::usage("--from and --to are needed".to_owned()));
-    };
-    let mut options = PlanOptions {
+/// What the plan may choose; the namespace comes with the cluster.
+pub(super) fn options(typed: &args::Trace) -> PlanOptions {
+    PlanOptions {
         namespace: String::new(),
         family: typed.family.number(),
         only: Only { protocol: typed.only.protocol.map(args::Protocol::number), port: typed.only.port },
         in_pod: !typed.no_pods,
-    };
+    }
+}
+
+fn plan(typed: &args::Trace, (from, to): (&str, &str)) -> Result<(Found, Plan), Failure> {
+    let mut options = options(typed);
     let namespace = typed.namespace.as_ref();
-    let found = place::of_path(&typed.place, (from, to), namespace, &mut options, typed.output.verbose)?;
+    let found =
+        place::of_path(&typed.place, (from, to), None, namespace, &mut options, typed.output.verbose)?;
     let plan = Plan::make(&found.cluster, from, to, &options).map_err(Failure::work)?;
     Ok((found, plan))
 }
@@ -214,6 +229,7 @@ pub(super) fn refuse_to_overwrite(save: &Path) -> Result<(), Failure> {
 /// Keeps the case where the user wants it: packed, or as a folder.
 pub(super) fn keep(
     gathered: &gather::run::Gathered,
+    more: Option<bundle::More>,
     cluster: &Cluster,
     folder: &Path,
     save: &Path,
@@ -221,6 +237,9 @@ pub(super) fn keep(
     let mut writer = bundle::Writer::create(folder).map_err(Failure::work)?;
     writer.put_texts(&gathered.texts).map_err(Failure::work)?;
     writer.put_cluster(&cluster.to_json()).map_err(Failure::work)?;
+    if let Some(more) = more {
+        writer.put_more(more);
+    }
     writer.finish(&gathered.case).map_err(Failure::work)?;
     let name = save.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     if [".tgz", ".tar.gz"].iter().any(|end| name.ends_with(end)) {

@@ -100,7 +100,7 @@ impl Watch {
                 }
                 let passed = self.begun.elapsed();
                 if passed >= self.shown + INTERVAL {
-                    self.shown = passed - Duration::from_nanos(u64::from(passed.subsec_nanos()));
+                    self.shown = Duration::from_secs(passed.as_secs());
                     self.show();
                 }
                 return self.look_for_loss();

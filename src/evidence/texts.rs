@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::case::{Case, Role};
 use super::known::Known;
 
 /// All texts of one case.
@@ -35,7 +36,47 @@ pub enum When {
     After,
 }
 
+/// What the names of a pair's own texts begin with where several pairs are traced at once.
+pub fn of_pair(number: u16) -> String {
+    format!("{PAIR}{number}:")
+}
+
+/// What the names of the texts of a pod begin with there, by the host's end of its veth.
+pub fn of_pod(veth: &str) -> String {
+    format!("{POD}{veth}:")
+}
+
+const PAIR: &str = "pair@";
+const POD: &str = "pod@";
+
 impl Texts {
+    /// The texts of one pair of several that were traced at once, by the names that they have when it is traced alone: those
+    /// of its nodes, of its pods, and its own. Names without a mark stay.
+    #[must_use]
+    pub fn of(&self, number: u16, case: &Case) -> Self {
+        let own = of_pair(number);
+        let named = |text: &Text| {
+            if !case.points.iter().any(|point| point.node == text.node)
+                && !case.nodes.iter().any(|node| node.on_path && node.name == text.node)
+            {
+                return None;
+            }
+            if let Some(marked) = text.name.strip_prefix(POD) {
+                let (veth, rest) = marked.split_once(':')?;
+                let veths =
+                    case.points.iter().filter(|point| point.role == Role::Veth && point.node == text.node);
+                let place = veths.zip(["pod:", "pod2:"]).find(|(point, _)| point.interface == veth);
+                return place.map(|(_, prefix)| format!("{prefix}{rest}"));
+            }
+            if text.name.starts_with(PAIR) {
+                return text.name.strip_prefix(&own).map(str::to_owned);
+            }
+            Some(text.name.clone())
+        };
+        let own = self.0.iter().filter_map(|text| Some(Text { name: named(text)?, ..text.clone() }));
+        Self(own.collect())
+    }
+
     /// The text of `name` on `node`, at that time.
     pub fn find(&self, node: &str, name: &str, when: When) -> Option<&Text> {
         self.0.iter().find(|text| text.node == node && text.name == name && text.when == when)

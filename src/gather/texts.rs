@@ -24,10 +24,10 @@ pub(crate) struct Site {
     pub(crate) node: String,
     /// The node's own namespace.
     pub(crate) namespace: Namespace,
-    /// The namespaces of the traced pods that could be entered.
-    pub(crate) pods: Vec<Namespace>,
-    /// Whose connections; nobody's when none.
-    pub(crate) pair: Option<Pair>,
+    /// The namespaces of the traced pods that could be entered, and what the names of their texts begin with.
+    pub(crate) pods: Vec<(String, Namespace)>,
+    /// Whose connections, and what the names of their texts begin with.
+    pub(crate) pairs: Vec<(String, Pair)>,
 }
 
 /// Reads everything that is wanted at that time of a trace.
@@ -41,36 +41,44 @@ pub(crate) fn read_once(site: &Site) -> Vec<Text> {
 }
 
 fn gather(site: &Site, when: When, with_sets: bool, with_connections: bool) -> Vec<Text> {
-    let text = |name: String, content| Text { node: site.node.clone(), name, when, content };
-    thread::scope(|scope| {
-        let mut readings = Vec::new();
-        let places = std::iter::once((&site.namespace, "")).chain(site.pods.iter().zip(["pod:", "pod2:"]));
-        for (namespace, prefix) in places {
-            let named = move |read: Vec<(String, Known<String>)>| {
-                read.into_iter().map(|(name, content)| (format!("{prefix}{name}"), content)).collect()
-            };
-            for tool in TOOLS {
-                readings.push(scope.spawn(move || named(rules(tool, namespace))));
+    let text = |(name, content)| Text { node: site.node.clone(), name, when, content };
+    let mut texts: Vec<Text> = Vec::new();
+    let pods = site.pods.iter().map(|(prefix, namespace)| (namespace, prefix.as_str()));
+    let places: Vec<(&Namespace, &str)> = std::iter::once((&site.namespace, "")).chain(pods).collect();
+    for (turn, places) in places.chunks(PLACES_AT_ONCE).enumerate() {
+        let read = thread::scope(|scope| {
+            let mut readings = Vec::new();
+            for (namespace, prefix) in places {
+                let named = move |read: Vec<(String, Known<String>)>| {
+                    read.into_iter().map(|(name, content)| (format!("{prefix}{name}"), content)).collect()
+                };
+                for tool in TOOLS {
+                    readings.push(scope.spawn(move || named(rules(tool, namespace))));
+                }
+                readings.push(scope.spawn(move || named(vec![("nft".to_owned(), tables(namespace))])));
+                let ends = site.pairs.iter().map(|(_, pair)| (pair.from, pair.to));
+                let place = if prefix.is_empty() { Place::Node(ends.collect()) } else { Place::Pod };
+                readings.push(
+                    scope.spawn(move || named(vec![(STATE.to_owned(), kernel_state(namespace, &place))])),
+                );
             }
-            readings.push(scope.spawn(move || named(vec![("nft".to_owned(), tables(namespace))])));
-            let ends = site.pair.as_ref().map(|pair| (pair.from, pair.to));
-            let place = if prefix.is_empty() { Place::Node(ends) } else { Place::Pod };
-            readings
-                .push(scope.spawn(move || named(vec![(STATE.to_owned(), kernel_state(namespace, place))])));
-        }
-        if with_sets {
-            readings.push(scope.spawn(|| vec![("ipset".to_owned(), sets(&site.namespace))]));
-        }
-        if let Some(pair) = site.pair.as_ref().filter(|_| with_connections) {
-            let namespace = &site.namespace;
-            readings.push(scope.spawn(move || vec![("conntrack".to_owned(), connections(namespace, pair))]));
-        }
-        let read: Vec<Vec<(String, Known<String>)>> =
-            readings.into_iter().map(|reading| reading.join().unwrap_or_default()).collect();
-        read.into_iter().flatten().map(|(name, content)| text(name, content)).collect()
-    })
+            if with_sets && turn == 0 {
+                readings.push(scope.spawn(|| vec![("ipset".to_owned(), sets(&site.namespace))]));
+            }
+            if with_connections && turn == 0 && !site.pairs.is_empty() {
+                readings.push(scope.spawn(|| connections(&site.namespace, &site.pairs)));
+            }
+            let read: Vec<Vec<(String, Known<String>)>> =
+                readings.into_iter().map(|reading| reading.join().unwrap_or_default()).collect();
+            read
+        });
+        texts.extend(read.into_iter().flatten().map(text));
+    }
+    texts
 }
 
+/// The node and so many pods are read at once: each takes some five programs.
+const PLACES_AT_ONCE: usize = 8;
 /// The families of iptables: each may be there in two variants, of which both may hold rules.
 const TOOLS: [&str; 2] = ["iptables", "ip6tables"];
 /// A program that takes longer is ended.
@@ -104,7 +112,7 @@ fn rules(tool: &str, namespace: &Namespace) -> Vec<(String, Known<String>)> {
 }
 
 /// The state of the kernel, as JSON.
-fn kernel_state(namespace: &Namespace, place: Place) -> Known<String> {
+fn kernel_state(namespace: &Namespace, place: &Place) -> Known<String> {
     let read = state::read(namespace, place).map_err(|error| error.to_string());
     match read.and_then(|host| serde_json::to_string(&host).map_err(|error| error.to_string())) {
         Ok(text) => Known::Read(text),
@@ -155,8 +163,18 @@ fn foreign(listed: &str) -> Vec<(String, String)> {
     tables.collect()
 }
 
-/// Connection tracking's entries about the pair, from the tool or from the kernel's own list.
-fn connections(namespace: &Namespace, pair: &Pair) -> Known<String> {
+/// Connection tracking's entries about each pair.
+fn connections(namespace: &Namespace, pairs: &[(String, Pair)]) -> Vec<(String, Known<String>)> {
+    let printed = all_connections(namespace);
+    let of = |pair| match &printed {
+        Ok(printed) => Known::Read(about(printed, pair)),
+        Err(why) => Known::Unreadable(why.clone()),
+    };
+    pairs.iter().map(|(prefix, pair)| (format!("{prefix}conntrack"), of(pair))).collect()
+}
+
+/// All entries, from the tool or from the kernel's own list.
+fn all_connections(namespace: &Namespace) -> Result<String, String> {
     let mut printed = String::new();
     for family in ["ipv4", "ipv6"] {
         match print(&["conntrack", "-L", "-f", family], namespace) {
@@ -169,17 +187,17 @@ fn connections(namespace: &Namespace, pair: &Pair) -> Known<String> {
                         break;
                     }
                     Ok(Err(error)) => {
-                        return Known::Unreadable(format!(
+                        return Err(format!(
                             "{}; /proc/net/nf_conntrack: {error}",
                             failure.about("conntrack -L")
                         ));
                     }
-                    Err(error) => return Known::Unreadable(error.to_string()),
+                    Err(error) => return Err(error.to_string()),
                 }
             }
         }
     }
-    Known::Read(about(&printed, pair))
+    Ok(printed)
 }
 
 /// The lines that name both ends of the pair, each by any of its addresses.

@@ -21,7 +21,7 @@ pub fn json(findings: &Findings, out: &mut dyn io::Write) -> io::Result<()> {
 }
 
 #[derive(Serialize)]
-struct Report<'f> {
+pub(super) struct Report<'f> {
     schema: &'static str,
     from: &'f Endpoint,
     to: &'f Endpoint,
@@ -172,7 +172,7 @@ struct ClockOut<'f> {
 }
 
 impl<'f> Report<'f> {
-    fn of(findings: &'f Findings) -> Self {
+    pub(super) fn of(findings: &'f Findings) -> Self {
         let case = &findings.case;
         let verdict = &findings.verdict;
         Self {

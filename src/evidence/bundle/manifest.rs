@@ -26,6 +26,19 @@ pub(super) struct Manifest {
     pub(super) files: Vec<FileEntry>,
     #[serde(default)]
     pub(super) texts: Vec<TextEntry>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) more: Option<More>,
+}
+
+/// Further pairs that were traced together with the manifest's case.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct More {
+    /// Their cases; the frames of the first of them are in `capture-1.pcapng`. All share the texts
+    /// ([`Texts::of`](crate::evidence::Texts::of)).
+    pub cases: Vec<Case>,
+    /// Which pairs there were and which of them are traced, in words.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// A file of the case.
@@ -116,18 +129,9 @@ impl Manifest {
 
     /// What does not fit together.
     fn contradiction(&self) -> Option<String> {
-        let n_points = self.case.points.len();
-        if n_points > 256 {
-            return Some(format!("{n_points} capture points, more than 256"));
-        }
-        for path in &self.case.paths {
-            if let Some(point) = path.points.iter().find(|point| point.index() >= n_points) {
-                return Some(format!("a path leads over point {} of {n_points}", point.0));
-            }
-            if path.stages.len() != path.points.len().saturating_sub(1) {
-                let (n_stages, n_points) = (path.stages.len(), path.points.len());
-                return Some(format!("a path of {n_points} points has {n_stages} stages"));
-            }
+        let more = self.more.as_ref().map(|more| more.cases.as_slice()).unwrap_or_default();
+        if let Some(found) = std::iter::once(&self.case).chain(more).find_map(contradiction_of) {
+            return Some(found);
         }
         if let Some(file) = self.files.iter().find(|file| inside(Path::new(&file.path)).is_none()) {
             return Some(format!("the file {:?} is not inside the case", file.path));
@@ -136,6 +140,23 @@ impl Manifest {
         let lost = self.texts.iter().filter_map(|text| text.content.read()).find(|path| !named(path))?;
         Some(format!("the text {lost:?} is not among the files"))
     }
+}
+
+fn contradiction_of(case: &Case) -> Option<String> {
+    let n_points = case.points.len();
+    if n_points > 256 {
+        return Some(format!("{n_points} capture points, more than 256"));
+    }
+    for path in &case.paths {
+        if let Some(point) = path.points.iter().find(|point| point.index() >= n_points) {
+            return Some(format!("a path leads over point {} of {n_points}", point.0));
+        }
+        if path.stages.len() != path.points.len().saturating_sub(1) {
+            let (n_stages, n_points) = (path.stages.len(), path.points.len());
+            return Some(format!("a path of {n_points} points has {n_stages} stages"));
+        }
+    }
+    None
 }
 
 /// The path without `.`; None when it is empty or leads out of where it stands.

@@ -5,6 +5,7 @@
 //! ```text
 //! manifest.json                      the case, its files and their checksums
 //! capture.pcapng                     one interface a capture point, in the order of the points
+//! capture-1.pcapng, …                those of further pairs that were traced at the same time
 //! texts/<node>/<name>.<before|after>.txt
 //! cluster.json                       the cluster's objects, if they were read
 //! ```
@@ -28,6 +29,7 @@ pub use archive::{copy, pack};
 pub use error::BundleError;
 pub use writer::Writer;
 
+pub use manifest::More;
 use manifest::{FileEntry, Manifest};
 
 /// A saved case, opened and found whole.
@@ -78,6 +80,11 @@ impl Bundle {
         &self.manifest.case
     }
 
+    /// Those of further pairs, and why these were chosen; None when one pair was traced alone.
+    pub fn more(&self) -> Option<&More> {
+        self.manifest.more.as_ref()
+    }
+
     /// Version of the tool that saved it.
     pub fn version(&self) -> &str {
         &self.manifest.version
@@ -115,14 +122,20 @@ impl Bundle {
     ///
     /// When there is no capture or it cannot be read.
     pub fn frames(&self) -> Result<FileSource, CaptureError> {
-        let reader = Reader::open(&self.folder.join(CAPTURE))?;
-        // A case has at most 256 points: the manifest was refused otherwise.
-        let points = (0..=u8::MAX).take(self.case().points.len()).map(|n| Some(PointId(n))).collect();
-        Ok(FileSource::mapped(reader, points))
+        self.frames_of(0, self.case())
     }
 
-    /// The case's folder.
-    fn folder(&self) -> &Path {
+    /// The frames of a pair and its case: the first has number 0.
+    ///
+    /// # Errors
+    ///
+    /// When there is no capture or it cannot be read.
+    pub fn frames_of(&self, pair: usize, case: &Case) -> Result<FileSource, CaptureError> {
+        frames(&self.folder.join(capture_of(pair)), case)
+    }
+
+    /// The case's folder: while the bundle lives.
+    pub fn folder(&self) -> &Path {
         &self.folder
     }
 
@@ -153,11 +166,19 @@ impl Bundle {
 
     /// The capture's interfaces must be the case's points, or frames would be put down to the wrong place.
     fn match_points(&self) -> Result<(), BundleError> {
-        if !self.lists(CAPTURE) {
+        let more = self.more().map(|more| more.cases.as_slice()).unwrap_or_default();
+        for (pair, case) in std::iter::once(self.case()).chain(more).enumerate() {
+            self.match_points_of(&capture_of(pair), case)?;
+        }
+        Ok(())
+    }
+
+    fn match_points_of(&self, capture: &str, case: &Case) -> Result<(), BundleError> {
+        if !self.lists(capture) {
             return Ok(());
         }
-        let reader = Reader::open(&self.folder.join(CAPTURE)).map_err(BundleError::Capture)?;
-        let points = &self.case().points;
+        let reader = Reader::open(&self.folder.join(capture)).map_err(BundleError::Capture)?;
+        let points = &case.points;
         let fit = reader.interfaces().len() == points.len()
             && reader
                 .interfaces()
@@ -200,7 +221,24 @@ fn top(folder: &Path) -> Result<PathBuf, BundleError> {
     }
 }
 
-/// All frames.
+/// All frames of a capture whose interfaces are the points of `case`; may be asked for again.
+///
+/// # Errors
+///
+/// When it cannot be read.
+pub fn frames(capture: &Path, case: &Case) -> Result<FileSource, CaptureError> {
+    let reader = Reader::open(capture)?;
+    // A case has at most 256 points: a manifest is refused otherwise.
+    let points = (0..=u8::MAX).take(case.points.len()).map(|n| Some(PointId(n))).collect();
+    Ok(FileSource::mapped(reader, points))
+}
+
+/// The file of a pair's frames: the first has number 0.
+pub fn capture_of(pair: usize) -> String {
+    if pair == 0 { CAPTURE.to_owned() } else { format!("capture-{pair}.pcapng") }
+}
+
+/// All frames, of the first pair.
 pub const CAPTURE: &str = "capture.pcapng";
 
 /// The cluster's objects.

@@ -12,8 +12,8 @@ use crate::evidence::known::Known;
 use crate::evidence::texts::{Text, Texts, When};
 
 use super::error::BundleError;
-use super::manifest::{self, FileEntry, Manifest, TextEntry};
-use super::{CAPTURE, CLUSTER};
+use super::manifest::{self, FileEntry, Manifest, More, TextEntry};
+use super::{CAPTURE, CLUSTER, capture_of};
 
 /// A case being saved.
 #[derive(Debug)]
@@ -23,6 +23,7 @@ pub struct Writer {
     files: Vec<String>,
     taken: HashSet<String>,
     texts: Vec<TextEntry>,
+    more: Option<More>,
 }
 
 impl Writer {
@@ -36,8 +37,13 @@ impl Writer {
         if folder.join(manifest::NAME).exists() {
             return Err(BundleError::Occupied(folder.to_owned()));
         }
-        let mut writer =
-            Self { folder: folder.to_owned(), files: Vec::new(), taken: HashSet::new(), texts: Vec::new() };
+        let mut writer = Self {
+            folder: folder.to_owned(),
+            files: Vec::new(),
+            taken: HashSet::new(),
+            texts: Vec::new(),
+            more: None,
+        };
         // Whoever captured may have written the frames already.
         if writer.capture_path().exists() {
             writer.list(CAPTURE);
@@ -97,6 +103,14 @@ impl Writer {
         self.put(CLUSTER, objects)
     }
 
+    /// Further pairs; their captures are in the folder.
+    pub fn put_more(&mut self, more: More) {
+        for pair in 1..=more.cases.len() {
+            self.list(&capture_of(pair));
+        }
+        self.more = Some(more);
+    }
+
     /// Takes the checksums and writes the manifest: from here on the folder is a case.
     ///
     /// # Errors
@@ -110,6 +124,7 @@ impl Writer {
             case: case.clone(),
             files: files?,
             texts: self.texts,
+            more: self.more,
         };
         manifest.write(&self.folder)
     }

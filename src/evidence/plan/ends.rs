@@ -68,6 +68,14 @@ pub enum PlanError {
         /// Those that it has, as `80/TCP (http)`.
         ports: Vec<String>,
     },
+    /// One pod, and nothing to pair it with.
+    #[error("{from} and {to} are the same single pod: there is no pair to trace")]
+    Alone {
+        /// As typed.
+        from: String,
+        /// As typed.
+        to: String,
+    },
     /// No common family.
     #[error("{from} and {to} have no {family} address in common")]
     NoFamily {
@@ -100,6 +108,56 @@ impl End {
             EndName::Pod { namespace, name } => Self::by_pod(cluster, &namespace, &name, warnings),
             EndName::Workload { kind, namespace, name } => {
                 Self::by_workload(cluster, kind, (&namespace, &name), warnings)
+            }
+        }
+    }
+
+    /// All ends that a name stands for: the running pods of a workload, the ready endpoints of a Service; one else.
+    pub(super) fn find_all(
+        cluster: &Cluster,
+        typed: &str,
+        options: &PlanOptions,
+        warnings: &mut Vec<String>,
+    ) -> Result<Vec<Self>, PlanError> {
+        // Its words about the one that is chosen are of no use here.
+        let mut unsaid = Vec::new();
+        let first = Self::find(cluster, typed, options, &mut unsaid)?;
+        match EndName::read(typed, &options.namespace) {
+            EndName::Workload { kind, namespace, name } => {
+                let mut pods: Vec<&Pod> =
+                    cluster.pods_of(kind, &namespace, &name).filter(|pod| pod.is_running()).collect();
+                pods.sort_by_key(|pod| &pod.name);
+                let mut ends = Vec::new();
+                for pod in pods {
+                    match Self::of_pod(pod) {
+                        Ok(end) => ends.push(end),
+                        Err(error) => warnings.push(error.to_string()),
+                    }
+                }
+                Ok(if ends.is_empty() { vec![first] } else { ends })
+            }
+            EndName::Service { namespace, name, .. } => {
+                let slices = cluster
+                    .slices
+                    .iter()
+                    .filter(|s| s.namespace == namespace && s.service.as_deref() == Some(name.as_str()));
+                let ready = slices.flat_map(|slice| &slice.endpoints).filter(|(_, ready)| *ready);
+                let mut ends: Vec<Self> = Vec::new();
+                for (address, _) in ready {
+                    let pod = cluster.pod_of(*address).map(|pod| pod.addresses.clone());
+                    let end = Self::by_address(cluster, *address);
+                    // A pod has an endpoint in each family's slice.
+                    if !ends.iter().any(|known| known.name == end.name) {
+                        let addresses = pod.unwrap_or_else(|| vec![*address]);
+                        ends.push(Self { service: first.service.clone(), addresses, ..end });
+                    }
+                }
+                ends.sort_by(|a, b| a.name.cmp(&b.name));
+                Ok(ends)
+            }
+            EndName::Pod { .. } | EndName::Node(_) | EndName::Address(_) => {
+                warnings.append(&mut unsaid);
+                Ok(vec![first])
             }
         }
     }

@@ -3,6 +3,7 @@
 
 mod ends;
 mod name;
+mod pairs;
 mod paths;
 
 use std::net::IpAddr;
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use ends::PlanError;
 pub use name::EndName;
+pub use pairs::Pairs;
 pub use paths::paths;
 
 use super::case::{Aliases, CapturePoint, Case, Direction, Endpoint, NodeFacts, Only, Role};
@@ -95,6 +97,16 @@ impl Plan {
         let mut warnings = Vec::new();
         let from = End::find(cluster, from, options, &mut warnings)?;
         let to = End::find(cluster, to, options, &mut warnings)?;
+        Self::between(cluster, from, to, options, warnings)
+    }
+
+    fn between(
+        cluster: &Cluster,
+        from: End,
+        to: End,
+        options: &PlanOptions,
+        warnings: Vec<String>,
+    ) -> Result<Self, PlanError> {
         let (from_address, to_address) = End::addresses(&from, &to, options.family)?;
         let (from_node, to_node) = (from.node(cluster), to.node(cluster));
         let tunnel = match (from_node, to_node) {

@@ -2,6 +2,7 @@
 //! capture, send the probe when told, and when stopped read the texts again. Every stage is left at once when the tracing side is gone.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -9,15 +10,16 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::pipe::Pipe;
-use super::wire::{FromAgent, Reading, ToAgent, Work, WorkPoint};
+use super::wire::{FromAgent, MOST_HEARD, Reading, ToAgent, Work, WorkPoint};
 use crate::evidence::case::ProbeFacts;
 use crate::evidence::kernel::KERNEL;
 use crate::evidence::plan::Find;
+use crate::evidence::texts::{of_pair, of_pod};
 use crate::evidence::{Known, Text, When};
 use crate::gather::capture::{self, Filter, News, Order, Outlet};
 use crate::gather::clock::{instant, now};
-use crate::gather::filter;
-use crate::gather::kernel::{KernelError, Listening};
+use crate::gather::filter::{self, Pair};
+use crate::gather::kernel::Listening;
 use crate::gather::netns::{self, Located, Namespace, NetnsError};
 use crate::gather::probe::{self, Probe};
 use crate::gather::texts::{self, Site};
@@ -30,8 +32,8 @@ pub(super) enum Heard {
     InputEnded,
     /// From a capture.
     Point(u16, News),
-    /// From the probe.
-    Probed(Result<ProbeFacts, String>),
+    /// From the probe of a pair.
+    Probed(u16, Result<ProbeFacts, String>),
 }
 
 /// One agent's work under way.
@@ -49,12 +51,17 @@ pub(super) struct Desk {
     /// Captures that have been started and have not ended, and those of them that have not said so yet.
     open: usize,
     silent: usize,
-    probing: bool,
+    /// Probes under way.
+    probing: usize,
     stopping: bool,
 }
 
-/// How long captures have to begin, and to end.
+/// Listening to the kernel for one pair, under way or refused.
+type Ears = Vec<(u16, Result<Listening, String>)>;
+
+/// How long captures have to begin, the more the longer, and to end.
 const BEGINNING: Duration = Duration::from_secs(5);
+const BEGINNING_OF_EACH: Duration = Duration::from_millis(50);
 const ENDING: Duration = Duration::from_secs(2);
 /// How often the agent says that it lives.
 const PULSE: Duration = Duration::from_millis(500);
@@ -74,7 +81,7 @@ impl Desk {
             located: BTreeMap::new(),
             open: 0,
             silent: 0,
-            probing: false,
+            probing: 0,
             stopping: false,
         }
     }
@@ -99,15 +106,17 @@ impl Desk {
         // Loading takes about as long as reading the texts.
         let kernel = self.begin_listening(&node);
         self.read_texts(&node, When::Before);
-        let kernel = kernel.map(JoinHandle::join);
+        let kernel = kernel.map(|loading| loading.join().unwrap_or_default());
         self.begin_captures();
         self.pipe.say(&FromAgent::Ready);
         while !self.stopping && !self.is_gone() {
             self.hear(None);
         }
         self.end_captures();
-        if let Some(Ok(Ok(listening))) = &kernel {
-            listening.captures_ended();
+        for (_, listening) in kernel.iter().flatten() {
+            if let Ok(listening) = listening {
+                listening.captures_ended();
+            }
         }
         self.read_texts(&node, When::After);
         self.end_listening(kernel);
@@ -121,12 +130,19 @@ impl Desk {
     }
 
     fn find(&mut self) {
+        // Pairs share their pods and the node's own interfaces.
+        let mut found: Vec<(&Find, Result<Located, String>)> = Vec::new();
         for point in &self.work.points {
-            match netns::locate(&point.find) {
+            let known = found.iter().position(|(find, _)| **find == point.find);
+            let known = known.unwrap_or_else(|| {
+                found.push((&point.find, netns::locate(&point.find).map_err(|error| error.to_string())));
+                found.len() - 1
+            });
+            match &found[known].1 {
                 Ok(located) => {
-                    self.located.insert(point.number, located);
+                    self.located.insert(point.number, located.clone());
                 }
-                Err(error) => self.refuse(point.number, None, &error.to_string()),
+                Err(why) => self.refuse(point.number, None, why),
             }
         }
     }
@@ -135,48 +151,103 @@ impl Desk {
         if self.is_gone() {
             return;
         }
+        let pairs = self.work.pairs.iter().map(|(number, pair)| (of_pair(*number), pair.clone()));
         let site = Site {
             node: self.work.node.clone(),
             namespace: node.clone(),
             pods: self.pods(),
-            pair: Some(self.work.pair.clone()),
+            pairs: pairs.collect(),
         };
         for text in texts::read(&site, when) {
             self.pipe.say(&FromAgent::Text(text));
         }
     }
 
-    fn begin_listening(&self, node: &Namespace) -> Option<JoinHandle<Result<Listening, KernelError>>> {
-        let (pair, node, pods) = (self.work.pair.clone(), node.clone(), self.pods());
-        self.work.kernel.then(|| thread::spawn(move || Listening::start(&pair, &node, &pods)))
+    fn begin_listening(&self, node: &Namespace) -> Option<JoinHandle<Ears>> {
+        let all = &self.work.pairs;
+        let heard = all.len().min(MOST_HEARD);
+        // Evenly out of all: neighbours have the same source.
+        let pairs: Vec<_> =
+            (0..heard).filter_map(|place| all.get(place * all.len() / heard).cloned()).collect();
+        let pods: Vec<Vec<Namespace>> = pairs.iter().map(|(number, _)| self.pods_of(*number)).collect();
+        let node = node.clone();
+        self.work.kernel.then(|| {
+            thread::spawn(move || {
+                // The kernel takes its time over each: they wait side by side.
+                thread::scope(|scope| {
+                    let node = &node;
+                    let start = |((number, pair), pods): ((u16, Pair), Vec<Namespace>)| {
+                        let loading = scope.spawn(move || Listening::start(&pair, node, &pods));
+                        (number, loading)
+                    };
+                    let loading: Vec<_> = pairs.into_iter().zip(pods).map(start).collect();
+                    let loaded = loading.into_iter().map(|(number, loading)| {
+                        let listening = loading.join().map_err(|_| "loading broke".to_owned());
+                        (number, listening.and_then(|result| result.map_err(|error| error.to_string())))
+                    });
+                    loaded.collect()
+                })
+            })
+        })
     }
 
     /// Says what the kernel said, or why it said nothing.
-    fn end_listening(&self, kernel: Option<thread::Result<Result<Listening, KernelError>>>) {
+    fn end_listening(&self, kernel: Option<Ears>) {
         if self.is_gone() {
             return;
         }
-        let content = match kernel {
-            None => Known::NotAsked,
-            Some(Ok(Ok(listening))) => listening.finish().map_or_else(Known::Unreadable, Known::Read),
-            Some(Ok(Err(error))) => Known::Unreadable(error.to_string()),
-            Some(Err(_)) => Known::Unreadable("loading broke".to_owned()),
-        };
-        let (node, name) = (self.work.node.clone(), KERNEL.to_owned());
-        self.pipe.say(&FromAgent::Text(Text { node, name, when: When::After, content }));
+        let broken = kernel.as_ref().is_some_and(Vec::is_empty);
+        let mut said: BTreeMap<u16, Result<String, String>> = thread::scope(|scope| {
+            let ears = kernel.unwrap_or_default().into_iter();
+            let ending: Vec<_> =
+                ears.map(|(number, ear)| (number, scope.spawn(move || ear?.finish()))).collect();
+            let ended = ending.into_iter().map(|(number, ending)| {
+                (number, ending.join().unwrap_or_else(|_| Err("listening broke".to_owned())))
+            });
+            ended.collect()
+        });
+        for (number, _) in &self.work.pairs {
+            let content = match said.remove(number) {
+                Some(said) => said.map_or_else(Known::Unreadable, Known::Read),
+                None if broken => Known::Unreadable("loading broke".to_owned()),
+                None => Known::NotAsked,
+            };
+            let (node, name) = (self.work.node.clone(), format!("{}{KERNEL}", of_pair(*number)));
+            self.pipe.say(&FromAgent::Text(Text { node, name, when: When::After, content }));
+        }
     }
 
-    /// The namespaces of the traced pods on this node: two when both live here.
-    fn pods(&self) -> Vec<Namespace> {
-        self.located.values().filter(|at| at.inside_pod).map(|at| at.namespace.clone()).collect()
+    /// The namespaces of all traced pods on this node, each once, by what their texts' names begin with.
+    fn pods(&self) -> Vec<(String, Namespace)> {
+        let mut pods: BTreeMap<&str, &Namespace> = BTreeMap::new();
+        for point in &self.work.points {
+            if let (Find::InsidePod { veth, .. }, Some(at)) = (&point.find, self.located.get(&point.number)) {
+                pods.insert(veth, &at.namespace);
+            }
+        }
+        pods.into_iter().map(|(veth, at)| (of_pod(veth), at.clone())).collect()
+    }
+
+    /// Those of a pair: two when both live here.
+    fn pods_of(&self, pair: u16) -> Vec<Namespace> {
+        let own = self.work.points.iter().filter(|point| point.pair == pair);
+        let inside = own.filter_map(|point| self.located.get(&point.number)).filter(|at| at.inside_pod);
+        inside.map(|at| at.namespace.clone()).collect()
+    }
+
+    fn pair(&self, number: u16) -> Option<&Pair> {
+        self.work.pairs.iter().find(|(own, _)| *own == number).map(|(_, pair)| pair)
     }
 
     fn begin_captures(&mut self) {
         for point in self.work.points.clone() {
-            let Some(at) = self.located.get(&point.number).cloned() else { continue };
+            let (Some(at), Some(pair)) = (self.located.get(&point.number).cloned(), self.pair(point.pair))
+            else {
+                continue;
+            };
             let filter = Filter {
-                ethernet: filter::expression(&self.work.pair, point.role, true),
-                bare: filter::expression(&self.work.pair, point.role, false),
+                ethernet: filter::expression(pair, point.role, true),
+                bare: filter::expression(pair, point.role, false),
             };
             let order = Order { point: point.number, at, filter, settings: self.work.settings };
             let outlet = PointOutlet { point: point.number, pipe: self.pipe.clone(), ear: self.ear.clone() };
@@ -188,7 +259,8 @@ impl Desk {
                 Err(error) => self.refuse(point.number, self.label(point.number), &error.to_string()),
             }
         }
-        let end = instant() + BEGINNING;
+        let each = BEGINNING_OF_EACH * u32::try_from(self.silent).unwrap_or(0);
+        let end = instant() + BEGINNING + each;
         while self.silent > 0 && instant() < end && !self.is_gone() {
             self.hear(Some(PULSE));
         }
@@ -197,7 +269,7 @@ impl Desk {
     fn end_captures(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         let end = instant() + ENDING;
-        while (self.open > 0 || self.probing) && instant() < end && !self.is_gone() {
+        while (self.open > 0 || self.probing > 0) && instant() < end && !self.is_gone() {
             self.hear(Some(PULSE));
         }
     }
@@ -210,12 +282,12 @@ impl Desk {
         };
         match heard {
             Some(Heard::Message(ToAgent::Stop) | Heard::InputEnded) => self.stopping = true,
-            Some(Heard::Message(ToAgent::Probe(probe))) => self.begin_probe(probe),
+            Some(Heard::Message(ToAgent::Probe(pair, probe))) => self.begin_probe(pair, probe),
             Some(Heard::Message(ToAgent::Ping(_) | ToAgent::Alive | ToAgent::Work(_) | ToAgent::Read(_)))
             | None => {}
-            Some(Heard::Probed(result)) => {
-                self.probing = false;
-                self.pipe.say(&FromAgent::Probed(result));
+            Some(Heard::Probed(pair, result)) => {
+                self.probing = self.probing.saturating_sub(1);
+                self.pipe.say(&FromAgent::Probed(pair, result));
             }
             Some(Heard::Point(point, news)) => self.pass_on(point, news),
         }
@@ -242,32 +314,33 @@ impl Desk {
         }
     }
 
-    fn begin_probe(&mut self, probe: Probe) {
+    fn begin_probe(&mut self, number: u16, probe: Probe) {
         let (ear, stop) = (self.ear.clone(), Arc::clone(&self.stop));
-        match self.source() {
+        let Some(from) = self.pair(number).map(|pair| pair.from) else { return };
+        match self.source(number, from) {
             Ok(namespace) => {
-                self.probing = true;
+                self.probing += 1;
                 thread::spawn(move || {
                     let result = match namespace.run(|| probe::send(&probe, &stop)) {
                         Ok(Ok(facts)) => Ok(facts),
                         Ok(Err(error)) => Err(error.to_string()),
                         Err(error) => Err(error.to_string()),
                     };
-                    let _ = ear.send(Heard::Probed(result));
+                    let _ = ear.send(Heard::Probed(number, result));
                 });
             }
             Err(error) => {
-                let why = format!("cannot send the probe from {}: {error}", self.work.pair.from);
-                self.pipe.say(&FromAgent::Probed(Err(why)));
+                let why = format!("cannot send the probe from {from}: {error}");
+                self.pipe.say(&FromAgent::Probed(number, Err(why)));
             }
         }
     }
 
-    /// The namespace of the trace's first end: the pod's, or the node's own when the end is the node itself.
-    fn source(&self) -> Result<Namespace, NetnsError> {
-        let from = self.work.pair.from;
-        let inside =
-            |point: &&WorkPoint| matches!(point.find, Find::InsidePod { address, .. } if address == from);
+    /// The namespace of a pair's first end: the pod's, or the node's own when the end is the node itself.
+    fn source(&self, pair: u16, from: IpAddr) -> Result<Namespace, NetnsError> {
+        let inside = |point: &&WorkPoint| {
+            point.pair == pair && matches!(point.find, Find::InsidePod { address, .. } if address == from)
+        };
         match self.work.points.iter().find(inside) {
             Some(point) => match self.located.get(&point.number) {
                 Some(located) => Ok(located.namespace.clone()),
@@ -296,8 +369,11 @@ pub(super) fn read_once(reading: &Reading, pipe: &Pipe) {
             let site = Site {
                 node: reading.node.clone(),
                 namespace,
-                pods: found.map(|located| located.namespace).collect(),
-                pair: reading.pair.clone(),
+                pods: found
+                    .zip(["pod:", "pod2:"])
+                    .map(|(located, prefix)| (prefix.to_owned(), located.namespace))
+                    .collect(),
+                pairs: reading.pair.iter().map(|pair| (String::new(), pair.clone())).collect(),
             };
             for text in texts::read_once(&site) {
                 pipe.say(&FromAgent::Text(text));

@@ -129,7 +129,7 @@ fn introduce(input: &mut Input<impl Read>, output: &mut impl Write) -> Result<Op
             Some(ToAgent::Work(work)) => return Ok(Some(Task::Trace(work))),
             Some(ToAgent::Read(reading)) => return Ok(Some(Task::Read(reading))),
             Some(ToAgent::Stop) | None => return Ok(None),
-            Some(ToAgent::Probe(_) | ToAgent::Alive) => {}
+            Some(ToAgent::Probe(..) | ToAgent::Alive) => {}
         }
     }
 }

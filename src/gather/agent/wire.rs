@@ -16,7 +16,10 @@ use crate::gather::filter::Pair;
 use crate::gather::probe::Probe;
 
 /// The version of the protocol: raised with every change of a message.
-pub(crate) const VERSION: u16 = 4;
+pub(crate) const VERSION: u16 = 5;
+
+/// Of so many pairs an agent listens to the kernel's drops: each takes a program there and 4 MiB.
+pub(crate) const MOST_HEARD: usize = 4;
 
 /// What the tracing side tells an agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,8 +31,8 @@ pub(crate) enum ToAgent {
     Work(Work),
     /// Read texts once, say them, and leave: in the place of [`Work`](Self::Work).
     Read(Reading),
-    /// All points of all nodes capture: send this now.
-    Probe(Probe),
+    /// All points of all nodes capture: send this now, from the first end of the pair with this number.
+    Probe(u16, Probe),
     /// Nothing new: the tracing side is there.
     Alive,
     /// End capturing, read the texts again, say everything, and leave.
@@ -96,8 +99,8 @@ pub(crate) enum FromAgent {
         /// How it went.
         coverage: Coverage,
     },
-    /// The probe is through.
-    Probed(Result<ProbeFacts, String>),
+    /// The probe of the pair with this number is through.
+    Probed(u16, Result<ProbeFacts, String>),
     /// All was said.
     Done,
     /// The agent gives up, and why.
@@ -109,8 +112,8 @@ pub(crate) enum FromAgent {
 pub(crate) struct Work {
     /// The node's name, for texts and messages.
     pub(crate) node: String,
-    /// Whose traffic.
-    pub(crate) pair: Pair,
+    /// Whose traffic: pairs that pass this node, each by its number in the whole trace.
+    pub(crate) pairs: Vec<(u16, Pair)>,
     /// The points of this node.
     pub(crate) points: Vec<WorkPoint>,
     /// Ring and snap length.
@@ -133,8 +136,10 @@ pub(crate) struct Reading {
 /// One point of an agent's work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct WorkPoint {
-    /// Its number in the whole plan.
+    /// Its number in the whole trace.
     pub(crate) number: u16,
+    /// The number of the pair whose traffic it captures.
+    pub(crate) pair: u16,
     /// What kind of point.
     pub(crate) role: Role,
     /// How to find it.

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::{Api, ApiError, segment};
 use crate::evidence::cluster::{Cluster, WorkloadKind};
-use crate::evidence::plan::{EndName, Plan, PlanOptions};
+use crate::evidence::plan::{EndName, Pairs, Plan, PlanOptions};
 
 /// What was read, and what could not be.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub(crate) struct Objects {
 const FEW_NODES: u32 = 100;
 /// Names offered when one is not found.
 const FEW_NAMES: u32 = 500;
+/// Pods behind a Service that are read one by one when all are wanted; of others only the addresses are known.
+const MOST_ENDPOINTS: usize = 100;
 /// Calico's groups: of either, the objects are the same.
 pub(super) const GROUPS: [&str; 2] = ["crd.projectcalico.org/v1", "projectcalico.org/v3"];
 
@@ -132,23 +134,32 @@ pub(crate) fn of_nodes(api: &Api, only: Option<&str>) -> Objects {
     reader.finish()
 }
 
-/// What a trace between two endpoints needs.
+/// What a trace between two endpoints needs, or traces between all of their pods: at most so many pairs.
 ///
 /// # Errors
 ///
 /// When one of the ends could not be asked for: without it there is nothing to trace.
-pub(crate) fn of_path(api: &Api, from: &str, to: &str, options: &PlanOptions) -> Result<Objects, ApiError> {
+pub(crate) fn of_path(
+    api: &Api,
+    (from, to): (&str, &str),
+    options: &PlanOptions,
+    most: Option<usize>,
+) -> Result<Objects, ApiError> {
     let mut reader = Reader::new(api);
     api.wait(async {
         let ends = [from, to].map(|typed| EndName::read(typed, &options.namespace));
         let nodes = List { limit: Some(FEW_NODES), ..List::all(NODE) };
         reader.lists([nodes].into_iter().chain([POOL, FELIX, GLOBAL_POLICY].map(List::all)).collect()).await;
         for end in &ends {
-            reader.end(end).await?;
+            reader.end(end, if most.is_some() { MOST_ENDPOINTS } else { 1 }).await?;
         }
+        let plans = match most {
+            Some(most) => Pairs::make(&reader.cluster, (from, to), options, most).map(|pairs| pairs.plans),
+            None => Plan::make(&reader.cluster, from, to, options).map(|plan| vec![plan]),
+        };
         // What cannot be planned is told when it is planned again, by the same words.
-        if let Ok(plan) = Plan::make(&reader.cluster, from, to, options) {
-            reader.around(&plan).await;
+        if let Ok(plans) = plans {
+            reader.around(&plans).await;
         }
         Ok::<_, ApiError>(())
     })?;
@@ -158,12 +169,14 @@ pub(crate) fn of_path(api: &Api, from: &str, to: &str, options: &PlanOptions) ->
 struct Reader<'a> {
     api: &'a Api,
     cluster: Cluster,
+    /// Blocks that were read: neighbours share them.
+    blocks: Vec<Value>,
     warnings: Vec<String>,
 }
 
 impl<'a> Reader<'a> {
     fn new(api: &'a Api) -> Self {
-        Self { api, cluster: Cluster::default(), warnings: Vec::new() }
+        Self { api, cluster: Cluster::default(), blocks: Vec::new(), warnings: Vec::new() }
     }
 
     fn finish(mut self) -> Objects {
@@ -206,8 +219,9 @@ impl<'a> Reader<'a> {
         Ok(found.is_some())
     }
 
-    /// The objects by which an end is found. An end that is not there brings the names like it.
-    async fn end(&mut self, end: &EndName) -> Result<(), ApiError> {
+    /// The objects by which an end is found, of a Service at most so many pods. An end that is not there brings the
+    /// names like it.
+    async fn end(&mut self, end: &EndName, most: usize) -> Result<(), ApiError> {
         let words = "those that the trace asks for";
         match end {
             EndName::Pod { namespace, name } => {
@@ -221,12 +235,12 @@ impl<'a> Reader<'a> {
                     self.one(&format!("/api/v1/nodes/{}", segment(name))).await?;
                 }
             }
-            EndName::Address(address) => self.holders(*address).await,
+            EndName::Address(address) => self.holders(&[*address]).await,
             EndName::Service { namespace, name, .. } => {
                 let path = format!("/api/v1/namespaces/{}/services/{}", segment(namespace), segment(name));
                 self.cluster.note(SERVICE.name, Some(words));
                 if self.one(&path).await? {
-                    self.behind(namespace, name).await?;
+                    self.behind(namespace, name, most).await?;
                 } else {
                     self.names(SERVICE, namespace).await;
                 }
@@ -271,8 +285,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A Service's endpoints, and the pod behind the first that is ready.
-    async fn behind(&mut self, namespace: &str, service: &str) -> Result<(), ApiError> {
+    /// A Service's endpoints, and the pods behind the first that are ready.
+    async fn behind(&mut self, namespace: &str, service: &str, most: usize) -> Result<(), ApiError> {
         let label = segment(&format!("kubernetes.io/service-name={service}"));
         let list = List::within(SLICE, namespace)
             .selected(format!("labelSelector={label}"), "those of the Services that the trace asks for");
@@ -291,36 +305,50 @@ impl<'a> Reader<'a> {
                 (text("kind") == Some("Pod"))
                     .then(|| pod_path(text("namespace").unwrap_or(namespace), text("name")?).into())?
             })
-            .take(1)
+            .take(most)
             .collect();
-        for path in pods {
-            self.one(&path).await?;
+        let api = self.api;
+        for found in join_all(pods.iter().map(|path| api.get(path))).await {
+            if let Some(object) = found? {
+                self.add(&object);
+            }
         }
         Ok(())
     }
 
     /// The pods that have an address: those that the server finds by it, and the one that it is allocated to.
-    async fn holders(&mut self, address: IpAddr) {
-        let selector = format!("fieldSelector=status.podIP%3D{}", segment(&address.to_string()));
-        let list = List::all(POD).selected(selector, "those that the trace asks for");
-        self.lists(vec![list]).await;
-        self.block(address).await;
+    async fn holders(&mut self, addresses: &[IpAddr]) {
+        let by_address = |address: &IpAddr| {
+            let selector = format!("fieldSelector=status.podIP%3D{}", segment(&address.to_string()));
+            List::all(POD).selected(selector, "those that the trace asks for")
+        };
+        self.lists(addresses.iter().map(by_address).collect()).await;
+        for address in addresses {
+            self.block(*address).await;
+        }
     }
 
     /// The block of an address, the pod that it is allocated to, and the nodes that both belong to.
     async fn block(&mut self, address: IpAddr) {
         self.cluster.note(BLOCK.name, Some("those of the two ends"));
-        let found = match super::ipam::block(self.api, address).await {
-            Ok(found) => found,
-            Err(error) => {
-                self.warnings.push(format!("without the block of {address}: {error}"));
-                self.cluster.forget(BLOCK.name);
-                return;
-            }
+        let known = self.blocks.iter().find(|block| holds(block, address)).cloned();
+        let block = match known {
+            Some(block) => block,
+            None => match super::ipam::block(self.api, address).await {
+                Ok(Some((block, _))) => {
+                    self.add(&block.object);
+                    self.blocks.push(block.object.clone());
+                    block.object
+                }
+                Ok(None) => return,
+                Err(error) => {
+                    self.warnings.push(format!("without the block of {address}: {error}"));
+                    self.cluster.forget(BLOCK.name);
+                    return;
+                }
+            },
         };
-        let Some((block, _)) = found else { return };
-        self.add(&block.object);
-        let (pod, nodes) = allocated(&block.object, address);
+        let (pod, nodes) = allocated(&block, address);
         let mut paths: Vec<String> = Vec::new();
         paths.extend(
             pod.filter(|(namespace, name)| self.cluster.pod(namespace, name).is_none())
@@ -335,11 +363,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// What surrounds a planned pair.
-    async fn around(&mut self, plan: &Plan) {
+    /// What surrounds planned pairs: each namespace, address and node is asked for once.
+    async fn around(&mut self, plans: &[Plan]) {
         let mut lists = Vec::new();
         let mut namespaces = Vec::new();
-        for end in [&plan.from, &plan.to] {
+        let mut reached = Vec::new();
+        for end in plans.iter().flat_map(|plan| [&plan.from, &plan.to]) {
             let namespace =
                 end.name.split_once('/').filter(|(kind, _)| *kind != "node").map(|(name, _)| name);
             if let Some(namespace) = namespace.filter(|name| !namespaces.contains(name)) {
@@ -349,15 +378,23 @@ impl<'a> Reader<'a> {
             }
         }
         // Services by which the destination may be reached.
-        if let Some((namespace, _)) = plan.to.name.split_once('/').filter(|(kind, _)| *kind != "node") {
-            lists.push(List::within(SERVICE, namespace));
-            lists.push(List::within(SLICE, namespace));
+        for plan in plans {
+            let namespace = plan.to.name.split_once('/').filter(|(kind, _)| *kind != "node");
+            if let Some((namespace, _)) = namespace.filter(|(name, _)| !reached.contains(name)) {
+                reached.push(namespace);
+                lists.push(List::within(SERVICE, namespace));
+                lists.push(List::within(SLICE, namespace));
+            }
         }
         self.lists(lists).await;
-        for address in [plan.from.address, plan.to.address] {
-            self.holders(address).await;
+        let mut addresses: Vec<IpAddr> = Vec::new();
+        for address in plans.iter().flat_map(|plan| [plan.from.address, plan.to.address]) {
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
         }
-        for node in [&plan.from.node, &plan.to.node].into_iter().flatten() {
+        self.holders(&addresses).await;
+        for node in plans.iter().flat_map(|plan| [&plan.from.node, &plan.to.node]).flatten() {
             if self.cluster.node(node).is_none()
                 && let Err(error) = self.one(&format!("/api/v1/nodes/{}", segment(node))).await
             {
@@ -422,6 +459,12 @@ async fn ask(api: &Api, list: &List) -> Result<Option<Part>, ApiError> {
 
 fn pod_path(namespace: &str, name: &str) -> String {
     format!("/api/v1/namespaces/{}/pods/{}", segment(namespace), segment(name))
+}
+
+/// Whether a block is of an address.
+fn holds(block: &Value, address: IpAddr) -> bool {
+    let cidr = block.pointer("/spec/cidr").and_then(|cidr| cidr.as_str()?.parse::<IpNet>().ok());
+    cidr.is_some_and(|cidr| cidr.contains(&address))
 }
 
 /// The pod and the nodes that a block names for an address.

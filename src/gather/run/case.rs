@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use super::point::{self, Point, State};
 use super::ring::Ring;
-use super::session::Session;
 use super::watch::Frames;
-use super::{GatherError, Gathered, Request};
+use super::{GatherError, Request};
+use crate::evidence::bundle;
 use crate::evidence::capture_file::{InterfaceSpec, PcapNgWriter, Statistics};
-use crate::evidence::case::{CapturePoint, Case, ConntrackText, Coverage, Window};
+use crate::evidence::case::{CapturePoint, Case, ConntrackText, Coverage, ProbeFacts, Window};
 use crate::evidence::plan::Plan;
-use crate::evidence::{ClockFact, Known, Text, Texts, When};
+use crate::evidence::{ClockFact, Known, Text, When};
 use crate::gather::capture::Counts;
 use crate::gather::capture::batch::{self, Framed};
 use crate::packet::{Frame, LinkType, Packet, Timestamp};
@@ -48,15 +48,28 @@ enum Kept {
 /// Bytes of the capture file that are written at once.
 const BUFFER: usize = 1 << 20;
 
+/// What is known of a case in the end.
+pub(super) struct Facts {
+    pub(super) window: Option<Window>,
+    pub(super) clocks: Vec<ClockFact>,
+    pub(super) probe: Option<ProbeFacts>,
+    pub(super) conntrack: Vec<ConntrackText>,
+    pub(super) warnings: Vec<String>,
+    /// When a packet was lost, if that ended the trace.
+    pub(super) loss: Option<i64>,
+}
+
 impl Draft {
     /// Fixes the points and begins the capture file, with an interface for each of them; or a ring, when the trace is
     /// watched.
     pub(super) fn begin(
         request: &Request,
+        pair: usize,
         points: &[Point],
         clocks: Vec<ClockFact>,
     ) -> Result<Self, GatherError> {
-        let Request { plan, folder, settings, watch, .. } = request;
+        let Request { folder, settings, watch, .. } = request;
+        let plan = request.plan(pair);
         let mut case = plan.clone().into_case(&points.iter().map(Point::resolved).collect::<Vec<_>>());
         let mut next = 0..;
         let places: Vec<Option<usize>> =
@@ -74,7 +87,7 @@ impl Draft {
         };
         let offsets: Vec<i64> = case.points.iter().map(offset).collect();
         case.clocks = clocks;
-        let path = folder.join("capture.pcapng");
+        let path = folder.join(bundle::capture_of(pair));
         let kept = match watch {
             Some(watch) => Kept::Last(Ring::new(folder, watch.ring), watch.ring),
             None => Kept::All(open(&path, &case, &links, settings.snaplen)?),
@@ -152,24 +165,32 @@ impl Draft {
         places.filter_map(|(place, point)| place.map(|place| (place, point)))
     }
 
-    /// Ends the file and puts the manifest together.
-    pub(super) fn finish(mut self, session: Session<'_>) -> Result<Gathered, GatherError> {
-        for (place, point) in self.placed(&session.points).collect::<Vec<_>>() {
+    /// What is known of the case by now.
+    pub(super) fn case(&self) -> &Case {
+        &self.case
+    }
+
+    /// Ends the file and puts the manifest together; and that of the whole time, when only its last part was kept.
+    pub(super) fn finish(
+        mut self,
+        points: &[Point],
+        facts: Facts,
+    ) -> Result<(Case, Option<Case>), GatherError> {
+        for (place, point) in self.placed(points).collect::<Vec<_>>() {
             self.case.points[place].state = point.coverage();
         }
-        let loss = session.request.watch.as_ref().and_then(|watch| watch.enough.loss());
         let mut case = self.case;
-        case.window = session.window;
-        case.clocks = session.nodes.iter().filter_map(|node| node.clock.clone()).collect();
-        case.probe = session.probe;
-        case.conntrack = session.texts.iter().filter_map(conntrack).collect();
-        case.warnings.extend(session.warnings);
+        case.window = facts.window;
+        case.clocks = facts.clocks;
+        case.probe = facts.probe;
+        case.conntrack = facts.conntrack;
+        case.warnings.extend(facts.warnings);
         let mut whole = None;
         let mut written = self.written;
         let done = match self.kept {
             Kept::All(writer) => end(writer, &case),
             Kept::Last(ring, keep) => {
-                let from = first_kept(&ring, keep, &case, loss);
+                let from = first_kept(&ring, keep, &case, facts.loss);
                 if let Some(from) = from {
                     whole = Some(case.clone());
                     cut(&mut case, from, &self.offsets, ring.counts(from));
@@ -198,7 +219,7 @@ impl Draft {
             }
         };
         done.map_err(|source| full(&self.path, written, source))?;
-        Ok(Gathered { case, texts: Texts(session.texts), whole })
+        Ok((case, whole))
     }
 }
 
@@ -275,7 +296,7 @@ fn full(path: &Path, kept: u64, source: io::Error) -> GatherError {
 }
 
 /// The entries of connection tracking that one node had in the end.
-fn conntrack(text: &Text) -> Option<ConntrackText> {
+pub(super) fn conntrack(text: &Text) -> Option<ConntrackText> {
     let lines = text.content.read().filter(|lines| !lines.trim().is_empty())?;
     (text.name == "conntrack" && text.when == When::After)
         .then(|| ConntrackText { node: text.node.clone(), text: lines.clone() })

@@ -30,11 +30,13 @@ pub(crate) use watch::{Enough, Frames, Watch};
 pub(crate) struct Request {
     /// Points and ends.
     pub(crate) plan: Plan,
+    /// Further pairs that are traced at the same time, each with its probe.
+    pub(crate) more: Vec<(Plan, Option<Probe>)>,
     /// How nodes are reached.
     pub(crate) reach: Reach,
     /// At most this long; None until interrupted.
     pub(crate) duration: Option<Duration>,
-    /// Until this many packets of the forward direction were seen at the first point.
+    /// Until this many packets of the forward direction were seen at the first point of a pair, over all pairs.
     pub(crate) count: Option<u64>,
     /// Traffic of our own; its end is the trace's end.
     pub(crate) probe: Option<Probe>,
@@ -48,12 +50,28 @@ pub(crate) struct Request {
     pub(crate) folder: PathBuf,
 }
 
+impl Request {
+    /// The plan of a pair: the first has number 0.
+    fn plan(&self, pair: usize) -> &Plan {
+        pair.checked_sub(1).and_then(|further| self.more.get(further)).map_or(&self.plan, |(plan, _)| plan)
+    }
+
+    fn probe(&self, pair: usize) -> Option<&Probe> {
+        match pair.checked_sub(1) {
+            None => self.probe.as_ref(),
+            Some(further) => self.more.get(further)?.1.as_ref(),
+        }
+    }
+}
+
 /// What was gathered. The packets are in the request's folder.
 #[derive(Debug)]
 pub(crate) struct Gathered {
     /// The manifest.
     pub(crate) case: Case,
-    /// The raw texts, as they were written too.
+    /// Those of further pairs.
+    pub(crate) more: Vec<Case>,
+    /// The raw texts, as they are written too. With further pairs they are marked: [`Texts::of`] gives those of one.
     pub(crate) texts: Texts,
     /// The manifest of the whole time, when packets of its last part only were kept.
     pub(crate) whole: Option<Case>,

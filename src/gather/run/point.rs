@@ -11,6 +11,8 @@ use crate::packet::LinkType;
 pub(super) struct Point {
     /// The number of its node.
     pub(super) node: usize,
+    /// The number of its pair.
+    pub(super) pair: usize,
     /// The interface, once found; `pod:eth0` for one inside a pod.
     pub(super) interface: Option<String>,
     /// What its frames begin with, once it captures.

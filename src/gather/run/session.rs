@@ -2,13 +2,14 @@
 //! phases differ only in what they wait for.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use tokio::sync::mpsc::{self, Receiver, Sender, UnboundedSender};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::case::{self, Draft};
+use super::case::{self, Draft, Facts};
 use super::end::{Clockwork, Interrupts};
 use super::merge::Merge;
 use super::node::{self, News};
@@ -16,32 +17,46 @@ use super::point::{self, Point, State, role_in_words};
 use super::{Ending, Event, GatherError, Gathered, Request};
 use crate::evidence::case::{Coverage, NodeFacts, ProbeFacts, Window};
 use crate::evidence::kernel::KERNEL;
-use crate::evidence::{ClockFact, Known, Text};
+use crate::evidence::plan::PlannedPoint;
+use crate::evidence::{ClockFact, Known, Text, Texts};
 use crate::gather::agent::wire::{FromAgent, ToAgent, Work, WorkPoint};
-use crate::gather::capture::batch;
+use crate::gather::capture::{Settings, batch};
 use crate::gather::clock::now;
 use crate::gather::filter::Pair;
+use crate::gather::probe::Probe;
 use crate::packet::LinkType;
 
 /// One trace under way.
 pub(super) struct Session<'a> {
-    pub(super) request: &'a Request,
+    request: &'a Request,
     events: &'a mut dyn FnMut(Event),
     pub(super) nodes: Vec<Node>,
     pub(super) points: Vec<Point>,
+    /// Of each pair its points.
+    spans: Vec<Range<usize>>,
     pub(super) texts: Vec<Text>,
-    pub(super) warnings: Vec<String>,
+    warnings: Vec<(About, String)>,
     /// Why points do not capture: what is said when none does.
     failures: Vec<String>,
-    pub(super) probe: Option<ProbeFacts>,
+    pub(super) probes: Vec<Option<ProbeFacts>>,
     pub(super) window: Option<Window>,
     merge: Merge,
-    draft: Option<Draft>,
-    /// Packets of the forward direction seen at the first point.
+    /// One a pair.
+    drafts: Vec<Draft>,
+    /// Packets of the forward direction seen at the first point of each pair.
     counted: u64,
-    probe_ended: bool,
+    /// Probes that were sent and have not ended; none before.
+    probing: Option<usize>,
     /// When all points captured, by our clock.
     begun: i64,
+}
+
+/// Whom a warning concerns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum About {
+    All,
+    Node(usize),
+    Pair(usize),
 }
 
 /// A node that points are planned on.
@@ -62,10 +77,14 @@ const LEAVING: Duration = Duration::from_secs(3);
 
 impl<'a> Session<'a> {
     pub(super) fn new(request: &'a Request, events: &'a mut dyn FnMut(Event)) -> Self {
-        let plan = &request.plan;
+        let pairs = 1 + request.more.len();
         let mut nodes: Vec<Node> = Vec::new();
         let mut points = Vec::new();
-        for planned in &plan.points {
+        let mut spans: Vec<Range<usize>> = Vec::new();
+        let all =
+            (0..pairs).flat_map(|pair| request.plan(pair).points.iter().map(move |point| (pair, point)));
+        for (pair, planned) in all {
+            let plan = request.plan(pair);
             let known = nodes.iter().position(|node| node.facts.name == planned.node);
             let node = known.unwrap_or_else(|| {
                 let facts = plan.nodes.iter().find(|node| node.name == planned.node).cloned();
@@ -77,7 +96,11 @@ impl<'a> Session<'a> {
                 nodes.push(Node { facts, clock: None, orders: None, ready: false });
                 nodes.len() - 1
             });
-            points.push(Point { node, ..Point::default() });
+            points.push(Point { node, pair, ..Point::default() });
+        }
+        for pair in 0..pairs {
+            let start = spans.last().map_or(0, |before| before.end);
+            spans.push(start..start + request.plan(pair).points.len());
         }
         Self {
             request,
@@ -85,14 +108,15 @@ impl<'a> Session<'a> {
             merge: Merge::new(points.len()),
             nodes,
             points,
+            spans,
             texts: Vec::new(),
             warnings: Vec::new(),
             failures: Vec::new(),
-            probe: None,
+            probes: vec![None; pairs],
             window: None,
-            draft: None,
+            drafts: Vec::new(),
             counted: 0,
-            probe_ended: false,
+            probing: None,
             begun: 0,
         }
     }
@@ -146,22 +170,32 @@ impl<'a> Session<'a> {
     }
 
     fn work_of(&self, node: usize) -> Work {
-        let plan = &self.request.plan;
-        let planned = plan.points.iter().zip(&self.points).zip(0u16..);
+        let own = self.points.iter().zip(0u16..).filter(|(point, _)| point.node == node);
+        let points: Vec<WorkPoint> = own
+            .map(|(point, number)| {
+                let planned = self.planned(usize::from(number));
+                let pair = u16::try_from(point.pair).unwrap_or(u16::MAX);
+                WorkPoint { number, pair, role: planned.role, find: planned.find.clone() }
+            })
+            .collect();
+        let mut pairs: Vec<u16> = points.iter().map(|point| point.pair).collect();
+        pairs.dedup();
+        let settings = self.request.settings;
         Work {
             node: self.nodes[node].facts.name.clone(),
-            pair: Pair::of(plan),
-            points: planned
-                .filter(|((_, point), _)| point.node == node)
-                .map(|((planned, _), number)| WorkPoint {
-                    number,
-                    role: planned.role,
-                    find: planned.find.clone(),
-                })
+            pairs: pairs
+                .into_iter()
+                .map(|pair| (pair, Pair::of(self.request.plan(usize::from(pair)))))
                 .collect(),
-            settings: self.request.settings,
+            settings: Settings { buffer: share(settings.buffer, points.len()), ..settings },
+            points,
             kernel: self.request.kernel,
         }
+    }
+
+    fn planned(&self, number: usize) -> &PlannedPoint {
+        let pair = self.points[number].pair;
+        &self.request.plan(pair).points[number - self.spans[pair].start]
     }
 
     /// Waits until every node is ready or lost.
@@ -187,11 +221,13 @@ impl<'a> Session<'a> {
             return Err(GatherError::NothingCaptured(std::mem::take(&mut self.failures)));
         }
         let clocks: Vec<ClockFact> = self.nodes.iter().filter_map(|node| node.clock.clone()).collect();
-        let draft = Draft::begin(self.request, &self.points, clocks)?;
-        let case = self.request.watch.as_ref().map(|_| draft.begun(&self.points));
-        self.draft = Some(draft);
+        for (pair, span) in self.spans.iter().enumerate() {
+            let points = &self.points[span.clone()];
+            self.drafts.push(Draft::begin(self.request, pair, points, clocks.clone())?);
+        }
         self.tell(Event::Capturing(capturing));
-        if let Some(case) = case {
+        if self.request.watch.is_some() {
+            let case = self.drafts[0].begun(&self.points[self.spans[0].clone()]);
             self.tell(Event::Begun(Box::new(case)));
         }
         Ok(())
@@ -204,7 +240,7 @@ impl<'a> Session<'a> {
         interrupts: &mut Interrupts,
     ) -> Result<Ending, GatherError> {
         let mut clockwork = Clockwork::start(self.request.duration);
-        self.send_probe();
+        self.send_probes();
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut reached = None;
@@ -222,8 +258,8 @@ impl<'a> Session<'a> {
                 () = interrupts.next() => return Ok(Ending::Interrupted),
                 why = clockwork.end() => return Ok(why),
                 _ = tick.tick() => {
-                    if let Some(draft) = &mut self.draft {
-                        draft.counted(&self.points);
+                    for (draft, span) in self.drafts.iter_mut().zip(&self.spans) {
+                        draft.counted(&self.points[span.clone()]);
                     }
                     self.write_frames()?;
                     let counts = (0..self.points.len()).map(|point| (self.id(point), self.points[point].counts));
@@ -234,17 +270,43 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn send_probe(&mut self) {
-        let Some(probe) = self.request.probe.clone() else { return };
-        let from = self.request.plan.from.node.as_deref();
+    fn send_probes(&mut self) {
+        let request = self.request;
+        let probes = (0..self.spans.len()).filter_map(|pair| Some((pair, request.probe(pair)?.clone())));
+        let probes: Vec<(usize, Probe)> = probes.collect();
+        self.probing = Some(probes.len()).filter(|probing| *probing > 0);
+        for (pair, probe) in probes {
+            self.send_probe(pair, probe);
+        }
+    }
+
+    fn send_probe(&mut self, pair: usize, probe: Probe) {
+        let from = self.request.plan(pair).from.node.as_deref();
+        let number = u16::try_from(pair).unwrap_or(u16::MAX);
         let source = self.nodes.iter().position(|node| Some(node.facts.name.as_str()) == from);
         let sent = source
             .and_then(|node| self.nodes[node].orders.as_ref())
-            .is_some_and(|orders| orders.send(ToAgent::Probe(probe)).is_ok());
+            .is_some_and(|orders| orders.send(ToAgent::Probe(number, probe)).is_ok());
         if !sent {
-            let name = &self.request.plan.from.name;
-            self.warn(format!("the probe was not sent: there is no agent on the node of {name}"));
-            self.probe_ended = true;
+            let name = &self.request.plan(pair).from.name;
+            let words = format!("the probe was not sent: there is no agent on the node of {name}");
+            self.warn(About::Pair(pair), words);
+            self.probe_ended();
+        }
+    }
+
+    fn probe_ended(&mut self) {
+        self.probing = self.probing.map(|probing| probing.saturating_sub(1));
+        if self.probing == Some(0) {
+            // Those of all pairs are one kind.
+            let all = self.probes.iter().flatten().cloned().reduce(|all, one| ProbeFacts {
+                sent: all.sent + one.sent,
+                answered: all.answered + one.answered,
+                ..all
+            });
+            if let Some(all) = all {
+                self.tell(Event::Probed(all));
+            }
         }
     }
 
@@ -254,7 +316,7 @@ impl<'a> Session<'a> {
             return Some(Ending::Count);
         }
         let enough = self.request.watch.as_ref().and_then(|watch| watch.enough.ending());
-        enough.or(self.probe_ended.then_some(Ending::Probe))
+        enough.or((self.probing == Some(0)).then_some(Ending::Probe))
     }
 
     /// Waits for the farewell of every node. A second interrupt ends the waiting, not the report.
@@ -267,7 +329,8 @@ impl<'a> Session<'a> {
             tokio::select! {
                 Some((node, told)) = news.recv() => self.hear(node, told)?,
                 () = interrupts.next() => {
-                    self.warn("interrupted again: what the nodes had not sent by then is missing".to_owned());
+                    let words = "interrupted again: what the nodes had not sent by then is missing";
+                    self.warn(About::All, words.to_owned());
                     break;
                 }
             }
@@ -278,25 +341,61 @@ impl<'a> Session<'a> {
 
     fn write(mut self) -> Result<Gathered, GatherError> {
         self.warn_of_silent_kernels();
-        match self.draft.take() {
-            Some(draft) => draft.finish(self),
-            None => Err(GatherError::Interrupted),
+        let mut texts = Texts(std::mem::take(&mut self.texts));
+        let mut cases = Vec::new();
+        let mut whole = None;
+        for (pair, draft) in std::mem::take(&mut self.drafts).into_iter().enumerate() {
+            let number = u16::try_from(pair).unwrap_or(u16::MAX);
+            let span = self.spans[pair].clone();
+            let own = texts.of(number, draft.case());
+            let on_path = |node: &Node| draft.case().points.iter().any(|point| point.node == node.facts.name);
+            let clocks = self.nodes.iter().filter(|node| self.spans.len() == 1 || on_path(node));
+            let facts = Facts {
+                window: self.window.clone(),
+                clocks: clocks.filter_map(|node| node.clock.clone()).collect(),
+                probe: self.probes[pair].take(),
+                conntrack: own.0.iter().filter_map(case::conntrack).collect(),
+                warnings: self.warnings_of(pair),
+                loss: self.request.watch.as_ref().and_then(|watch| watch.enough.loss()),
+            };
+            let (case, all_of_it) = draft.finish(&self.points[span], facts)?;
+            whole = whole.or(all_of_it);
+            if self.spans.len() == 1 {
+                texts = own;
+            }
+            cases.push(case);
         }
+        if cases.is_empty() {
+            return Err(GatherError::Interrupted);
+        }
+        Ok(Gathered { case: cases.remove(0), more: cases, texts, whole })
+    }
+
+    fn warnings_of(&self, pair: usize) -> Vec<String> {
+        let mine = |about: &About| match *about {
+            About::All => true,
+            About::Node(node) => self.points[self.spans[pair].clone()].iter().any(|point| point.node == node),
+            About::Pair(own) => own == pair,
+        };
+        self.warnings.iter().filter(|(about, _)| mine(about)).map(|(_, words)| words.clone()).collect()
     }
 
     /// One line for all nodes whose kernels could not be listened to for the same reason.
     fn warn_of_silent_kernels(&mut self) {
         let mut silent: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-        for text in self.texts.iter().filter(|text| text.name == KERNEL) {
+        for text in self.texts.iter().filter(|text| text.name.ends_with(KERNEL)) {
             if let Known::Unreadable(why) = &text.content {
-                silent.entry(why.clone()).or_default().push(&text.node);
+                let nodes = silent.entry(why.clone()).or_default();
+                if !nodes.contains(&text.node.as_str()) {
+                    nodes.push(&text.node);
+                }
             }
         }
         let lines = silent.into_iter().map(|(why, nodes)| {
             format!("{}: without the kernel's own word about dropped packets: {why}", nodes.join(", "))
         });
         for line in lines.collect::<Vec<_>>() {
-            self.warn(line);
+            self.warn(About::All, line);
         }
     }
 
@@ -323,7 +422,7 @@ impl<'a> Session<'a> {
                     }
                 }
                 self.failures.push(why.clone());
-                self.warn(why);
+                self.warn(About::Node(node), why);
             }
             News::Said(message) => self.listen(node, message),
         }
@@ -361,21 +460,23 @@ impl<'a> Session<'a> {
                 if self.own(node, point).is_some() {
                     let (id, way) = (self.id(usize::from(point)), if up { "came up" } else { "went down" });
                     let seconds = (time - self.begun) / 1_000_000_000;
-                    self.warn(format!("{id} {way} about {seconds} s after capturing had begun"));
+                    let pair = About::Pair(self.points[usize::from(point)].pair);
+                    self.warn(pair, format!("{id} {way} about {seconds} s after capturing had begun"));
                 }
             }
             FromAgent::Ended { point, coverage } => self.end(node, point, coverage),
-            FromAgent::Probed(Ok(facts)) => {
-                self.probe = Some(facts.clone());
-                self.probe_ended = true;
-                self.tell(Event::Probed(facts));
-            }
-            FromAgent::Probed(Err(why)) => {
-                self.probe_ended = true;
-                self.warn(why);
-            }
+            FromAgent::Probed(pair, result) => self.probed(usize::from(pair), result),
             FromAgent::Done => self.nodes[node].orders = None,
         }
+    }
+
+    fn probed(&mut self, pair: usize, result: Result<ProbeFacts, String>) {
+        let Some(place) = self.probes.get_mut(pair) else { return };
+        match result {
+            Ok(facts) => *place = Some(facts),
+            Err(why) => self.warn(About::Pair(pair), why),
+        }
+        self.probe_ended();
     }
 
     fn refuse(&mut self, node: usize, point: u16, interface: Option<String>, why: &str) {
@@ -384,12 +485,16 @@ impl<'a> Session<'a> {
         own.interface = interface;
         let number = usize::from(point);
         self.fail(number, why);
-        let (name, role) = (&self.nodes[node].facts.name, self.request.plan.points[number].role);
+        let (name, role) = (&self.nodes[node].facts.name, self.planned(number).role);
         let text = format!("{name}: no capture at {}: {why}", role_in_words(role));
-        self.failures.push(text.clone());
+        // Several pairs may meet the same interface.
+        let known = self.failures.contains(&text);
+        if !known {
+            self.failures.push(text.clone());
+        }
         if found {
-            self.warn(text);
-        } else {
+            self.warn(About::Pair(self.points[number].pair), text);
+        } else if !known {
             // The case names the points that were not found by itself.
             self.tell(Event::Warning(text));
         }
@@ -402,7 +507,8 @@ impl<'a> Session<'a> {
         self.merge.close(usize::from(point));
         if let Some(why) = failed {
             let id = self.id(usize::from(point));
-            self.warn(format!("capturing at {id} ended early: {why}"));
+            let pair = About::Pair(self.points[usize::from(point)].pair);
+            self.warn(pair, format!("capturing at {id} ended early: {why}"));
         }
     }
 
@@ -426,18 +532,26 @@ impl<'a> Session<'a> {
         if self.own(node, first.point).is_none() {
             return Ok(());
         }
-        if self.request.count.is_some() && self.first_open() == Some(number) {
+        let pair = self.points[number].pair;
+        if self.request.count.is_some() && self.first_open(pair) == Some(number) {
             let link = self.points[number].link.unwrap_or(LinkType::Ethernet);
-            self.counted += case::forward_packets(&frames, link, &self.request.plan);
+            self.counted += case::forward_packets(&frames, link, self.request.plan(pair));
         }
         self.merge.push(number, frames);
         self.write_frames()
     }
 
     fn write_frames(&mut self) -> Result<(), GatherError> {
-        let Some(draft) = &mut self.draft else { return Ok(()) };
-        self.merge.drain(|point, frame| draft.put(point, &frame))?;
-        if let Some(frames) = draft.told(self.merge.safe()) {
+        let Self { drafts, merge, points, spans, .. } = self;
+        if drafts.is_empty() {
+            return Ok(());
+        }
+        merge.drain(|point, frame| {
+            let pair = points[point].pair;
+            drafts[pair].put(point - spans[pair].start, &frame)
+        })?;
+        let told: Vec<_> = self.drafts.iter_mut().filter_map(|draft| draft.told(self.merge.safe())).collect();
+        for frames in told {
             self.tell(Event::Frames(frames));
         }
         Ok(())
@@ -452,12 +566,14 @@ impl<'a> Session<'a> {
         matches!(self.points[point].state, State::Capturing { .. })
     }
 
-    fn first_open(&self) -> Option<usize> {
-        (0..self.points.len()).find(|point| self.is_open(*point))
+    fn first_open(&self, pair: usize) -> Option<usize> {
+        self.spans[pair].clone().find(|point| self.is_open(*point))
     }
 
     fn id(&self, point: usize) -> String {
-        point::id(&self.request.plan, &self.points, point)
+        let pair = self.points[point].pair;
+        let span = self.spans[pair].clone();
+        point::id(self.request.plan(pair), &self.points[span.clone()], point - span.start)
     }
 
     fn order_all(&self, order: &ToAgent) {
@@ -467,12 +583,25 @@ impl<'a> Session<'a> {
         }
     }
 
-    pub(super) fn warn(&mut self, text: String) {
-        self.tell(Event::Warning(text.clone()));
-        self.warnings.push(text);
+    fn warn(&mut self, about: About, text: String) {
+        if !self.warnings.iter().any(|(_, known)| *known == text) {
+            self.tell(Event::Warning(text.clone()));
+        }
+        self.warnings.push((about, text));
     }
 
     fn tell(&mut self, event: Event) {
         (self.events)(event);
     }
 }
+
+/// Each point's part of the room that eight points of the wanted size take: pairs of many pods must not eat their node's
+/// memory.
+fn share(wanted: u32, points: usize) -> u32 {
+    let points = u64::try_from(points).unwrap_or(u64::MAX).max(1);
+    let part = u32::try_from(u64::from(wanted) * 8 / points).unwrap_or(u32::MAX);
+    part.clamp(LEAST_RING.min(wanted), wanted)
+}
+
+/// Less room loses frames at once.
+const LEAST_RING: u32 = 1 << 20;

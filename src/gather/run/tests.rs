@@ -24,6 +24,7 @@ use crate::gather::rig::{self, PODS, Rig};
 fn request(rig: &Rig, folder: &tempfile::TempDir) -> Request {
     Request {
         plan: rig.plan(),
+        more: Vec::new(),
         reach: rig::reach("ip netns exec {node}"),
         duration: Some(Duration::from_secs(20)),
         count: None,
@@ -379,6 +380,7 @@ fn as_a_client() {
     let folder = tempfile::tempdir().unwrap();
     let request = Request {
         plan: serde_json::from_str(&plan).unwrap(),
+        more: Vec::new(),
         reach: rig::reach("ip netns exec {node}"),
         duration: None,
         count: None,
@@ -458,4 +460,58 @@ fn nodes_are_read_without_capturing_and_one_that_is_gone_is_told_of() {
     assert!(
         matches!(super::read(&nobody, &mut |_| {}), Err(GatherError::NothingRead(why)) if why.len() == 1)
     );
+}
+
+/// Both ways at once: one agent a node, a case and a capture of its own for each pair, and the pods' texts where each
+/// pair looks for them.
+#[test]
+#[ignore = "needs root"]
+fn several_pairs_share_their_agents() {
+    let rig = Rig::two_nodes_vxlan();
+    let folder = tempfile::tempdir().unwrap();
+    let plan = rig.plan();
+    let mut back = plan.clone();
+    std::mem::swap(&mut back.from, &mut back.to);
+    back.points.reverse();
+    let one = request(&rig, &folder);
+    let probe = one.probe.clone().map(|probe| Probe { target: PODS[0].parse().unwrap(), ..probe });
+    let request = Request { more: vec![(back, probe)], ..one };
+    let mut agents_seen = Vec::new();
+    let (gathered, warnings) = gather(&request, |event| {
+        if let Event::Capturing(points) = event {
+            assert_eq!(points.len(), 16);
+            agents_seen = ["n1", "n2"].map(|node| agents(&rig, node).len()).into();
+        }
+    });
+    let gathered = gathered.unwrap();
+    assert_eq!((agents_seen, warnings), (vec![1, 1], Vec::new()));
+    assert_eq!(gathered.more.len(), 1);
+    for (number, case) in [&gathered.case, &gathered.more[0]].into_iter().enumerate() {
+        let probe = case.probe.as_ref().unwrap();
+        assert_eq!((probe.sent, probe.answered), (5, 5), "pair {number}");
+        assert_eq!(case.from.name, if number == 0 { "default/p1" } else { "default/p2" });
+        // The pairs are each other's way back: each point sees both probes and their answers.
+        let capture = folder.path().join(crate::evidence::bundle::capture_of(number));
+        let mut reader = crate::evidence::capture_file::Reader::open(&capture).unwrap();
+        let mut counts = vec![0; case.points.len()];
+        while let Some(record) = reader.next_record().unwrap() {
+            counts[record.interface] += 1;
+        }
+        assert!(counts.iter().all(|count| *count >= 20), "pair {number}: {counts:?}");
+        let own = gathered.texts.of(u16::try_from(number).unwrap(), case);
+        for node in ["n1", "n2"].map(|node| rig.ns(node)) {
+            for name in ["state", "pod:state", "kernel", "conntrack"] {
+                assert_eq!(
+                    own.0
+                        .iter()
+                        .filter(|text| text.node == node && text.name == name && text.when == When::After)
+                        .count(),
+                    1,
+                    "{node} {name}"
+                );
+            }
+            assert!(own.0.iter().all(|text| !text.name.contains('@')));
+        }
+    }
+    assert!(gone_within(&rig, Duration::from_secs(2)), "an agent is left");
 }

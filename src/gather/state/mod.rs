@@ -12,22 +12,22 @@ use crate::evidence::host::Host;
 use crate::gather::netns::{Namespace, NetnsError};
 
 /// What is read beside the whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Place {
     /// A pod: its listening sockets too.
     Pod,
-    /// A node: what the kernel says of the way of packets between these two as well.
-    Node(Option<(IpAddr, IpAddr)>),
+    /// A node: what the kernel says of the way of packets between these pairs of ends as well.
+    Node(Vec<(IpAddr, IpAddr)>),
 }
 
 /// Reads everything in a namespace.
-pub(crate) fn read(namespace: &Namespace, place: Place) -> Result<Host, NetnsError> {
+pub(crate) fn read(namespace: &Namespace, place: &Place) -> Result<Host, NetnsError> {
     namespace.run(|| {
         let mut host = Host::default();
-        let ends = if let Place::Node(ends) = place { ends } else { None };
+        let ends: &[_] = if let Place::Node(ends) = place { ends } else { &[] };
         netlink::read(&mut host, ends);
         offload::read(&mut host);
-        proc::read(&mut host, place == Place::Pod);
+        proc::read(&mut host, *place == Place::Pod);
         host
     })
 }

@@ -27,7 +27,7 @@ use crate::evidence::host::{
 use crate::gather::netns::ask;
 
 /// Adds what netlink says to what is known.
-pub(super) fn read(host: &mut Host, ends: Option<(IpAddr, IpAddr)>) {
+pub(super) fn read(host: &mut Host, ends: &[(IpAddr, IpAddr)]) {
     let asked = ask(async |handle| {
         gather(host, &handle, ends).await;
         Ok(())
@@ -37,7 +37,7 @@ pub(super) fn read(host: &mut Host, ends: Option<(IpAddr, IpAddr)>) {
     }
 }
 
-async fn gather(host: &mut Host, handle: &Handle, ends: Option<(IpAddr, IpAddr)>) {
+async fn gather(host: &mut Host, handle: &Handle, ends: &[(IpAddr, IpAddr)]) {
     let links = all(handle.link().get().execute(), "links", host).await;
     host.links = links.iter().map(link_of).collect();
     let names: BTreeMap<u32, String> =
@@ -78,8 +78,8 @@ async fn gather(host: &mut Host, handle: &Handle, ends: Option<(IpAddr, IpAddr)>
         host.rules.extend(rules.iter().map(|rule| rule_of(rule, family == AddressFamily::Inet6)));
     }
 
-    if let Some(ends) = ends {
-        routes::ask(host, handle, ends).await;
+    for ends in ends {
+        routes::ask(host, handle, *ends).await;
     }
 
     let neighbours = all(handle.neighbours().get().execute(), "neighbours", host).await;

@@ -27,11 +27,19 @@ pub(super) async fn ask(host: &mut Host, handle: &Handle, (one, other): (IpAddr,
             None if !own => None,
             iif => answer(host, handle, Question { dst, src: Some(src), iif: iif.as_deref() }).await,
         };
-        host.answers.extend(back.into_iter().chain(onward));
+        for answer in back.into_iter().chain(onward) {
+            if !host.answers.contains(&answer) {
+                host.answers.push(answer);
+            }
+        }
     }
 }
 
 async fn answer(host: &mut Host, handle: &Handle, question: Question<'_>) -> Option<Answer> {
+    // Another pair with the same end.
+    if let Some(known) = host.answers.iter().find(|known| known.question() == question) {
+        return Some(known.clone());
+    }
     let index = match question.iif {
         Some(iif) => Some(host.link(iif)?.index),
         None => None,

@@ -7,8 +7,8 @@ use crate::gather::rig::Rig;
 
 fn state(rig: &Rig, name: &str) -> Host {
     let namespace = Namespace::open(format!("/run/netns/{}", rig.ns(name))).unwrap();
-    let place = if name.starts_with('p') { Place::Pod } else { Place::Node(None) };
-    super::read(&namespace, place).unwrap()
+    let place = if name.starts_with('p') { Place::Pod } else { Place::Node(Vec::new()) };
+    super::read(&namespace, &place).unwrap()
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn looks_routes_up_as_the_kernel_does() {
         }
         // The kernel, asked as an agent asks it, knows the same entries.
         let ends = ("10.244.1.2".parse().unwrap(), dst.parse().unwrap());
-        let asked = super::read(&namespace, Place::Node(Some(ends))).unwrap();
+        let asked = super::read(&namespace, &Place::Node(vec![ends])).unwrap();
         assert_eq!((asked.disagreements(), asked.unread.len()), (Vec::new(), 0), "{dst}");
         let onward = asked
             .answers
@@ -145,8 +145,8 @@ fn the_kernels_own_word_on_a_route_counts() {
     rig.run("n1", "ip -6 addr add fd00::1/64 dev eth0 nodad; ip -6 route add blackhole fd99::/64; ip route add blackhole 10.99.0.0/16");
     let namespace = Namespace::open(format!("/run/netns/{}", rig.ns("n1"))).unwrap();
     let read = |src: &str, dst: &str| {
-        let ends = Some((src.parse().unwrap(), dst.parse().unwrap()));
-        super::read(&namespace, Place::Node(ends)).unwrap()
+        let ends = (src.parse().unwrap(), dst.parse().unwrap());
+        super::read(&namespace, &Place::Node(vec![ends])).unwrap()
     };
     for (src, dst) in [("10.244.1.2", "10.99.0.1"), ("fd00::2", "fd99::1"), ("fd00::2", "fd98::1")] {
         let host = read(src, dst);

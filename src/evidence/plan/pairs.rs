@@ -1,0 +1,157 @@
+//! Which pairs of pods to trace when two names stand for several each: takes the cluster and the names, gives one plan
+//! a pair. When there are more pairs than may be traced, those are chosen that spread over pairs of nodes first and
+//! over pods then. Asks no node.
+
+use std::collections::BTreeMap;
+
+use super::ends::End;
+use super::{Plan, PlanError, PlanOptions};
+use crate::evidence::cluster::Cluster;
+
+/// The pairs that are traced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pairs {
+    /// One a pair; never empty.
+    pub plans: Vec<Plan>,
+    /// How many pairs there were, and what was left out, in words.
+    pub notes: Vec<String>,
+}
+
+impl Pairs {
+    /// Plans traces between all running pods of one name and all of another, at most `most`. A pod is not traced to
+    /// itself.
+    ///
+    /// # Errors
+    ///
+    /// When an endpoint does not exist, or no two of their pods can be traced.
+    pub fn make(
+        cluster: &Cluster,
+        (from, to): (&str, &str),
+        options: &PlanOptions,
+        most: usize,
+    ) -> Result<Self, PlanError> {
+        let mut notes = Vec::new();
+        let sources = End::find_all(cluster, from, options, &mut notes)?;
+        let targets = End::find_all(cluster, to, options, &mut notes)?;
+        let mut plans = Vec::new();
+        let mut refused = None;
+        for (number, source) in sources.iter().enumerate() {
+            for place in 0..targets.len() {
+                // Along the diagonals: any few that follow each other are of different pods.
+                let target = &targets[(number + place) % targets.len()];
+                if source.name == target.name {
+                    continue;
+                }
+                match Plan::between(cluster, source.clone(), target.clone(), options, Vec::new()) {
+                    Ok(plan) => plans.push((place, number, plan)),
+                    Err(error) => {
+                        notes.push(format!("{} to {} is not traced: {error}", source.name, target.name));
+                        refused = Some(error);
+                    }
+                }
+            }
+        }
+        if plans.is_empty() {
+            let alone = || PlanError::Alone { from: from.to_owned(), to: to.to_owned() };
+            return Err(refused.unwrap_or_else(alone));
+        }
+        plans.sort_by_key(|(place, number, _)| (*place, *number));
+        let all = plans.len();
+        let mut chosen = spread(plans.into_iter().map(|(_, _, plan)| plan).collect(), most.max(1));
+        chosen.sort_by(|a, b| (&a.from.name, &a.to.name).cmp(&(&b.from.name, &b.to.name)));
+        notes.push(words(from, sources.len(), to, targets.len()));
+        if chosen.len() < all {
+            notes.push(format!(
+                "{} of {all} pairs are traced, spread over all pairs of nodes; --max-pairs allows more",
+                chosen.len()
+            ));
+        }
+        Ok(Self { plans: chosen, notes })
+    }
+}
+
+fn words(from: &str, sources: usize, to: &str, targets: usize) -> String {
+    let of = |name: &str, number: usize| match number {
+        1 => name.to_owned(),
+        number => format!("{number} of {name}"),
+    };
+    format!("pods traced: {} to {}", of(from, sources), of(to, targets))
+}
+
+/// In turns one of each pair of nodes.
+fn spread(plans: Vec<Plan>, most: usize) -> Vec<Plan> {
+    let mut turns: BTreeMap<(Option<String>, Option<String>), usize> = BTreeMap::new();
+    let mut numbered: Vec<(usize, Plan)> = plans
+        .into_iter()
+        .map(|plan| {
+            let turn = turns.entry((plan.from.node.clone(), plan.to.node.clone())).or_default();
+            *turn += 1;
+            (*turn, plan)
+        })
+        .collect();
+    // Stable: within a turn along the diagonals.
+    numbered.sort_by_key(|(turn, _)| *turn);
+    numbered.into_iter().take(most).map(|(_, plan)| plan).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Three nodes with as many pods of one `StatefulSet` each, and one pod that does not run.
+    fn cluster(pods: usize) -> Cluster {
+        let pod = |name: &str, node: usize, status: &str| {
+            format!(
+                "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: shop, ownerReferences: [{{controller: true, \
+                 kind: StatefulSet, name: web}}]}}\nspec: {{nodeName: n{node}}}\nstatus: {{{status}}}\n"
+            )
+        };
+        let mut objects = vec![pod("web-0", 1, "phase: Pending")];
+        for node in 1..=3 {
+            objects.push(format!(
+                "---\napiVersion: v1\nkind: Node\nmetadata: {{name: n{node}}}\nstatus: {{addresses: [{{type: InternalIP, \
+                 address: 192.168.0.{node}}}]}}\n"
+            ));
+            for number in 0..pods {
+                let status = format!("phase: Running, podIPs: [{{ip: 10.0.{node}.{number}}}]");
+                objects.push(pod(&format!("web-{node}-{number}"), node, &status));
+            }
+        }
+        Cluster::parse(&objects.concat()).unwrap().0
+    }
+
+    fn options() -> PlanOptions {
+        PlanOptions { namespace: "shop".to_owned(), in_pod: true, ..PlanOptions::default() }
+    }
+
+    #[test]
+    fn all_running_pods_but_none_to_itself() {
+        let pairs = Pairs::make(&cluster(2), ("sts/web", "sts/web"), &options(), 64).unwrap();
+        assert_eq!(pairs.plans.len(), 30, "six pods to five others each");
+        assert!(pairs.plans.iter().all(|plan| plan.from.name != plan.to.name));
+        assert!(pairs.plans.iter().all(|plan| plan.from.name != "shop/web-0"), "one that does not run");
+        assert_eq!(pairs.notes, ["pods traced: 6 of sts/web to 6 of sts/web"]);
+        let one = Pairs::make(&cluster(2), ("web-1-0", "sts/web"), &options(), 64).unwrap();
+        assert_eq!(one.plans.len(), 5);
+    }
+
+    #[test]
+    fn a_few_are_spread_over_nodes_and_pods() {
+        let pairs = Pairs::make(&cluster(4), ("sts/web", "sts/web"), &options(), 9).unwrap();
+        assert_eq!(pairs.plans.len(), 9);
+        let mut nodes: Vec<_> =
+            pairs.plans.iter().map(|p| (p.from.node.clone(), p.to.node.clone())).collect();
+        nodes.sort();
+        nodes.dedup();
+        assert_eq!(nodes.len(), 9, "each pair of nodes once");
+        assert!(pairs.notes[1].starts_with("9 of 132 pairs"), "{:?}", pairs.notes);
+    }
+
+    #[test]
+    fn a_pod_alone_has_no_pair() {
+        let error = Pairs::make(&cluster(1), ("web-1-0", "web-1-0"), &options(), 9).unwrap_err();
+        assert!(matches!(error, PlanError::Alone { .. }), "{error}");
+        let error = Pairs::make(&cluster(1), ("sts/web", "sts/wep"), &options(), 9).unwrap_err();
+        assert!(error.to_string().contains("did you mean web"), "{error}");
+    }
+}
