@@ -16,8 +16,9 @@ use crate::evidence::capture_file::{CaptureError, FrameSource};
 use crate::evidence::cluster::Cluster;
 use crate::evidence::plan::{Pairs, Plan};
 use crate::evidence::{Case, Texts};
+use crate::gather;
 use crate::gather::agent::wire::MOST_HEARD;
-use crate::{gather, report};
+use crate::report;
 
 /// Traces all pairs.
 pub(super) fn run(typed: &args::Trace, (from, to): (&str, &str)) -> Result<ExitCode, Failure> {
