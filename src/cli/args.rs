@@ -108,15 +108,8 @@ pub(super) struct Trace {
     /// Stop when N packets of the flow have been seen at the first point
     #[arg(long, value_name = "N")]
     pub(super) count: Option<u64>,
-    /// Keep going and show a live table until interrupted; a line a second where stdout is no terminal
-    #[arg(long)]
-    pub(super) watch: bool,
-    /// Keep going until the first packet is lost
-    #[arg(long)]
-    pub(super) until_loss: bool,
-    /// With --watch and --until-loss: how much of the last part of the capture is kept [default: 30s]
-    #[arg(long, value_name = "D", value_parser = duration)]
-    pub(super) ring: Option<Duration>,
+    #[command(flatten)]
+    pub(super) watching: Watching,
     #[command(flatten)]
     pub(super) only: Only,
     #[command(flatten)]
@@ -156,14 +149,30 @@ pub(super) struct Trace {
 }
 
 impl Trace {
+    /// How long capturing lasts at most.
+    pub(super) fn lasting(&self) -> Option<Duration> {
+        self.duration.or((!self.watching.endless()).then_some(Duration::from_secs(10)))
+    }
+}
+
+/// A trace that goes on.
+#[derive(Debug, Args)]
+pub(super) struct Watching {
+    /// Keep going and show a live table until interrupted; a line a second where stdout is no terminal
+    #[arg(long)]
+    pub(super) watch: bool,
+    /// Keep going until the first packet is lost
+    #[arg(long)]
+    pub(super) until_loss: bool,
+    /// With --watch and --until-loss: how much of the last part of the capture is kept [default: 30s]
+    #[arg(long, value_name = "D", value_parser = duration)]
+    pub(super) ring: Option<Duration>,
+}
+
+impl Watching {
     /// Whether it goes on until something ends it.
     pub(super) fn endless(&self) -> bool {
         self.watch || self.until_loss
-    }
-
-    /// How long capturing lasts at most.
-    pub(super) fn lasting(&self) -> Option<Duration> {
-        self.duration.or((!self.endless()).then_some(Duration::from_secs(10)))
     }
 }
 

@@ -49,7 +49,7 @@ impl Watch {
     /// As typed; `lines` are those of a terminal.
     pub(super) fn new(typed: &args::Trace, enough: Enough) -> (Self, Progress) {
         let quiet = typed.output.quiet;
-        let screen_wanted = typed.watch && !quiet;
+        let screen_wanted = typed.watching.watch && !quiet;
         let data = typed.output.form != args::Form::Text;
         let (screen, progress) = if screen_wanted && io::stdout().is_terminal() {
             let lines = MultiProgress::with_draw_target(indicatif::ProgressDrawTarget::stdout());
@@ -66,7 +66,7 @@ impl Watch {
         let watch = Self {
             screen,
             style: super::style(&typed.output),
-            until_loss: typed.until_loss,
+            until_loss: typed.watching.until_loss,
             enough,
             live: None,
             begun: clock::instant(),
@@ -100,7 +100,7 @@ impl Watch {
                 }
                 let passed = self.begun.elapsed();
                 if passed >= self.shown + INTERVAL {
-                    self.shown = passed - Duration::from_nanos(u64::from(passed.subsec_nanos()));
+                    self.shown = Duration::from_secs(passed.as_secs());
                     self.show();
                 }
                 return self.look_for_loss();

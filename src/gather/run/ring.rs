@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn keeps_less_rather_than_fill_the_disk() {
         let folder = tempfile::tempdir().unwrap();
-        let mut ring = Ring::new(folder.path(), Duration::from_secs(3600));
+        let mut ring = Ring::new(folder.path(), Duration::from_hours(1));
         ring.most = 10_000;
         for tenth in 0..1_000 {
             put(&mut ring, tenth * SECOND / 10);
