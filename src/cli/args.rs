@@ -95,7 +95,7 @@ pub(super) struct Cleanup {
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(super) struct Trace {
-    /// Where the traffic starts: pod, namespace/pod, deploy/x, ds/x, sts/x, job/x, svc/x[:port], node/x, or an IP address
+    /// Where the traffic starts: pod, namespace/pod, deploy/x, ds/x, sts/x, job/x, svc/x:port, node/x, or an IP address
     #[arg(long, value_name = "ENDPOINT", required = true)]
     pub(super) from: Option<String>,
     /// Where it goes
@@ -112,15 +112,8 @@ pub(super) struct Trace {
     /// Stop when N packets of the flow have been seen at the first point
     #[arg(long, value_name = "N")]
     pub(super) count: Option<u64>,
-    /// Keep going and show a live table until interrupted; a line a second where stdout is no terminal
-    #[arg(long)]
-    pub(super) watch: bool,
-    /// Keep going until the first packet is lost
-    #[arg(long)]
-    pub(super) until_loss: bool,
-    /// With --watch and --until-loss: how much of the last part of the capture is kept [default: 30s]
-    #[arg(long, value_name = "D", value_parser = duration)]
-    pub(super) ring: Option<Duration>,
+    #[command(flatten)]
+    pub(super) watching: Watching,
     #[command(flatten)]
     pub(super) only: Only,
     #[command(flatten)]
@@ -162,14 +155,30 @@ pub(super) struct Trace {
 }
 
 impl Trace {
+    /// How long capturing lasts at most.
+    pub(super) fn lasting(&self) -> Option<Duration> {
+        self.duration.or((!self.watching.endless()).then_some(Duration::from_secs(10)))
+    }
+}
+
+/// A trace that goes on.
+#[derive(Debug, Args)]
+pub(super) struct Watching {
+    /// Keep going and show a live table until interrupted; a line a second where stdout is no terminal
+    #[arg(long)]
+    pub(super) watch: bool,
+    /// Keep going until the first packet is lost
+    #[arg(long)]
+    pub(super) until_loss: bool,
+    /// With --watch and --until-loss: how much of the last part of the capture is kept [default: 30s]
+    #[arg(long, value_name = "D", value_parser = duration)]
+    pub(super) ring: Option<Duration>,
+}
+
+impl Watching {
     /// Whether it goes on until something ends it.
     pub(super) fn endless(&self) -> bool {
         self.watch || self.until_loss
-    }
-
-    /// How long capturing lasts at most.
-    pub(super) fn lasting(&self) -> Option<Duration> {
-        self.duration.or((!self.endless()).then_some(Duration::from_secs(10)))
     }
 }
 

@@ -127,7 +127,7 @@ pub(super) fn request(
         let why = "--probe sends from inside the pod, which --no-pods forbids: leave out one of them";
         return Err(Failure::usage(why.to_owned()));
     }
-    if typed.ring.is_some() && !typed.endless() {
+    if typed.watching.ring.is_some() && !typed.watching.endless() {
         let why = "--ring says how much a trace without an end keeps: use it with --watch or --until-loss";
         return Err(Failure::usage(why.to_owned()));
     }
@@ -148,8 +148,8 @@ pub(super) fn request(
         probe,
         settings: Settings { snaplen: typed.snaplen, buffer: typed.buffer << 20 },
         kernel: !typed.no_kernel,
-        watch: typed.endless().then(|| gather::run::Watch {
-            ring: typed.ring.unwrap_or(RING),
+        watch: typed.watching.endless().then(|| gather::run::Watch {
+            ring: typed.watching.ring.unwrap_or(RING),
             enough: gather::run::Enough::default(),
         }),
         folder: folder.to_owned(),
@@ -210,7 +210,7 @@ fn probe(kind: &str, typed: &args::Trace, plan: &Plan) -> Result<Probe, Failure>
     Ok(Probe {
         kind,
         target: target.unwrap_or(plan.to.address),
-        count: typed.probe_count.unwrap_or(if typed.endless() { u32::MAX } else { 10 }),
+        count: typed.probe_count.unwrap_or(if typed.watching.endless() { u32::MAX } else { 10 }),
         size: u32::from(typed.probe_size),
         interval: typed.probe_interval,
     })

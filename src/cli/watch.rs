@@ -49,7 +49,7 @@ impl Watch {
     /// As typed; `lines` are those of a terminal.
     pub(super) fn new(typed: &args::Trace, enough: Enough) -> (Self, Progress) {
         let quiet = typed.output.quiet;
-        let screen_wanted = typed.watch && !quiet;
+        let screen_wanted = typed.watching.watch && !quiet;
         let data = typed.output.form != args::ReportForm::Text;
         let (screen, progress) = if screen_wanted && io::stdout().is_terminal() {
             let lines = MultiProgress::with_draw_target(indicatif::ProgressDrawTarget::stdout());
@@ -66,7 +66,7 @@ impl Watch {
         let watch = Self {
             screen,
             style: super::style(&typed.output),
-            until_loss: typed.until_loss,
+            until_loss: typed.watching.until_loss,
             enough,
             live: None,
             begun: clock::instant(),

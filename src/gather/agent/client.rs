@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -135,6 +135,8 @@ pub(crate) struct Agent {
     output: Box<dyn AsyncRead + Send + Unpin>,
     decoder: Decoder,
     buffer: Vec<u8>,
+    /// When something came last.
+    heard: Instant,
     complaint: Arc<Mutex<Vec<u8>>>,
     complaining: JoinHandle<()>,
 }
@@ -201,6 +203,7 @@ impl Agent {
             output,
             decoder: Decoder::default(),
             buffer: vec![0; 256 << 10],
+            heard: instant(),
             complaining: tokio::spawn(keep_tail(errors, Arc::clone(&complaint))),
             complaint,
         }
@@ -226,6 +229,7 @@ impl Agent {
         }
         let (round_trip, offset) = best.unwrap_or_default();
         let error = round_trip / 2 + 1;
+        self.heard = instant();
         // A difference within its own error is none: nodes that share a clock should not be moved apart.
         let offset = if offset.abs() <= error { 0 } else { offset };
         Ok(ClockFact { node: self.node.clone(), offset, error })
@@ -238,7 +242,6 @@ impl Agent {
 
     /// What the agent says next. May be dropped and called again without losing anything.
     pub(crate) async fn next(&mut self) -> Result<Received<FromAgent>, AgentError> {
-        let deadline = tokio::time::Instant::from_std(instant() + SILENCE);
         loop {
             match self.decoder.next() {
                 Ok(Some(Received::Message(FromAgent::Failed(why)))) => {
@@ -248,9 +251,14 @@ impl Agent {
                 Ok(None) => {}
                 Err(source) => return Err(self.garbled(source).await),
             }
+            // Whoever drops this and calls it again does not begin to wait anew.
+            let deadline = tokio::time::Instant::from_std(self.heard + SILENCE);
             match timeout_at(deadline, self.output.read(&mut self.buffer)).await {
                 Ok(Ok(0) | Err(_)) => return Err(self.ended().await),
-                Ok(Ok(length)) => self.decoder.push(&self.buffer[..length]),
+                Ok(Ok(length)) => {
+                    self.heard = instant();
+                    self.decoder.push(&self.buffer[..length]);
+                }
                 Err(_) => return Err(self.silent(AT_WORK, SILENCE).await),
             }
         }

@@ -155,7 +155,7 @@ impl Draft {
         matches!(self.kept, Kept::Last(..)).then(|| Frames {
             batch: std::mem::take(&mut self.watched),
             links: Arc::clone(&self.links),
-            until,
+            until: until.filter(|until| *until > i64::MIN),
         })
     }
 

@@ -160,6 +160,62 @@ fn probes_over_tcp_and_udp_count_answers_and_errors() {
     server.wait().unwrap();
 }
 
+/// A trace without an end: what was watched is what came, a loss ends it after a moment, and the file holds the time
+/// before the loss.
+#[test]
+#[ignore = "needs root"]
+fn a_loss_ends_what_is_watched_and_the_last_part_is_kept() {
+    let rig = Rig::two_nodes_vxlan();
+    let folder = tempfile::tempdir().unwrap();
+    let mut ping = rig.start("p1", "exec ping -i 0.05 10.244.2.2");
+    let enough = Enough::default();
+    let watch = Watch { ring: Duration::from_secs(1), enough: enough.clone() };
+    let request = Request { watch: Some(watch), probe: None, ..request(&rig, &folder) };
+    let (mut ending, mut begun, mut watched) = (None, None, vec![Vec::new(); 8]);
+    let mut said = None;
+    let (gathered, _) = gather(&request, |event| match event {
+        Event::Begun(case) => begun = Some(case.clone()),
+        Event::Frames(frames) => {
+            assert!(begun.is_some(), "the case comes before its frames");
+            frames.each(|point, frame| {
+                watched[point.index()].push(frame.time.0);
+                assert!(!frame.bytes.is_empty());
+            });
+            let Some(until) = frames.until else { return };
+            let began = begun.as_ref().and_then(|case| read(&case.points[0]).started).unwrap();
+            if said.is_none() && until - began > 3_000_000_000 {
+                said = Some(until);
+                enough.lost(until);
+            }
+        }
+        Event::Stopping(why) => ending = Some(*why),
+        _ => {}
+    });
+    let gathered = gathered.unwrap();
+    ping.kill().unwrap();
+    ping.wait().unwrap();
+    assert_eq!(ending, Some(Ending::Loss));
+    let whole = gathered.whole.as_ref().unwrap();
+    let (kept, lasted) = (gathered.case.window.as_ref().unwrap(), whole.window.as_ref().unwrap());
+    assert!(lasted.seconds > 5.0 && lasted.seconds < 9.0, "{lasted:?}");
+    assert_eq!(kept.start, said.unwrap() - 1_000_000_000);
+    assert!(kept.seconds > 3.0 && kept.seconds < lasted.seconds - 1.5, "{kept:?} of {lasted:?}");
+    let (counts, _) = frames(&gathered, &folder);
+    for (number, point) in gathered.case.points.iter().enumerate() {
+        let (times, passed) = (&watched[number], read(&whole.points[number]).received);
+        // The kernel may have counted what came after the last reading.
+        assert!((passed.saturating_sub(2)..=passed).contains(&(times.len() as u64)), "{passed}");
+        let offset = gathered.case.clocks.iter().find(|clock| clock.node == point.node).unwrap().offset;
+        let since = times.iter().filter(|time| **time - offset >= kept.start).count();
+        assert_eq!((counts[number], read(point).received), (since, since as u64));
+        assert!(since > 60 && since * 4 < times.len() * 3, "{since} of {}", times.len());
+        assert!(read(point).started > read(&whole.points[number]).started);
+    }
+    let left: Vec<_> =
+        std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["capture.pcapng"], "no segment is left");
+}
+
 #[test]
 #[ignore = "needs root"]
 fn a_count_ends_the_capture() {
