@@ -93,7 +93,6 @@ pub(super) struct Cleanup {
 
 /// Capture on every point of the path between two endpoints.
 #[derive(Debug, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(super) struct Trace {
     /// Where the traffic starts: pod, namespace/pod, deploy/x, ds/x, sts/x, job/x, svc/x:port, node/x, or an IP address
     #[arg(long, value_name = "ENDPOINT", required = true)]
