@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
+use crate::evidence::ClockFact;
 use crate::gather::run::{Ending, Event};
 
 /// The lines on the terminal.
@@ -12,17 +13,24 @@ pub(super) struct Progress {
     lines: Option<MultiProgress>,
     points: Vec<ProgressBar>,
     quiet: bool,
+    verbose: bool,
 }
 
 impl Progress {
     pub(super) fn new(quiet: bool) -> Self {
         let shown = !quiet && std::io::stderr().is_terminal();
-        Self { lines: shown.then(MultiProgress::new), points: Vec::new(), quiet }
+        Self { lines: shown.then(MultiProgress::new), points: Vec::new(), quiet, verbose: false }
+    }
+
+    /// Tells of each node that answers, too.
+    pub(super) fn verbose(self, verbose: bool) -> Self {
+        Self { verbose, ..self }
     }
 
     /// Shows one event.
     pub(super) fn show(&mut self, event: &Event) {
         match event {
+            Event::Reached(clock) if self.verbose => self.say(&reached(clock)),
             Event::Reached(_) => {}
             Event::Warning(words) => self.say(&format!("warning: {words}")),
             Event::Capturing(points) => self.begin(points),
@@ -81,4 +89,9 @@ impl Progress {
             line.finish_and_clear();
         }
     }
+}
+
+fn reached(clock: &ClockFact) -> String {
+    let ClockFact { node, offset, error } = clock;
+    format!("node {node} answers; its clock is off by {offset} ns, give or take {error} ns")
 }

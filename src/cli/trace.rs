@@ -28,7 +28,7 @@ pub(super) fn run(typed: &args::Trace) -> Result<ExitCode, Failure> {
     }
     let folder = scratch()?;
     let request = request(typed, plan, api.as_ref(), folder.path())?;
-    let mut progress = Progress::new(typed.output.quiet);
+    let mut progress = Progress::new(typed.output.quiet).verbose(typed.output.verbose);
     let gathered = gather::run::run(&request, &mut |event| progress.show(&event));
     progress.done();
     let gathered = gathered.map_err(Failure::work)?;
