@@ -5,6 +5,7 @@ nothing.
 """
 
 import contextlib
+import difflib
 import http.client
 import json
 import os
@@ -134,12 +135,12 @@ class Bench:
     def state(self):
         """Rules, queues and programs of all nodes and pods, without counters."""
         commands = ["iptables-save", "ip6tables-save", "nft -s list ruleset", "tc qdisc show", "ip -o link show", "ls /sys/fs/bpf"]
+        script = "; ".join(f"echo '= {command}'; {command}" for command in commands)
         texts = {}
         for netns in self.topology.namespaces:
-            for command in commands:
-                done = subprocess.run(["ip", "netns", "exec", netns, *command.split()], capture_output=True, text=True, check=False)
-                lines = [re.sub(r"\[\d+:\d+\]", "", line) for line in done.stdout.splitlines() if not line.startswith("#")]
-                texts[netns, command] = lines
+            done = subprocess.run(["ip", "netns", "exec", netns, "sh", "-c", script], capture_output=True, text=True, check=False)
+            # Counters, and the time in comments.
+            texts[netns] = [re.sub(r"\[\d+:\d+\]", "", line) for line in done.stdout.splitlines() if not line.startswith("#")]
         return texts
 
     def left(self, seconds=60):
@@ -152,11 +153,14 @@ class Bench:
                 wrong = [f"the API server: {error}"]
             wrong = wrong or [f"file {path.name}" for path in (self.folder / "tmp").iterdir()]
             if not wrong:
-                now = self.state()
-                wrong = [f"{netns}: {command} changed" for (netns, command), text in now.items() if text != self.clean[netns, command]]
+                wrong = [f"{netns}: {self.difference(netns, text)}" for netns, text in self.state().items() if text != self.clean[netns]]
             if not wrong or time.monotonic() - begun > seconds:
                 return "; ".join(wrong), time.monotonic() - begun
             time.sleep(0.3)
+
+    def difference(self, netns, text):
+        lines = difflib.unified_diff(self.clean[netns], text, n=0, lineterm="")
+        return " ⏎ ".join(line for line in lines if not line.startswith(("---", "+++", "@@")))[:300]
 
     def node_is(self, node, ready, seconds=60):
         def condition():
@@ -270,6 +274,8 @@ class Watch:
         self.begun.set()
         while line := answer.readline():
             event = json.loads(line)
+            if event["type"] == "ERROR":
+                return
             pod = event["object"]
             runs = any("running" in one["state"] for one in pod.get("status", {}).get("containerStatuses", []))
             with self.news:
