@@ -10,7 +10,7 @@ from .bench import SCRIPTS
 
 CLIENT = "default/client"
 # Fault, and how the program comes to the nodes.
-FAULTS = [("healthy", "image"), ("healthy", "upload"), ("egress_policy", "image"), ("forward_reject", "image"), ("fdb_missing", "upload"),
+FAULTS = [("healthy", "image"), ("healthy", "upload"), ("egress_policy", "image"), ("forward_reject", "image"), ("fdb_missing", "image"),
           ("underlay_blocked", "image"), ("vni_mismatch", "image"), ("ingress_policy", "upload"), ("no_listener", "image"),
           ("reply_input_drop", "image"), ("veth_mtu", "image"), ("pod_mtu", "image")]
 
@@ -43,18 +43,25 @@ def run(bench):
 
 
 def differences(ours, theirs):
-    """Between two reports of the same fault, but for times."""
+    """Between two reports of the same fault, but for times and numbers: of each number, whether it is none or all."""
+    def share(part, whole):
+        return "none" if part == 0 else "all" if part == whole else "some"
+
+    def verdict(report):
+        verdict = report["verdict"]
+        return {**verdict, "sent": verdict["sent"] > 0, "lost": share(verdict["lost"], verdict["sent"])}
+
     def stages(report):
-        return [(one["direction"], one["path"], one["sent"], one["delivered"],
-                 [(stage["kind"], stage["from"], stage["to"], stage["entered"], stage["lost"]) for stage in one["stages"]])
+        return [(one["direction"], one["path"], share(one["delivered"], one["sent"]),
+                 [(stage["kind"], stage["from"], stage["to"], share(stage["lost"], stage["entered"])) for stage in one["stages"]])
                 for one in report["directions"]]
 
     def causes(report):
         return [(cause["kind"], cause["node"], cause["confidence"]) for cause in report["causes"]]
 
     def points(report):
-        return [(point["id"], point["role"], point["capture_dropped"]) for point in report["points"]]
+        return [(point["id"], point["role"], point["packets"] > 0, point["capture_dropped"]) for point in report["points"]]
 
-    parts = {"verdict": lambda report: report["verdict"], "stages": stages, "causes": causes, "points": points,
+    parts = {"verdict": verdict, "stages": stages, "causes": causes, "points": points,
              "ends": lambda report: (report["from"], report["to"]), "warnings": lambda report: report["warnings"]}
     return [f"{part} {of(ours)}, without the API {of(theirs)}" for part, of in parts.items() if of(ours) != of(theirs)]
