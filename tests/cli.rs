@@ -145,7 +145,10 @@ fn the_manifest_for_krew_is_of_this_version() {
     assert_eq!(manifest["metadata"]["name"], "trace-drop");
     assert_eq!(manifest["spec"]["version"], concat!("v", env!("CARGO_PKG_VERSION")));
     let platform = &manifest["spec"]["platforms"][0];
-    assert_eq!((&platform["bin"], &platform["files"][0]["from"]), (&"trace-drop".into(), &"trace-drop".into()));
+    assert_eq!(
+        (&platform["bin"], &platform["files"][0]["from"]),
+        (&"trace-drop".into(), &"trace-drop".into())
+    );
 }
 
 /// A reader that goes away (`| head`) is no error.

@@ -19,9 +19,9 @@ def run(bench):
                                   ("rs/front-5c9f", "svc/server-svc", (CLIENT, SERVER))]:
             done = bench.trace(source, to, *PING)
             yield f"{source} to {to}", arrived(done, *names)
-        done = bench.trace("ds/web", SERVER, "-n", "shop", *PING)
+        done = bench.trace("ds/web", "web-3-1", "-n", "shop", *PING)
         told = "" if "DaemonSet shop/web has 2 pods: shop/web-2-1" in done.err else "which pod is not said"
-        yield "ds/web of two pods", arrived(done, "shop/web-2-1", SERVER) or told
+        yield "ds/web of two pods", arrived(done, "shop/web-2-1", "shop/web-3-1") or told
         done = bench.trace("deploy/frnt", SERVER)
         wrong = "" if done.code == 4 and "front" in done.err else str(done)
         yield "a deployment that is misspelt", wrong
@@ -35,14 +35,14 @@ def without_workloads(bench, one, two):
         ("over IPv6", CLIENT, SERVER, ["-6"], (CLIENT, SERVER)),
         ("addresses of pods", client.address, server.address, [], (CLIENT, SERVER)),
         ("an IPv6 address", client.address6, server.address6, [], (CLIENT, SERVER)),
-        ("a node to a pod", f"node/{one}", SERVER, [], (f"node/{one}", SERVER)),
+        ("a node to a pod", f"node/{one}", "shop/web-2-1", [], (f"node/{one}", "shop/web-2-1")),
         ("a pod to a node", CLIENT, f"node/{two}", [], (CLIENT, f"node/{two}")),
     ]:
         yield name, arrived(bench.trace(source, to, *PING, *more), *names)
     for name, to, more in [("a Service", "svc/server-svc", ["--probe", "tcp:80"]), ("a Service's port by name", "svc/server-svc:http", ["--probe", "tcp:80"]),
                            ("a Service's own address", t.SERVICE, ["--probe", "tcp:80"])]:
         done = bench.trace(CLIENT, to, *more, "--probe-count", "5")
-        yield name, arrived(done, CLIENT, t.SERVICE if to == t.SERVICE else SERVER)
+        yield name, arrived(done, CLIENT, SERVER)
     done = bench.trace(CLIENT, t.GATEWAY, *PING)
     last = done.report["directions"][0]["path"][-1] if done.report else ""
     yield "an address outside the cluster", "" if last == f"{one}/eth0" and done.outcome == "delivered" else f"ends at {last}: {done}"

@@ -70,12 +70,12 @@ def normal(bench, text):
     for what, name in ((bench.place.server, "https://SERVER"), (f"{bench.name}-worker", "worker"), (str(bench.folder), "FOLDER"),
                        (bench.program, "PROGRAM"), (str(ROOT), "ROOT"), (f"head -c {size} ", "head -c SIZE "), (f"bs={size} ", "bs=SIZE ")):
         text = text.replace(what, name)
-    for what, name in ((r"trace-drop-[0-9a-f]{8}-(\d)", r"trace-drop-RUN-\1"), (r"trace-drop/run: \S+", "trace-drop/run: RUN"),
+    for what, name in ((r"trace-drop-[0-9a-f]{8}-\d+", "trace-drop-RUN"), (r"trace-drop/run: \S+", "trace-drop/run: RUN"),
                        (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "UID"), (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.\d]*Z", "TIME"),
                        (r"(\[::1\]|127\.0\.0\.1):\d+", "LOOPBACK"), (r"within [\d.]+ s", "within N s")):
         text = re.sub(what, name, text)
     # Both nodes fail alike, and either may be the first to say so.
-    return text
+    return re.sub(r"(?m)^(?:(?:warning: |  (?:cannot|lost)).*\n)+", lambda lines: "".join(sorted(lines[0].splitlines(keepends=True))), text)
 
 
 def elsewhere(bench):
@@ -108,7 +108,8 @@ def stranger(bench, pair):
 def impostor(bench, name, pair, words):
     """An image in which trace-drop is a script."""
     program = bench.folder / "impostor"
-    program.write_text(f"#!/bin/sh\n{words}\nsleep 30\n")
+    # What is printed before somebody is attached is lost: an agent waits for a greeting too.
+    program.write_text(f"#!/bin/sh\nhead -c 1 >/dev/null\n{words}\nsleep 30\n")
     program.chmod(0o755)
     tag = f"localhost/{name.replace('_', '-')}:1"
     b.image(bench, tag, program)

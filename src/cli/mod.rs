@@ -40,9 +40,11 @@ pub fn run() -> ExitCode {
         Some(args::Command::Agent) => {
             gather::agent::serve::over_standard_streams().map_err(Failure::work).map(|()| ExitCode::SUCCESS)
         }
-        Some(args::Command::Sweep) => gather::kubernetes::pods::sweep::sweep(io::stdin().lock())
-            .map_err(Failure::work)
-            .map(|()| ExitCode::SUCCESS),
+        Some(args::Command::Sweep) => {
+            let swept = gather::kubernetes::pods::sweep::sweep(io::stdin().lock());
+            trace::remove_left();
+            swept.map_err(Failure::work).map(|()| ExitCode::SUCCESS)
+        }
         Some(args::Command::Rbac(typed)) => pods::rbac(&typed),
         Some(args::Command::Cleanup(typed)) => pods::cleanup(&typed),
         Some(args::Command::Completions { shell }) => print(|out| {
