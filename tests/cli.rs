@@ -131,6 +131,32 @@ fn completions_and_manual_are_made() {
     assert!(String::from_utf8_lossy(&trace_drop(&["man"]).stdout).contains(".TH trace-drop"));
 }
 
+/// Called as kubectl calls its plugins, the program says so.
+#[test]
+fn as_a_plugin_its_usage_is_kubectls() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let plugin = folder.path().join("kubectl-trace_drop");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_trace-drop"), &plugin).expect("a link");
+    for words in [&["--help"][..], &["ipam", "check", "--help"], &["--nothing"]] {
+        let done = Command::new(&plugin).args(words).output().expect("the program runs");
+        let said = String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned();
+        assert!(said.contains("Usage: kubectl trace-drop "), "{said}");
+    }
+}
+
+#[test]
+fn the_manifest_for_krew_is_of_this_version() {
+    let text = std::fs::read_to_string("docs/krew.yaml").expect("the manifest");
+    let manifest: serde_yaml_ng::Value = serde_yaml_ng::from_str(&text).expect("YAML");
+    assert_eq!(manifest["metadata"]["name"], "trace-drop");
+    assert_eq!(manifest["spec"]["version"], concat!("v", env!("CARGO_PKG_VERSION")));
+    let platform = &manifest["spec"]["platforms"][0];
+    assert_eq!(
+        (&platform["bin"], &platform["files"][0]["from"]),
+        (&"trace-drop".into(), &"trace-drop".into())
+    );
+}
+
 /// A reader that goes away (`| head`) is no error.
 #[test]
 fn a_closed_pipe_ends_quietly() {

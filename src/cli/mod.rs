@@ -19,7 +19,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory, FromArgMatches};
 
 use crate::analyze;
 use crate::analyze::findings::{Findings, Outcome};
@@ -29,7 +29,7 @@ use crate::report;
 
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
-    let typed = match args::Typed::try_parse() {
+    let typed = match typed() {
         Ok(typed) => typed,
         Err(error) => {
             let _unseen = error.print();
@@ -46,9 +46,11 @@ pub fn run() -> ExitCode {
         Some(args::Command::Agent) => {
             gather::agent::serve::over_standard_streams().map_err(Failure::work).map(|()| ExitCode::SUCCESS)
         }
-        Some(args::Command::Sweep) => gather::kubernetes::pods::sweep::sweep(io::stdin().lock())
-            .map_err(Failure::work)
-            .map(|()| ExitCode::SUCCESS),
+        Some(args::Command::Sweep) => {
+            let swept = gather::kubernetes::pods::sweep::sweep(io::stdin().lock());
+            trace::remove_left();
+            swept.map_err(Failure::work).map(|()| ExitCode::SUCCESS)
+        }
         Some(args::Command::Rbac(typed)) => pods::rbac(&typed),
         Some(args::Command::Cleanup(typed)) => pods::cleanup(&typed),
         Some(args::Command::Completions { shell }) => print(|out| {
@@ -65,6 +67,20 @@ pub fn run() -> ExitCode {
         ExitCode::from(failure.code)
     })
 }
+
+/// The words of this process. As kubectl's plugin, `kubectl-trace_drop`, the program calls itself what was typed.
+fn typed() -> Result<args::Typed, clap::Error> {
+    let own = std::env::args_os().next().unwrap_or_default();
+    let mut command = args::Typed::command();
+    if Path::new(&own).file_name().is_some_and(|name| name == PLUGIN) {
+        command = command.bin_name("kubectl trace-drop");
+    }
+    let matches = command.try_get_matches_from_mut(std::env::args_os())?;
+    args::Typed::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+}
+
+/// How kubectl finds a plugin on the PATH.
+const PLUGIN: &str = "kubectl-trace_drop";
 
 /// Why the work could not be done, for the user, once.
 pub(crate) struct Failure {

@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
+use crate::evidence::ClockFact;
 use crate::gather::run::{Ending, Event};
 
 /// More points than these have no lines of their own.
@@ -17,28 +18,41 @@ pub(super) struct Progress {
     quiet: bool,
     /// A line a point.
     with_points: bool,
+    verbose: bool,
 }
 
 impl Progress {
     pub(super) fn new(quiet: bool) -> Self {
         let shown = !quiet && std::io::stderr().is_terminal();
-        Self { lines: shown.then(MultiProgress::new), points: Vec::new(), quiet, with_points: true }
+        Self {
+            lines: shown.then(MultiProgress::new),
+            points: Vec::new(),
+            quiet,
+            with_points: true,
+            verbose: false,
+        }
     }
 
     /// Words go above lines that are somebody else's; points have none of their own.
     pub(super) fn above(lines: MultiProgress) -> Self {
         let lines = std::io::stderr().is_terminal().then_some(lines);
-        Self { lines, points: Vec::new(), quiet: false, with_points: false }
+        Self { lines, points: Vec::new(), quiet: false, with_points: false, verbose: false }
     }
 
     /// Words only.
     pub(super) fn plain(quiet: bool) -> Self {
-        Self { lines: None, points: Vec::new(), quiet, with_points: false }
+        Self { lines: None, points: Vec::new(), quiet, with_points: false, verbose: false }
+    }
+
+    /// Tells of each node that answers, too.
+    pub(super) fn verbose(self, verbose: bool) -> Self {
+        Self { verbose, ..self }
     }
 
     /// Shows one event.
     pub(super) fn show(&mut self, event: &Event) {
         match event {
+            Event::Reached(clock) if self.verbose => self.say(&reached(clock)),
             Event::Reached(_) | Event::Begun(_) | Event::Frames(_) => {}
             Event::Warning(words) => self.say(&format!("warning: {words}")),
             Event::Capturing(points) => self.begin(points),
@@ -102,4 +116,9 @@ impl Progress {
             line.finish_and_clear();
         }
     }
+}
+
+fn reached(clock: &ClockFact) -> String {
+    let ClockFact { node, offset, error } = clock;
+    format!("node {node} answers; its clock is off by {offset} ns, give or take {error} ns")
 }

@@ -38,7 +38,7 @@ pub(super) fn run(typed: &args::Trace) -> Result<ExitCode, Failure> {
     let enough = request.watch.as_ref().map(|watch| watch.enough.clone());
     let (mut watch, mut progress) = match enough.map(|enough| Watch::new(typed, enough)) {
         Some((watch, progress)) => (Some(watch), progress),
-        None => (None, Progress::new(typed.output.quiet)),
+        None => (None, Progress::new(typed.output.quiet).verbose(typed.output.verbose)),
     };
     let gathered = gather::run::run(&request, &mut |event| {
         progress.show(&event);
@@ -85,7 +85,19 @@ pub(super) fn run(typed: &args::Trace) -> Result<ExitCode, Failure> {
 /// A private folder for the captures. It goes with this process; what a killed one left goes now.
 pub(super) fn scratch() -> Result<tempfile::TempDir, Failure> {
     let above = std::env::temp_dir();
-    let left = std::fs::read_dir(&above).into_iter().flatten().flatten().filter(|entry| {
+    remove_left();
+    let prefix = format!("{SCRATCH}{}-", std::process::id());
+    tempfile::Builder::new().prefix(&prefix).tempdir().map_err(|error| {
+        Failure::work_text(format!(
+            "cannot make a folder for the captures in {}: {error}; set TMPDIR to a disk with room",
+            above.display()
+        ))
+    })
+}
+
+/// Removes the folders of processes that are no more.
+pub(super) fn remove_left() {
+    let left = std::fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten().filter(|entry| {
         let name = entry.file_name();
         let pid =
             name.to_str().and_then(|name| name.strip_prefix(SCRATCH)?.split('-').next()?.parse::<u32>().ok());
@@ -95,13 +107,6 @@ pub(super) fn scratch() -> Result<tempfile::TempDir, Failure> {
         // Somebody else's cannot be removed, and need not be.
         let _kept = std::fs::remove_dir_all(entry.path());
     }
-    let prefix = format!("{SCRATCH}{}-", std::process::id());
-    tempfile::Builder::new().prefix(&prefix).tempdir().map_err(|error| {
-        Failure::work_text(format!(
-            "cannot make a folder for the captures in {}: {error}; set TMPDIR to a disk with room",
-            above.display()
-        ))
-    })
 }
 
 /// How such folders are called, before the process's number.
@@ -205,8 +210,12 @@ fn probe(kind: &str, typed: &args::Trace, plan: &Plan) -> Result<Probe, Failure>
         _ => return Err(Failure::usage(format!("--probe {kind}: want icmp, tcp:PORT or udp:PORT"))),
     };
     let to = EndName::read(typed.to.as_deref().unwrap_or_default(), "");
-    let service = matches!(to, EndName::Service { .. });
-    let target = plan.aliases.to.first().copied().filter(|_| service && kind != ProbeKind::Icmp);
+    let through = match to {
+        EndName::Service { .. } => plan.aliases.to.first().copied(),
+        EndName::Address(address) => Some(address).filter(|address| plan.aliases.to.contains(address)),
+        _ => None,
+    };
+    let target = through.filter(|_| kind != ProbeKind::Icmp);
     Ok(Probe {
         kind,
         target: target.unwrap_or(plan.to.address),

@@ -307,9 +307,14 @@ impl Cluster {
 
     /// The pods of a workload.
     pub fn pods_of(&self, kind: WorkloadKind, namespace: &str, name: &str) -> impl Iterator<Item = &Pod> {
-        let of = move |pod: &&Pod| {
-            pod.namespace == namespace && !pod.is_over() && pod.workload() == Some((kind, name))
+        let owned = move |pod: &Pod| match kind {
+            // One of a Deployment can be asked for, too.
+            WorkloadKind::ReplicaSet => {
+                pod.owner.as_ref().is_some_and(|(kind, own)| kind == "ReplicaSet" && own == name)
+            }
+            _ => pod.workload() == Some((kind, name)),
         };
+        let of = move |pod: &&Pod| pod.namespace == namespace && !pod.is_over() && owned(pod);
         self.pods.iter().filter(of)
     }
 
@@ -369,6 +374,11 @@ impl Cluster {
         self.pods.iter().find(|pod| !pod.host_network && !pod.is_over() && pod.addresses.contains(&address))
     }
 
+    /// The Service that an address stands for.
+    pub fn service_of(&self, address: IpAddr) -> Option<&Service> {
+        self.services.iter().find(|service| service.addresses.contains(&address))
+    }
+
     /// The node that has an address, on the underlay or of a tunnel.
     pub fn node_of(&self, address: IpAddr) -> Option<&Node> {
         self.nodes.iter().find(|node| node.underlay().contains(&address) || node.tunnels.contains(&address))
@@ -418,6 +428,17 @@ impl Pod {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_deployments_replica_set_has_the_same_pods() {
+        let pod = "kind: Pod\nmetadata: {name: web-5c9f-x, namespace: shop, labels: {pod-template-hash: 5c9f}, \
+                   ownerReferences: [{kind: ReplicaSet, name: web-5c9f, controller: true}]}";
+        let (cluster, _) = Cluster::parse(pod).unwrap();
+        let count = |kind, name| cluster.pods_of(kind, "shop", name).count();
+        assert_eq!(count(WorkloadKind::Deployment, "web"), 1);
+        assert_eq!(count(WorkloadKind::ReplicaSet, "web-5c9f"), 1);
+        assert_eq!(count(WorkloadKind::ReplicaSet, "web"), 0);
+    }
 
     const APPENDED: &str = "\
 apiVersion: v1

@@ -100,7 +100,10 @@ impl End {
         warnings: &mut Vec<String>,
     ) -> Result<Self, PlanError> {
         match EndName::read(typed, &options.namespace) {
-            EndName::Address(address) => Ok(Self::by_address(cluster, address)),
+            EndName::Address(address) => {
+                let service = Self::by_service_address(cluster, address, warnings);
+                Ok(service.unwrap_or_else(|| Self::by_address(cluster, address)))
+            }
             EndName::Node(name) => Self::by_node(cluster, &name),
             EndName::Service { namespace, name, port } => {
                 Self::by_service(cluster, (&namespace, &name), port.as_deref(), warnings)
@@ -257,6 +260,15 @@ impl End {
         let node = cluster.node_of(address).map(|node| node.name.clone());
         let kind = if node.is_some() { Kind::Host } else { Kind::Outside };
         Self { name: address.to_string(), addresses: vec![address], node, kind, service: Vec::new() }
+    }
+
+    /// A Service's own address, when something is behind it: packets to it end at an endpoint of its family.
+    fn by_service_address(cluster: &Cluster, address: IpAddr, warnings: &mut Vec<String>) -> Option<Self> {
+        let service = cluster.service_of(address)?;
+        let mut end = Self::by_service(cluster, (&service.namespace, &service.name), None, warnings).ok()?;
+        end.addresses.retain(|own| own.is_ipv4() == address.is_ipv4());
+        end.service = vec![address];
+        (!end.addresses.is_empty()).then_some(end)
     }
 
     fn by_node(cluster: &Cluster, name: &str) -> Result<Self, PlanError> {

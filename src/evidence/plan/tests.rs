@@ -80,6 +80,9 @@ fn services_and_strangers() {
     assert_eq!(service.warnings.len(), 1);
     let error = plan("client", "svc/server-svc:81", None).unwrap_err().to_string();
     assert!(error.starts_with("Service default/server-svc has no port 81; it has 80/TCP"), "{error}");
+    let by_address = plan("client", "10.96.0.10", None).unwrap();
+    assert_eq!((&by_address.to, &by_address.aliases), (&service.to, &service.aliases));
+    assert_eq!(roles(&by_address), roles(&service));
     let outside = plan("client", "8.8.8.8", None).unwrap();
     assert_eq!(outside.points.last().unwrap().role, Role::Nic);
     assert!(!outside.encapsulated);

@@ -235,7 +235,12 @@ impl<'a> Reader<'a> {
                     self.one(&format!("/api/v1/nodes/{}", segment(name))).await?;
                 }
             }
-            EndName::Address(address) => self.holders(&[*address]).await,
+            EndName::Address(address) => {
+                self.holders(&[*address]).await;
+                if self.cluster.pod_of(*address).is_none() {
+                    self.service(*address, most).await?;
+                }
+            }
             EndName::Service { namespace, name, .. } => {
                 let path = format!("/api/v1/namespaces/{}/services/{}", segment(namespace), segment(name));
                 self.cluster.note(SERVICE.name, Some(words));
@@ -325,6 +330,29 @@ impl<'a> Reader<'a> {
         self.lists(addresses.iter().map(by_address).collect()).await;
         for address in addresses {
             self.block(*address).await;
+        }
+    }
+
+    /// The Service that an address stands for, and what is behind it. The server finds one by its first address only.
+    async fn service(&mut self, address: IpAddr, most: usize) -> Result<(), ApiError> {
+        let selector = format!("fieldSelector=spec.clusterIP%3D{}", segment(&address.to_string()));
+        let list = List::all(SERVICE).selected(selector, "those that the trace asks for");
+        match ask(self.api, &list).await {
+            Ok(answer) => {
+                self.cluster.note(SERVICE.name, list.narrowed.as_deref());
+                if let Some(part) = answer {
+                    self.cluster.append(part.cluster);
+                    self.warnings.extend(part.warnings);
+                }
+            }
+            Err(error) => {
+                self.warnings.push(format!("without knowing whether {address} is a Service's: {error}"));
+            }
+        }
+        let found = self.cluster.service_of(address).map(|one| (one.namespace.clone(), one.name.clone()));
+        match found {
+            Some((namespace, name)) => self.behind(&namespace, &name, most).await,
+            None => Ok(()),
         }
     }
 

@@ -81,7 +81,7 @@ pub(crate) struct Gathered {
 #[derive(Debug, Clone)]
 pub(crate) enum Event {
     /// A node answers.
-    Reached(#[expect(dead_code, reason = "the progress display does not show clocks yet")] ClockFact),
+    Reached(ClockFact),
     /// Something fails and the rest goes on.
     Warning(String),
     /// Capturing has begun at these points; traffic counts from now on.
