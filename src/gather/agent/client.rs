@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -137,6 +137,8 @@ pub(crate) struct Agent {
     buffer: Vec<u8>,
     complaint: Arc<Mutex<Vec<u8>>>,
     complaining: JoinHandle<()>,
+    /// Since when something is waited for, whoever waits.
+    waiting: Option<Instant>,
 }
 
 /// What the agent runs in.
@@ -203,6 +205,7 @@ impl Agent {
             buffer: vec![0; 256 << 10],
             complaining: tokio::spawn(keep_tail(errors, Arc::clone(&complaint))),
             complaint,
+            waiting: None,
         }
     }
 
@@ -236,10 +239,17 @@ impl Agent {
         self.send(&wire::control(message)).await;
     }
 
-    /// What the agent says next. May be dropped and called again without losing anything.
+    /// What the agent says next. May be dropped and called again without losing anything, also not the patience.
     pub(crate) async fn next(&mut self) -> Result<Received<FromAgent>, AgentError> {
-        let deadline = tokio::time::Instant::from_std(instant() + SILENCE);
+        let received = self.wait().await;
+        self.waiting = None;
+        received
+    }
+
+    async fn wait(&mut self) -> Result<Received<FromAgent>, AgentError> {
         loop {
+            let since = *self.waiting.get_or_insert_with(instant);
+            let deadline = tokio::time::Instant::from_std(since + SILENCE);
             match self.decoder.next() {
                 Ok(Some(Received::Message(FromAgent::Failed(why)))) => {
                     return Err(AgentError::GaveUp { node: self.node.clone(), why });
@@ -250,7 +260,10 @@ impl Agent {
             }
             match timeout_at(deadline, self.output.read(&mut self.buffer)).await {
                 Ok(Ok(0) | Err(_)) => return Err(self.ended().await),
-                Ok(Ok(length)) => self.decoder.push(&self.buffer[..length]),
+                Ok(Ok(length)) => {
+                    self.decoder.push(&self.buffer[..length]);
+                    self.waiting = None;
+                }
                 Err(_) => return Err(self.silent(AT_WORK, SILENCE).await),
             }
         }
