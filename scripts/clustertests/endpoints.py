@@ -20,7 +20,7 @@ def run(bench):
             done = bench.trace(source, to, *PING)
             yield f"{source} to {to}", arrived(done, *names)
         done = bench.trace("ds/web", "web-3-1", "-n", "shop", *PING)
-        told = "" if "DaemonSet shop/web has 2 pods: shop/web-2-1" in done.err else "which pod is not said"
+        told = "" if "DaemonSet shop/web has 2 pods: shop/web-2-1" in " ".join((done.report or {}).get("warnings", [])) else "which pod is not said"
         yield "ds/web of two pods", arrived(done, "shop/web-2-1", "shop/web-3-1") or told
         done = bench.trace("deploy/frnt", SERVER)
         wrong = "" if done.code == 4 and "front" in done.err else str(done)

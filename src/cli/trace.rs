@@ -101,12 +101,18 @@ pub(super) fn remove_left() {
         let name = entry.file_name();
         let pid =
             name.to_str().and_then(|name| name.strip_prefix(SCRATCH)?.split('-').next()?.parse::<u32>().ok());
-        pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists())
+        pid.is_some_and(is_gone)
     });
     for entry in left {
         // Somebody else's cannot be removed, and need not be.
         let _kept = std::fs::remove_dir_all(entry.path());
     }
+}
+
+/// Whether a process has ended, also when nobody has taken notice yet: then it has no program any more.
+fn is_gone(pid: u32) -> bool {
+    let program = std::fs::read_link(format!("/proc/{pid}/exe"));
+    program.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
 }
 
 /// How such folders are called, before the process's number.

@@ -135,10 +135,10 @@ pub(crate) struct Agent {
     output: Box<dyn AsyncRead + Send + Unpin>,
     decoder: Decoder,
     buffer: Vec<u8>,
-    /// When something came last.
-    heard: Instant,
     complaint: Arc<Mutex<Vec<u8>>>,
     complaining: JoinHandle<()>,
+    /// Since when something is waited for, whoever waits.
+    waiting: Option<Instant>,
 }
 
 /// What the agent runs in.
@@ -203,9 +203,9 @@ impl Agent {
             output,
             decoder: Decoder::default(),
             buffer: vec![0; 256 << 10],
-            heard: instant(),
             complaining: tokio::spawn(keep_tail(errors, Arc::clone(&complaint))),
             complaint,
+            waiting: None,
         }
     }
 
@@ -229,7 +229,6 @@ impl Agent {
         }
         let (round_trip, offset) = best.unwrap_or_default();
         let error = round_trip / 2 + 1;
-        self.heard = instant();
         // A difference within its own error is none: nodes that share a clock should not be moved apart.
         let offset = if offset.abs() <= error { 0 } else { offset };
         Ok(ClockFact { node: self.node.clone(), offset, error })
@@ -240,9 +239,17 @@ impl Agent {
         self.send(&wire::control(message)).await;
     }
 
-    /// What the agent says next. May be dropped and called again without losing anything.
+    /// What the agent says next. May be dropped and called again without losing anything, also not the patience.
     pub(crate) async fn next(&mut self) -> Result<Received<FromAgent>, AgentError> {
+        let received = self.wait().await;
+        self.waiting = None;
+        received
+    }
+
+    async fn wait(&mut self) -> Result<Received<FromAgent>, AgentError> {
         loop {
+            let since = *self.waiting.get_or_insert_with(instant);
+            let deadline = tokio::time::Instant::from_std(since + SILENCE);
             match self.decoder.next() {
                 Ok(Some(Received::Message(FromAgent::Failed(why)))) => {
                     return Err(AgentError::GaveUp { node: self.node.clone(), why });
@@ -251,13 +258,11 @@ impl Agent {
                 Ok(None) => {}
                 Err(source) => return Err(self.garbled(source).await),
             }
-            // Whoever drops this and calls it again does not begin to wait anew.
-            let deadline = tokio::time::Instant::from_std(self.heard + SILENCE);
             match timeout_at(deadline, self.output.read(&mut self.buffer)).await {
                 Ok(Ok(0) | Err(_)) => return Err(self.ended().await),
                 Ok(Ok(length)) => {
-                    self.heard = instant();
                     self.decoder.push(&self.buffer[..length]);
+                    self.waiting = None;
                 }
                 Err(_) => return Err(self.silent(AT_WORK, SILENCE).await),
             }
