@@ -54,8 +54,8 @@ def namespaces(api, names, authority):
 
 
 def cleaned(thing):
-    """As one may create it: version and id are the server's to give."""
-    metadata = {key: value for key, value in thing["metadata"].items() if key not in ("resourceVersion", "uid")}
+    """As one may create it: version and id are the server's to give. A pod whose owner is not there would be collected."""
+    metadata = {key: value for key, value in thing["metadata"].items() if key not in ("resourceVersion", "uid", "ownerReferences")}
     return {**thing, "metadata": metadata}
 
 
