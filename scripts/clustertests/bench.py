@@ -139,8 +139,9 @@ class Bench:
         texts = {}
         for netns in self.topology.namespaces:
             done = subprocess.run(["ip", "netns", "exec", netns, "sh", "-c", script], capture_output=True, text=True, check=False)
-            # Counters, and the time in comments.
-            texts[netns] = [re.sub(r"\[\d+:\d+\]", "", line) for line in done.stdout.splitlines() if not line.startswith("#")]
+            # Without counters, the time in comments, and numbers of interfaces: some faults make a device anew.
+            lines = [re.sub(r"\[\d+:\d+\]|^\d+: ", "", line) for line in done.stdout.splitlines() if not line.startswith("#")]
+            texts[netns] = sorted(lines)
         return texts
 
     def left(self, seconds=60):

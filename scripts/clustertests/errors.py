@@ -119,16 +119,17 @@ def impostor(bench, name, pair, words):
 
 def stream_lost(bench, words):
     """Somebody deletes a node's agent while it captures: the other node's points are still reported."""
-    begun = time.monotonic()
-    running = bench.start(*words, "--duration", "6s", "-o", "json")
+    running = bench.start(*words, "--duration", "60s", "-o", "json")
     running.until("capturing on")
     pods = bench.api.ask("GET", f"/api/v1/pods?labelSelector={b.LABEL}")["items"]
+    begun = time.monotonic()
     on_two = next(pod["metadata"] for pod in pods if pod["spec"]["nodeName"] == bench.nodes[1])
     bench.api.ask("DELETE", f"/api/v1/namespaces/kube-system/pods/{on_two['name']}", {"gracePeriodSeconds": 0})
     running.until("warning: lost node")
     lost = time.monotonic() - begun
+    running.process.terminate()
     done = running.end()
-    wrong = golden(bench, "stream_lost", [*words, "--duration", "6s"], b.Done(done.code, "", done.err))
+    wrong = golden(bench, "stream_lost", [*words, "--duration", "60s"], b.Done(done.code, "", done.err))
     if not done.report or {point["node"] for point in done.report["points"]} < {bench.nodes[0]} or lost > 15:
         wrong += f" {done}, lost after {lost:.1f} s"
     return wrong
