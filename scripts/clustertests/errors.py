@@ -123,7 +123,9 @@ def stream_lost(bench, words):
     running.until("capturing on")
     pods = bench.api.ask("GET", f"/api/v1/pods?labelSelector={b.LABEL}")["items"]
     begun = time.monotonic()
-    on_two = next(pod["metadata"] for pod in pods if pod["spec"]["nodeName"] == bench.nodes[1])
+    # Those of the run before may be ending still.
+    on_two = next(pod["metadata"] for pod in pods if pod["spec"]["nodeName"] == bench.nodes[1] and "deletionTimestamp" not in pod["metadata"]
+                  and pod["status"]["phase"] == "Running")
     bench.api.ask("DELETE", f"/api/v1/namespaces/kube-system/pods/{on_two['name']}", {"gracePeriodSeconds": 0})
     running.until("warning: lost node")
     lost = time.monotonic() - begun
