@@ -138,6 +138,7 @@ def stream_lost(bench, words):
 
 
 def cleanup(bench):
+    yield "nothing is left before a cleanup", bench.left()[0]
     yield "cleanup_none", golden(bench, "cleanup_none", ["cleanup"], bench.run("cleanup"))
     labels = {"app.kubernetes.io/name": "trace-drop", "app.kubernetes.io/component": "agent"}
     for name, command in (("left-1", "true"), ("left-2", "sleep 300")):
