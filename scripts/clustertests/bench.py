@@ -144,7 +144,7 @@ class Bench:
             texts[netns] = sorted(lines)
         return texts
 
-    def left(self, seconds=60):
+    def left(self, seconds=60, files=True):
         """What is left after so long; nothing is an empty text. Gives the seconds that it took, too."""
         begun = time.monotonic()
         while True:
@@ -152,7 +152,7 @@ class Bench:
                 wrong = [f"pod {pod}" for pod in self.agents()] + [f"process {line}" for line in self.processes()]
             except (OSError, http.client.HTTPException) as error:
                 wrong = [f"the API server: {error}"]
-            wrong = wrong or [f"file {path.name}" for path in (self.folder / "tmp").iterdir()]
+            wrong = wrong or files * [f"file {path.name}" for path in (self.folder / "tmp").iterdir()]
             if not wrong:
                 wrong = [f"{netns}: {self.difference(netns, text)}" for netns, text in self.state().items() if text != self.clean[netns]]
             if not wrong or time.monotonic() - begun > seconds:

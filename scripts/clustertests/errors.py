@@ -123,7 +123,9 @@ def stream_lost(bench, words):
     running.until("capturing on")
     pods = bench.api.ask("GET", f"/api/v1/pods?labelSelector={b.LABEL}")["items"]
     begun = time.monotonic()
-    on_two = next(pod["metadata"] for pod in pods if pod["spec"]["nodeName"] == bench.nodes[1])
+    # Those of the run before may be ending still.
+    on_two = next(pod["metadata"] for pod in pods if pod["spec"]["nodeName"] == bench.nodes[1] and "deletionTimestamp" not in pod["metadata"]
+                  and pod["status"]["phase"] == "Running")
     bench.api.ask("DELETE", f"/api/v1/namespaces/kube-system/pods/{on_two['name']}", {"gracePeriodSeconds": 0})
     running.until("warning: lost node")
     lost = time.monotonic() - begun
@@ -136,6 +138,7 @@ def stream_lost(bench, words):
 
 
 def cleanup(bench):
+    yield "nothing is left before a cleanup", bench.left()[0]
     yield "cleanup_none", golden(bench, "cleanup_none", ["cleanup"], bench.run("cleanup"))
     labels = {"app.kubernetes.io/name": "trace-drop", "app.kubernetes.io/component": "agent"}
     for name, command in (("left-1", "true"), ("left-2", "sleep 300")):
