@@ -3,7 +3,7 @@
 //! may be gone by then. Keeps no frame but those of the first second of traffic, which tell how frames can be
 //! compared and how the clocks stand. Causes are looked for only in the end: the texts that name them come then.
 
-use super::correlate::Settings;
+use super::correlate::{Correlator, Settings};
 use super::findings::Findings;
 use super::survey::Survey;
 use super::{Evidence, Pass, findings};
@@ -101,35 +101,11 @@ impl Live {
     /// What was counted by now; without causes.
     pub fn snapshot(&self) -> Findings {
         match &self.stage {
-            Stage::Counting(counting) => {
-                let (pass, survey) = counting.as_ref();
-                let correlator = &pass.correlator;
-                let frames = pass.frames.clone();
-                findings(
-                    &self.case,
-                    survey,
-                    &pass.sift,
-                    &pass.answers,
-                    frames,
-                    &correlator.tally,
-                    &correlator.nat,
-                )
-            }
+            Stage::Counting(counting) => counting.0.so_far(&self.case, &counting.1),
             Stage::Beginning(_) => {
                 // Nothing was counted yet: the findings of no frames at all.
                 let survey = Survey::untaken(&self.case);
-                let pass = Pass::new(&self.case, &survey, self.settings);
-                let correlator = &pass.correlator;
-                let frames = pass.frames.clone();
-                findings(
-                    &self.case,
-                    &survey,
-                    &pass.sift,
-                    &pass.answers,
-                    frames,
-                    &correlator.tally,
-                    &correlator.nat,
-                )
+                Pass::new(&self.case, &survey, self.settings).so_far(&self.case, &survey)
             }
         }
     }
@@ -171,6 +147,11 @@ impl Live {
 }
 
 impl Pass {
+    fn so_far(&self, case: &Case, survey: &Survey) -> Findings {
+        let Correlator { tally, nat, .. } = &self.correlator;
+        findings(case, survey, &self.sift, &self.answers, self.frames.clone(), tally, nat)
+    }
+
     /// Time has gone that far.
     fn advance(&mut self, now: Timestamp) {
         self.latest = self.latest.max(now);

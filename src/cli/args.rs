@@ -361,7 +361,7 @@ impl Family {
 #[derive(Debug, Args)]
 pub(super) struct Pairs {
     /// Trace all running pods of --from to all of --to at once, and rank pairs and nodes by loss
-    #[arg(long = "all-pairs")]
+    #[arg(long = "all-pairs", conflicts_with_all = ["watch", "until_loss"])]
     pub(super) all: bool,
     /// With --all-pairs: at most so many pairs, spread over the nodes
     #[arg(long = "max-pairs", value_name = "N", default_value_t = 64, requires = "all", value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -412,6 +412,31 @@ pub(super) struct Output<F: ValueEnum + Send + Sync + 'static = Form> {
     /// When to colour the report
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub(super) color: When,
+}
+
+/// How much is said on stderr.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Voice {
+    Quiet,
+    Plain,
+    Verbose,
+}
+
+impl Voice {
+    /// As two flags that exclude each other say it.
+    pub(super) fn of(quiet: bool, verbose: bool) -> Self {
+        match (quiet, verbose) {
+            (true, _) => Self::Quiet,
+            (_, true) => Self::Verbose,
+            _ => Self::Plain,
+        }
+    }
+}
+
+impl<F: ValueEnum + Send + Sync> Output<F> {
+    pub(super) fn voice(&self) -> Voice {
+        Voice::of(self.quiet, self.verbose)
+    }
 }
 
 /// Forms of every report.

@@ -50,7 +50,7 @@ fn load(saved: &Path) -> Result<(Case, Texts, Option<Cluster>), Failure> {
 
 fn read(typed: &args::check::Check) -> Result<(Case, Texts, Option<Cluster>), Failure> {
     let (Some(from), Some(to)) = (&typed.from, &typed.to) else {
-        let found = place::of_nodes(&typed.place, typed.node.as_deref(), typed.output.verbose)?;
+        let found = place::of_nodes(&typed.place, typed.node.as_deref(), typed.output.voice())?;
         let (case, texts) = nodes(&found, typed.node.as_deref(), &typed.place, typed.output.quiet)?;
         return Ok((case, texts, Some(found.cluster)));
     };
@@ -62,7 +62,7 @@ fn read(typed: &args::check::Check) -> Result<(Case, Texts, Option<Cluster>), Fa
     };
     let namespace = typed.namespace.as_ref();
     let found =
-        place::of_path(&typed.place, (from, to), None, namespace, &mut options, typed.output.verbose)?;
+        place::of_path(&typed.place, (from, to), None, namespace, &mut options, typed.output.voice())?;
     let plan = Plan::make(&found.cluster, from, to, &options).map_err(Failure::work)?;
     let purpose = Purpose { enter_pods: !typed.no_pods, ..READING };
     let request = ReadRequest::of_plan(&plan, place::reach(&typed.place, found.api.as_ref(), purpose)?);

@@ -6,13 +6,13 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 use super::Failure;
-use super::args::Form;
 use super::args::ipam::{Ask, Check, Release, Show};
+use super::args::{Form, Voice};
 use crate::analyze::ipam::{self, Finding};
 use crate::evidence::ipam::Figures;
 use crate::evidence::ipam::release::{self, Edit, ReleaseError};
 use crate::gather::kubernetes::ipam::{self as stored, Stored};
-use crate::gather::kubernetes::{Api, ApiError, segment};
+use crate::gather::kubernetes::{Api, ApiError, node_path};
 use crate::report;
 
 pub(super) fn run(ask: &Ask) -> Result<ExitCode, Failure> {
@@ -24,7 +24,8 @@ pub(super) fn run(ask: &Ask) -> Result<ExitCode, Failure> {
 }
 
 fn show(typed: &Show) -> Result<ExitCode, Failure> {
-    let cluster = super::place::whole(typed.cluster.as_deref(), &typed.server, !typed.output.quiet)?;
+    let cluster =
+        super::place::whole(typed.cluster.as_deref(), &typed.server, Voice::of(typed.output.quiet, false))?;
     let figures = Figures::of(&cluster);
     let shown = report::ipam::Shown { cluster: &cluster, figures: &figures };
     super::print(|out| match (typed.ip, typed.output.form) {
@@ -44,7 +45,8 @@ fn show(typed: &Show) -> Result<ExitCode, Failure> {
 }
 
 fn check(typed: &Check) -> Result<ExitCode, Failure> {
-    let cluster = super::place::whole(typed.cluster.as_deref(), &typed.server, !typed.output.quiet)?;
+    let cluster =
+        super::place::whole(typed.cluster.as_deref(), &typed.server, Voice::of(typed.output.quiet, false))?;
     let figures = Figures::of(&cluster);
     let checked = ipam::check_with(&cluster, &figures);
     super::print(|out| match typed.output.form {
@@ -109,7 +111,7 @@ fn release(typed: &Release) -> Result<ExitCode, Failure> {
 fn user(api: &Api, typed: &Release, attribute: &Value) -> Result<Option<String>, ApiError> {
     let node = attribute.pointer("/secondary/node").and_then(Value::as_str);
     let node = match node {
-        Some(name) => api.wait(api.get(&format!("/api/v1/nodes/{}", segment(name))))?,
+        Some(name) => api.wait(api.get(&node_path(name)))?,
         None => None,
     };
     // All of them, of all namespaces: no field selector finds a second family's address.

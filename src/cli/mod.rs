@@ -123,11 +123,16 @@ fn show(
         args::ReportForm::Html => report::page(findings, &analyze::excerpts(&findings.case, texts), out),
         args::ReportForm::Svg => report::svg(findings, out),
     })?;
-    Ok(ExitCode::from(match findings.verdict.outcome {
+    Ok(exit_code(findings.verdict.outcome))
+}
+
+/// What a verdict exits with.
+fn exit_code(outcome: Outcome) -> ExitCode {
+    ExitCode::from(match outcome {
         Outcome::Delivered => 0,
         Outcome::Dropped | Outcome::Diverted => 1,
         Outcome::NoTraffic | Outcome::Inconclusive => 3,
-    }))
+    })
 }
 
 /// How the text should look.

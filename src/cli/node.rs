@@ -17,7 +17,7 @@ pub(super) fn run(typed: &Node) -> Result<ExitCode, Failure> {
 }
 
 fn show(typed: &NodeStatus) -> Result<ExitCode, Failure> {
-    let found = place::of_nodes(&typed.place, typed.node.as_deref(), typed.output.verbose)?;
+    let found = place::of_nodes(&typed.place, typed.node.as_deref(), typed.output.voice())?;
     let (case, texts) = check::nodes(&found, typed.node.as_deref(), &typed.place, typed.output.quiet)?;
     let nodes = status(&Ground { case: &case, texts: &texts, cluster: Some(&found.cluster) });
     print(|out| match typed.output.form {
@@ -30,7 +30,8 @@ fn show(typed: &NodeStatus) -> Result<ExitCode, Failure> {
 
 fn diags(typed: &NodeDiags) -> Result<ExitCode, Failure> {
     trace::refuse_to_overwrite(&typed.save)?;
-    let found = place::of_nodes(&typed.place, typed.node.as_deref(), false)?;
+    let voice = args::Voice::of(typed.quiet, false);
+    let found = place::of_nodes(&typed.place, typed.node.as_deref(), voice)?;
     let (case, texts) = check::nodes(&found, typed.node.as_deref(), &typed.place, typed.quiet)?;
     let folder = trace::scratch()?;
     trace::keep(

@@ -9,7 +9,7 @@ use super::place;
 use super::progress::Progress;
 use super::trace;
 use super::{Failure, args};
-use crate::analyze::findings::{Findings, Outcome};
+use crate::analyze::findings::Findings;
 use crate::analyze::{self, Evidence};
 use crate::evidence::bundle::{self, Bundle, More};
 use crate::evidence::capture_file::{CaptureError, FrameSource};
@@ -26,8 +26,8 @@ pub(super) fn run(typed: &args::Trace, (from, to): (&str, &str)) -> Result<ExitC
     refuse_forms(&typed.output)?;
     let mut options = trace::options(typed);
     let namespace = typed.namespace.as_ref();
-    let verbose = typed.output.verbose;
-    let found = place::of_path(&typed.place, (from, to), Some(most), namespace, &mut options, verbose)?;
+    let found =
+        place::of_path(&typed.place, (from, to), Some(most), namespace, &mut options, typed.output.voice())?;
     let Pairs { plans, mut notes } =
         Pairs::make(&found.cluster, (from, to), &options, most).map_err(Failure::work)?;
     notes.extend(unheard(&plans).filter(|_| !typed.no_kernel));
@@ -127,9 +127,5 @@ fn answer(
         args::ReportForm::Json => report::pairs_json(&findings, &ranking, notes, out),
         _ => report::pairs_text(&findings, &ranking, notes, style, out),
     })?;
-    Ok(ExitCode::from(match ranking.outcome {
-        Outcome::Delivered => 0,
-        Outcome::Dropped | Outcome::Diverted => 1,
-        Outcome::NoTraffic | Outcome::Inconclusive => 3,
-    }))
+    Ok(super::exit_code(ranking.outcome))
 }

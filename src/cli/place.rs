@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::args::Voice;
 use super::{Failure, args, complain};
 use crate::evidence::cluster::Cluster;
 use crate::evidence::plan::PlanOptions;
@@ -48,20 +49,20 @@ fn access(server: &args::Server) -> Access {
 }
 
 /// Everything, from a file or from the server.
-pub(super) fn whole(file: Option<&Path>, server: &args::Server, warn: bool) -> Result<Cluster, Failure> {
+pub(super) fn whole(file: Option<&Path>, server: &args::Server, voice: Voice) -> Result<Cluster, Failure> {
     match file {
-        Some(file) => super::trace::cluster(file, warn),
-        None => Ok(all(objects::whole(&api(server)?))?),
+        Some(file) => super::trace::cluster(file, voice != Voice::Quiet),
+        None => Ok(all(objects::whole(&api(server)?), voice)?),
     }
 }
 
 /// All nodes and what belongs to them, or to one.
-pub(super) fn of_nodes(place: &args::Place, only: Option<&str>, warn: bool) -> Result<Found, Failure> {
+pub(super) fn of_nodes(place: &args::Place, only: Option<&str>, voice: Voice) -> Result<Found, Failure> {
     if let Some(file) = &place.cluster {
-        return Ok(Found { cluster: super::trace::cluster(file, warn)?, api: None });
+        return Ok(Found { cluster: super::trace::cluster(file, voice == Voice::Verbose)?, api: None });
     }
     let api = api(&place.server)?;
-    let cluster = all(objects::of_nodes(&api, only))?;
+    let cluster = all(objects::of_nodes(&api, only), voice)?;
     Ok(Found { cluster, api: Some(api) })
 }
 
@@ -73,31 +74,33 @@ pub(super) fn of_path(
     most: Option<usize>,
     namespace: Option<&String>,
     options: &mut PlanOptions,
-    verbose: bool,
+    voice: Voice,
 ) -> Result<Found, Failure> {
     if let Some(file) = &place.cluster {
         options.namespace = namespace.cloned().unwrap_or_else(|| "default".to_owned());
-        return Ok(Found { cluster: super::trace::cluster(file, verbose)?, api: None });
+        return Ok(Found { cluster: super::trace::cluster(file, voice == Voice::Verbose)?, api: None });
     }
     let api = api(&place.server)?;
     options.namespace.clone_from(namespace.unwrap_or(&api.namespace));
     let read = objects::of_path(&api, ends, options, most).map_err(Failure::work)?;
-    if verbose {
+    if voice == Voice::Verbose {
         let (requests, bytes) = api.asked();
         complain(&format!("read of the cluster: {requests} requests, {bytes} bytes, from {}", api.server));
     }
-    let cluster = all(read)?;
+    let cluster = all(read, voice)?;
     Ok(Found { cluster, api: Some(api) })
 }
 
-/// The objects, with a warning for each list that could not be read. Without anything there is no cluster.
-fn all(read: objects::Objects) -> Result<Cluster, Failure> {
+/// The objects, with a warning for each list that could not be read, unless quiet. Without anything there is no cluster.
+fn all(read: objects::Objects, voice: Voice) -> Result<Cluster, Failure> {
     if read.cluster.kinds.is_empty() {
         let why = read.warnings.join("\n  ");
         return Err(Failure::work_text(format!("nothing could be read of the cluster:\n  {why}")));
     }
-    for warning in &read.warnings {
-        complain(&format!("warning: {warning}"));
+    if voice != Voice::Quiet {
+        for warning in &read.warnings {
+            complain(&format!("warning: {warning}"));
+        }
     }
     Ok(read.cluster)
 }

@@ -4,11 +4,12 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{Failure, args, place, print};
 use crate::evidence::plan::Plan;
-use crate::gather::kubernetes::{Api, rights, segment};
+use crate::gather::kubernetes::pods::left;
+use crate::gather::kubernetes::{Api, rights};
 
 /// Prints what a trace would do.
 pub(super) fn dry_run(
@@ -85,25 +86,17 @@ fn documents(objects: &[Value], out: &mut dyn Write) -> io::Result<()> {
 /// Finds agent pods and removes those whose trace is over.
 pub(super) fn cleanup(typed: &args::Cleanup) -> Result<ExitCode, Failure> {
     let api = place::api(&typed.server)?;
-    let labels = "app.kubernetes.io%2Fname%3Dtrace-drop,app.kubernetes.io%2Fcomponent%3Dagent";
-    let pods = api.wait(api.list(&format!("/api/v1/pods?labelSelector={labels}"))).map_err(Failure::work)?;
-    let pods = pods.unwrap_or_default();
     let mut lines = Vec::new();
-    for pod in &pods {
-        let text = |at: &str| pod.pointer(at).and_then(Value::as_str).unwrap_or_default();
-        let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
-        let what = format!("{namespace}/{name} on {}", text("/spec/nodeName"));
-        // One that runs has its trace, or its deadline.
-        if matches!(text("/status/phase"), "Running" | "Pending") && !typed.all {
-            lines.push(format!("{what}: its trace is under way; --all removes it too"));
+    for pod in left::all(&api).map_err(Failure::work)? {
+        let name = &pod.name;
+        lines.push(if pod.runs && !typed.all {
+            format!("{name}: its trace is under way; --all removes it too")
         } else if typed.dry_run {
-            lines.push(format!("{what}: would be removed"));
+            format!("{name}: would be removed")
         } else {
-            let path = format!("/api/v1/namespaces/{}/pods/{}", segment(namespace), segment(name));
-            let options = json!({"kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": 1});
-            api.wait(api.delete(&path, &options)).map_err(Failure::work)?;
-            lines.push(format!("{what}: removed"));
-        }
+            pod.remove(&api).map_err(Failure::work)?;
+            format!("{name}: removed")
+        });
     }
     if lines.is_empty() {
         lines.push("no agent pod is left in the cluster".to_owned());

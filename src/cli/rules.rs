@@ -46,12 +46,12 @@ fn of_case(saved: &Path, typed: &args::Rules) -> Result<ExitCode, Failure> {
 fn live(typed: &args::Rules) -> Result<ExitCode, Failure> {
     let endpoints = typed.from.as_deref().zip(typed.to.as_deref());
     let mut options = options(typed);
-    let verbose = typed.output.verbose;
+    let voice = typed.output.voice();
     let found = match endpoints {
         Some(ends) => {
-            place::of_path(&typed.place, ends, None, typed.namespace.as_ref(), &mut options, verbose)?
+            place::of_path(&typed.place, ends, None, typed.namespace.as_ref(), &mut options, voice)?
         }
-        None => place::of_nodes(&typed.place, typed.node.as_deref(), verbose)?,
+        None => place::of_nodes(&typed.place, typed.node.as_deref(), voice)?,
     };
     let cluster = found.cluster;
     let reach = place::reach(&typed.place, found.api.as_ref(), Purpose { enter_pods: false, ..READING })?;

@@ -181,7 +181,7 @@ fn plan(typed: &args::Trace, (from, to): (&str, &str)) -> Result<(Found, Plan), 
     let mut options = options(typed);
     let namespace = typed.namespace.as_ref();
     let found =
-        place::of_path(&typed.place, (from, to), None, namespace, &mut options, typed.output.verbose)?;
+        place::of_path(&typed.place, (from, to), None, namespace, &mut options, typed.output.voice())?;
     let plan = Plan::make(&found.cluster, from, to, &options).map_err(Failure::work)?;
     Ok((found, plan))
 }

@@ -46,12 +46,7 @@ fn verdict(
     style: Style,
     out: &mut dyn io::Write,
 ) -> io::Result<()> {
-    let paint = match ranking.outcome {
-        Outcome::Delivered => "\x1b[1;32m",
-        Outcome::Dropped | Outcome::Diverted => "\x1b[1;31m",
-        Outcome::NoTraffic | Outcome::Inconclusive => "\x1b[1;33m",
-    };
-    let (paint, plain) = if style.color { (paint, "\x1b[0m") } else { ("", "") };
+    let (paint, plain) = style.around(ranking.outcome);
     let word = words::outcome(ranking.outcome).to_uppercase().replace('_', " ");
     let (sent, lost) = ranking.packets;
     let all = findings.len();

@@ -16,6 +16,18 @@ pub struct Style {
     pub verbose: bool,
 }
 
+impl Style {
+    /// What goes before and behind the word of an outcome.
+    pub(super) fn around(self, outcome: Outcome) -> (&'static str, &'static str) {
+        let paint = match outcome {
+            Outcome::Delivered => "\x1b[1;32m",
+            Outcome::Dropped | Outcome::Diverted => "\x1b[1;31m",
+            Outcome::NoTraffic | Outcome::Inconclusive => "\x1b[1;33m",
+        };
+        if self.color { (paint, "\x1b[0m") } else { ("", "") }
+    }
+}
+
 /// Writes the report.
 ///
 /// # Errors
@@ -37,12 +49,7 @@ pub fn text(findings: &Findings, style: Style, out: &mut dyn io::Write) -> io::R
 }
 
 pub(super) fn verdict(findings: &Findings, style: Style, out: &mut dyn io::Write) -> io::Result<()> {
-    let paint = match findings.verdict.outcome {
-        Outcome::Delivered => "\x1b[1;32m",
-        Outcome::Dropped | Outcome::Diverted => "\x1b[1;31m",
-        Outcome::NoTraffic | Outcome::Inconclusive => "\x1b[1;33m",
-    };
-    let (paint, plain) = if style.color { (paint, "\x1b[0m") } else { ("", "") };
+    let (paint, plain) = style.around(findings.verdict.outcome);
     let (word, sentence) = (sentences::outcome(findings), sentences::verdict(findings));
     writeln!(out, "{paint}{word}{plain}: {sentence}")?;
     for doubt in &findings.verdict.doubts {

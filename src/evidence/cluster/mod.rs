@@ -379,6 +379,15 @@ impl Cluster {
         self.services.iter().find(|service| service.addresses.contains(&address))
     }
 
+    /// The addresses of a Service's endpoints that are ready.
+    pub fn ready_endpoints(&self, namespace: &str, service: &str) -> impl Iterator<Item = IpAddr> {
+        let own = move |slice: &&EndpointSlice| {
+            slice.namespace == namespace && slice.service.as_deref() == Some(service)
+        };
+        let all = self.slices.iter().filter(own).flat_map(|slice| &slice.endpoints);
+        all.filter(|(_, ready)| *ready).map(|(address, _)| *address)
+    }
+
     /// The node that has an address, on the underlay or of a tunnel.
     pub fn node_of(&self, address: IpAddr) -> Option<&Node> {
         self.nodes.iter().find(|node| node.underlay().contains(&address) || node.tunnels.contains(&address))

@@ -140,19 +140,12 @@ impl End {
                 Ok(if ends.is_empty() { vec![first] } else { ends })
             }
             EndName::Service { namespace, name, .. } => {
-                let slices = cluster
-                    .slices
-                    .iter()
-                    .filter(|s| s.namespace == namespace && s.service.as_deref() == Some(name.as_str()));
-                let ready = slices.flat_map(|slice| &slice.endpoints).filter(|(_, ready)| *ready);
                 let mut ends: Vec<Self> = Vec::new();
-                for (address, _) in ready {
-                    let pod = cluster.pod_of(*address).map(|pod| pod.addresses.clone());
-                    let end = Self::by_address(cluster, *address);
+                for address in cluster.ready_endpoints(&namespace, &name) {
+                    let end = Self::of_endpoint(cluster, address, &first.service);
                     // A pod has an endpoint in each family's slice.
                     if !ends.iter().any(|known| known.name == end.name) {
-                        let addresses = pod.unwrap_or_else(|| vec![*address]);
-                        ends.push(Self { service: first.service.clone(), addresses, ..end });
+                        ends.push(end);
                     }
                 }
                 ends.sort_by(|a, b| a.name.cmp(&b.name));
@@ -311,18 +304,18 @@ impl End {
                 });
             }
         }
-        let slices =
-            cluster.slices.iter().filter(|s| s.namespace == namespace && s.service.as_deref() == Some(name));
-        let ready = slices.flat_map(|slice| &slice.endpoints).find(|(_, ready)| *ready);
-        let (address, _) = ready.ok_or_else(|| PlanError::NoEndpoint(wanted.clone()))?;
-        let end = Self::by_address(cluster, *address);
+        let ready = cluster.ready_endpoints(namespace, name).next();
+        let address = ready.ok_or_else(|| PlanError::NoEndpoint(wanted.clone()))?;
+        let end = Self::of_endpoint(cluster, address, &service.addresses);
         warnings.push(format!("Service {wanted} is traced to its endpoint {} ({address})", end.name));
-        let pod = cluster.pod_of(*address).map(|pod| pod.addresses.clone());
-        Ok(Self {
-            service: service.addresses.clone(),
-            addresses: pod.unwrap_or_else(|| vec![*address]),
-            ..end
-        })
+        Ok(end)
+    }
+
+    /// What is behind a Service at one of its endpoints: a pod with all its addresses, or the address itself.
+    fn of_endpoint(cluster: &Cluster, address: IpAddr, service: &[IpAddr]) -> Self {
+        let end = Self::by_address(cluster, address);
+        let pod = cluster.pod_of(address).map(|pod| pod.addresses.clone());
+        Self { service: service.to_vec(), addresses: pod.unwrap_or_else(|| vec![address]), ..end }
     }
 }
 

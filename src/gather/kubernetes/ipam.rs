@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
-use super::objects::GROUPS;
+use super::lists::GROUPS;
 use super::{Api, ApiError, segment};
 
 /// An object as read, and where it is.

@@ -4,6 +4,7 @@
 
 mod error;
 pub(crate) mod ipam;
+mod lists;
 pub(crate) mod objects;
 pub(crate) mod pods;
 pub(crate) mod rights;
@@ -259,6 +260,16 @@ async fn find(access: &Access) -> Result<Config, ApiError> {
         kubeconfig: error::chain(&error),
         in_cluster: error::chain(&in_cluster),
     })
+}
+
+/// The path of a pod.
+pub(crate) fn pod_path(namespace: &str, name: &str) -> String {
+    format!("/api/v1/namespaces/{}/pods/{}", segment(namespace), segment(name))
+}
+
+/// The path of a node.
+pub(crate) fn node_path(name: &str) -> String {
+    format!("/api/v1/nodes/{}", segment(name))
 }
 
 /// One segment of a path, or one value of a query: nothing in it ends the segment.

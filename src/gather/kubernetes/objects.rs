@@ -1,17 +1,21 @@
 //! The cluster's objects from the API. For a path: the two ends, what leads to them, their nodes, the blocks of their
 //! addresses, and the policies of their namespaces, by name or by selector, so that the size of the cluster does not
 //! matter. For a check of everything: whole lists in pages. A list that is forbidden or not served costs the findings
-//! that need it, and is told of. Lists narrowed by a selector are asked of the server's cache (`resourceVersion=0`),
-//! which answers at once where the storage would search all pods.
+//! that need it, and is told of.
 
 use std::net::IpAddr;
 
 use futures_util::future::join_all;
-use ipnet::IpNet;
 use serde_json::Value;
 
-use super::{Api, ApiError, segment};
+use super::lists::{
+    ALL, BLOCK, CALICO_POLICY, FELIX, GLOBAL_POLICY, Kind, List, NODE, POD, POLICY, POOL, RESERVATION,
+    SERVICE, SLICE, ask,
+};
+use super::{Api, ApiError, node_path, pod_path, segment};
+use crate::evidence::cluster::ipam::IpamBlock;
 use crate::evidence::cluster::{Cluster, WorkloadKind};
+use crate::evidence::ipam::ordinal;
 use crate::evidence::plan::{EndName, Pairs, Plan, PlanOptions};
 
 /// What was read, and what could not be.
@@ -29,93 +33,6 @@ const FEW_NODES: u32 = 100;
 const FEW_NAMES: u32 = 500;
 /// Pods behind a Service that are read one by one when all are wanted; of others only the addresses are known.
 const MOST_ENDPOINTS: usize = 100;
-/// Calico's groups: of either, the objects are the same.
-pub(super) const GROUPS: [&str; 2] = ["crd.projectcalico.org/v1", "projectcalico.org/v3"];
-
-/// Kinds that one answer of the server may hold.
-#[derive(Debug, Clone, Copy)]
-struct Kind {
-    name: &'static str,
-    plural: &'static str,
-    /// None is Calico's.
-    group: Option<&'static str>,
-}
-
-const NODE: Kind = Kind { name: "Node", plural: "nodes", group: Some("/api/v1") };
-const POD: Kind = Kind { name: "Pod", plural: "pods", group: Some("/api/v1") };
-const SERVICE: Kind = Kind { name: "Service", plural: "services", group: Some("/api/v1") };
-const SLICE: Kind =
-    Kind { name: "EndpointSlice", plural: "endpointslices", group: Some("/apis/discovery.k8s.io/v1") };
-const POLICY: Kind =
-    Kind { name: "NetworkPolicy", plural: "networkpolicies", group: Some("/apis/networking.k8s.io/v1") };
-const CALICO_POLICY: Kind = Kind { name: "NetworkPolicy", plural: "networkpolicies", group: None };
-const GLOBAL_POLICY: Kind =
-    Kind { name: "GlobalNetworkPolicy", plural: "globalnetworkpolicies", group: None };
-const POOL: Kind = Kind { name: "IPPool", plural: "ippools", group: None };
-const FELIX: Kind = Kind { name: "FelixConfiguration", plural: "felixconfigurations", group: None };
-const BLOCK: Kind = Kind { name: "IPAMBlock", plural: "ipamblocks", group: None };
-const AFFINITY: Kind = Kind { name: "BlockAffinity", plural: "blockaffinities", group: None };
-const HANDLE: Kind = Kind { name: "IPAMHandle", plural: "ipamhandles", group: None };
-const CONFIG: Kind = Kind { name: "IPAMConfig", plural: "ipamconfigs", group: None };
-const RESERVATION: Kind = Kind { name: "IPReservation", plural: "ipreservations", group: None };
-
-/// Every kind that is read of a whole cluster.
-const ALL: [Kind; 14] = [
-    NODE,
-    POD,
-    SERVICE,
-    SLICE,
-    POLICY,
-    POOL,
-    FELIX,
-    BLOCK,
-    AFFINITY,
-    HANDLE,
-    CONFIG,
-    RESERVATION,
-    CALICO_POLICY,
-    GLOBAL_POLICY,
-];
-
-/// One list to ask for.
-struct List {
-    kind: Kind,
-    namespace: Option<String>,
-    /// `fieldSelector=…` or `labelSelector=…`.
-    selector: Option<String>,
-    /// What the list is narrowed to, in words; None is all there are.
-    narrowed: Option<String>,
-    /// At most so many, by which it may be narrowed too.
-    limit: Option<u32>,
-}
-
-impl List {
-    fn all(kind: Kind) -> Self {
-        Self { kind, namespace: None, selector: None, narrowed: None, limit: None }
-    }
-
-    fn within(kind: Kind, namespace: &str) -> Self {
-        let narrowed = format!("those of namespace {namespace}");
-        Self { namespace: Some(namespace.to_owned()), narrowed: Some(narrowed), ..Self::all(kind) }
-    }
-
-    fn selected(self, selector: String, words: &str) -> Self {
-        Self { selector: Some(selector), narrowed: Some(words.to_owned()), ..self }
-    }
-
-    fn path(&self, group: &str) -> String {
-        let namespace =
-            self.namespace.as_ref().map(|name| format!("/namespaces/{}", segment(name))).unwrap_or_default();
-        // Calico's own API calls the IPAMConfig so.
-        let plural = match self.kind.plural {
-            "ipamconfigs" if group.contains("/projectcalico.org/") => "ipamconfigurations",
-            plural => plural,
-        };
-        let selector = self.selector.as_ref().map(|selector| format!("?{selector}&resourceVersion=0"));
-        format!("{group}{namespace}/{plural}{}", selector.unwrap_or_default())
-    }
-}
-
 /// All objects, for a check of everything.
 pub(crate) fn whole(api: &Api) -> Objects {
     let mut reader = Reader::new(api);
@@ -169,14 +86,12 @@ pub(crate) fn of_path(
 struct Reader<'a> {
     api: &'a Api,
     cluster: Cluster,
-    /// Blocks that were read: neighbours share them.
-    blocks: Vec<Value>,
     warnings: Vec<String>,
 }
 
 impl<'a> Reader<'a> {
     fn new(api: &'a Api) -> Self {
-        Self { api, cluster: Cluster::default(), blocks: Vec::new(), warnings: Vec::new() }
+        Self { api, cluster: Cluster::default(), warnings: Vec::new() }
     }
 
     fn finish(mut self) -> Objects {
@@ -232,7 +147,7 @@ impl<'a> Reader<'a> {
             }
             EndName::Node(name) => {
                 if self.cluster.node(name).is_none() {
-                    self.one(&format!("/api/v1/nodes/{}", segment(name))).await?;
+                    self.one(&node_path(name)).await?;
                 }
             }
             EndName::Address(address) => {
@@ -359,36 +274,35 @@ impl<'a> Reader<'a> {
     /// The block of an address, the pod that it is allocated to, and the nodes that both belong to.
     async fn block(&mut self, address: IpAddr) {
         self.cluster.note(BLOCK.name, Some("those of the two ends"));
-        let known = self.blocks.iter().find(|block| holds(block, address)).cloned();
-        let block = match known {
-            Some(block) => block,
-            None => match super::ipam::block(self.api, address).await {
-                Ok(Some((block, _))) => {
-                    self.add(&block.object);
-                    self.blocks.push(block.object.clone());
-                    block.object
-                }
-                Ok(None) => return,
+        if self.block_of(address).is_none() {
+            match super::ipam::block(self.api, address).await {
+                Ok(found) => found.iter().for_each(|(block, _)| self.add(&block.object)),
                 Err(error) => {
                     self.warnings.push(format!("without the block of {address}: {error}"));
                     self.cluster.forget(BLOCK.name);
-                    return;
                 }
-            },
+            }
+        }
+        let Some((pod, nodes)) = self.block_of(address).map(|block| allocated(block, address)) else {
+            return;
         };
-        let (pod, nodes) = allocated(&block, address);
         let mut paths: Vec<String> = Vec::new();
         paths.extend(
             pod.filter(|(namespace, name)| self.cluster.pod(namespace, name).is_none())
                 .map(|(namespace, name)| pod_path(&namespace, &name)),
         );
         let unknown = nodes.into_iter().filter(|node| self.cluster.node(node).is_none());
-        paths.extend(unknown.map(|node| format!("/api/v1/nodes/{}", segment(&node))));
+        paths.extend(unknown.map(|node| node_path(&node)));
         for path in paths {
             if let Err(error) = self.one(&path).await {
                 self.warnings.push(error.to_string());
             }
         }
+    }
+
+    /// The block of an address, if it was read: neighbours share one.
+    fn block_of(&self, address: IpAddr) -> Option<&IpamBlock> {
+        self.cluster.ipam.blocks.iter().find(|block| block.cidr.contains(&address))
     }
 
     /// What surrounds planned pairs: each namespace, address and node is asked for once.
@@ -424,7 +338,7 @@ impl<'a> Reader<'a> {
         self.holders(&addresses).await;
         for node in plans.iter().flat_map(|plan| [&plan.from.node, &plan.to.node]).flatten() {
             if self.cluster.node(node).is_none()
-                && let Err(error) = self.one(&format!("/api/v1/nodes/{}", segment(node))).await
+                && let Err(error) = self.one(&node_path(node)).await
             {
                 self.warnings.push(error.to_string());
             }
@@ -435,93 +349,14 @@ impl<'a> Reader<'a> {
 /// What a list that was cut after its first page holds.
 const FIRST: &str = "the first ones and those of the path";
 
-/// The objects of one list.
-struct Part {
-    cluster: Cluster,
-    warnings: Vec<String>,
-    /// All there are.
-    whole: bool,
-}
-
-impl Part {
-    fn new() -> Self {
-        Self { cluster: Cluster::default(), warnings: Vec::new(), whole: true }
-    }
-
-    fn add(&mut self, objects: &[Value]) {
-        for object in objects {
-            self.cluster.add(object, &mut self.warnings);
-        }
-    }
-}
-
-/// A list's objects.
-async fn ask(api: &Api, list: &List) -> Result<Option<Part>, ApiError> {
-    let groups: Vec<String> = match list.kind.group {
-        Some(group) => vec![group.to_owned()],
-        None => GROUPS.iter().map(|group| format!("/apis/{group}")).collect(),
-    };
-    let mut refused = None;
-    for group in groups {
-        let path = list.path(&group);
-        let answer = match list.limit {
-            Some(limit) => api.first(&path, limit).await.map(|page| {
-                page.map(|(objects, whole)| {
-                    let mut part = Part { whole, ..Part::new() };
-                    part.add(&objects);
-                    part
-                })
-            }),
-            None => api.fold(&path, Part::new, |part, page| part.add(&page)).await,
-        };
-        match answer {
-            Ok(None) => {}
-            Ok(found) => return Ok(found),
-            // Rights may be given for the other group.
-            Err(error) if error.is_denied() => refused = refused.or(Some(error)),
-            Err(error) => return Err(error),
-        }
-    }
-    refused.map_or(Ok(None), Err)
-}
-
-fn pod_path(namespace: &str, name: &str) -> String {
-    format!("/api/v1/namespaces/{}/pods/{}", segment(namespace), segment(name))
-}
-
-/// Whether a block is of an address.
-fn holds(block: &Value, address: IpAddr) -> bool {
-    let cidr = block.pointer("/spec/cidr").and_then(|cidr| cidr.as_str()?.parse::<IpNet>().ok());
-    cidr.is_some_and(|cidr| cidr.contains(&address))
-}
-
 /// The pod and the nodes that a block names for an address.
-fn allocated(block: &Value, address: IpAddr) -> (Option<(String, String)>, Vec<String>) {
-    let spec = block.get("spec");
-    let affinity = spec.and_then(|spec| spec.get("affinity")?.as_str()?.strip_prefix("host:"));
-    let mut nodes: Vec<String> = affinity.map(str::to_owned).into_iter().collect();
-    let attribute = spec.and_then(|spec| {
-        let cidr: IpNet = spec.get("cidr")?.as_str()?.parse().ok()?;
-        let ordinal = ordinal(cidr, address)?;
-        let index = spec.get("allocations")?.get(ordinal)?.as_u64()?;
-        spec.get("attributes")?.get(usize::try_from(index).ok()?)?.get("secondary")
-    });
-    let text = |key: &str| attribute?.get(key)?.as_str().map(str::to_owned);
-    nodes.extend(text("node"));
+fn allocated(block: &IpamBlock, address: IpAddr) -> (Option<(String, String)>, Vec<String>) {
+    let owner = ordinal(block.cidr, address).and_then(|place| block.owner(place)).flatten();
+    let node = owner.and_then(|owner| owner.node.as_deref());
+    let mut nodes: Vec<String> = block.node().into_iter().chain(node).map(str::to_owned).collect();
     nodes.sort();
     nodes.dedup();
-    (text("namespace").zip(text("pod")), nodes)
-}
-
-/// The number of an address in its block.
-fn ordinal(cidr: IpNet, address: IpAddr) -> Option<usize> {
-    let number = |address: IpAddr| match address {
-        IpAddr::V4(v4) => u128::from(u32::from(v4)),
-        IpAddr::V6(v6) => u128::from(v6),
-    };
-    cidr.contains(&address)
-        .then(|| number(address) - number(cidr.network()))
-        .and_then(|n| usize::try_from(n).ok())
+    (owner.and_then(|owner| owner.namespace.clone().zip(owner.pod.clone())), nodes)
 }
 
 /// A workload's `spec.selector` as a label selector's text.
@@ -568,25 +403,18 @@ mod tests {
 
     #[test]
     fn whose_an_address_is_by_its_block() {
-        let block = json!({"spec": {"cidr": "10.0.0.0/30", "affinity": "host:n1", "allocations": [null, 1, 0],
+        let block = json!({"kind": "IPAMBlock", "apiVersion": "crd.projectcalico.org/v1", "metadata": {"name": "b"},
+            "spec": {"cidr": "10.0.0.0/30", "affinity": "host:n1", "allocations": [null, 1, 0],
             "attributes": [{"secondary": {"node": "n2", "namespace": "shop", "pod": "web"}}, {"handle_id": "x"}]}});
-        let of = |address: &str| allocated(&block, address.parse().unwrap());
+        let mut cluster = Cluster::default();
+        cluster.add(&block, &mut Vec::new());
+        let of = |address: &str| allocated(&cluster.ipam.blocks[0], address.parse().unwrap());
         assert_eq!(
             of("10.0.0.2"),
             (Some(("shop".to_owned(), "web".to_owned())), vec!["n1".to_owned(), "n2".to_owned()])
         );
         assert_eq!(of("10.0.0.1"), (None, vec!["n1".to_owned()]));
         assert_eq!(of("10.0.0.3"), (None, vec!["n1".to_owned()]));
-        assert_eq!(allocated(&json!({"spec": []}), "10.0.0.1".parse().unwrap()), (None, Vec::new()));
-    }
-
-    #[test]
-    fn paths_name_group_namespace_and_selector() {
-        let list = List::within(CONFIG, "a b").selected("fieldSelector=x%3Dy".to_owned(), "x");
-        assert_eq!(
-            list.path("/apis/projectcalico.org/v3"),
-            "/apis/projectcalico.org/v3/namespaces/a%20b/ipamconfigurations?fieldSelector=x%3Dy&resourceVersion=0"
-        );
-        assert_eq!(List::all(NODE).path("/api/v1"), "/api/v1/nodes");
+        assert_eq!(of("10.0.0.4"), (None, vec!["n1".to_owned()]));
     }
 }

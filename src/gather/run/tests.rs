@@ -197,18 +197,18 @@ fn a_loss_ends_what_is_watched_and_the_last_part_is_kept() {
     assert_eq!(ending, Some(Ending::Loss));
     let whole = gathered.whole.as_ref().unwrap();
     let (kept, lasted) = (gathered.case.window.as_ref().unwrap(), whole.window.as_ref().unwrap());
-    assert!(lasted.seconds > 5.0 && lasted.seconds < 20.0, "{lasted:?}");
+    assert!(lasted.seconds > 5.0 && lasted.seconds < 9.0, "{lasted:?}");
     assert_eq!(kept.start, said.unwrap() - 1_000_000_000);
     assert!(kept.seconds > 3.0 && kept.seconds < lasted.seconds - 1.5, "{kept:?} of {lasted:?}");
     let (counts, _) = frames(&gathered, &folder);
     for (number, point) in gathered.case.points.iter().enumerate() {
         let (times, passed) = (&watched[number], read(&whole.points[number]).received);
         // The kernel may have counted what came after the last reading.
-        assert!((passed.saturating_sub(20)..=passed).contains(&(times.len() as u64)), "{passed}");
+        assert!((passed.saturating_sub(2)..=passed).contains(&(times.len() as u64)), "{passed}");
         let offset = gathered.case.clocks.iter().find(|clock| clock.node == point.node).unwrap().offset;
         let since = times.iter().filter(|time| **time - offset >= kept.start).count();
         assert_eq!((counts[number], read(point).received), (since, since as u64));
-        assert!(since > 30 && since < times.len(), "{since} of {}", times.len());
+        assert!(since > 60 && since * 4 < times.len() * 3, "{since} of {}", times.len());
         assert!(read(point).started > read(&whole.points[number]).started);
     }
     let left: Vec<_> =
@@ -264,8 +264,7 @@ fn an_agent_that_is_killed_leaves_the_other_nodes() {
             assert_eq!(failed, point.node == rig.ns("n2"), "{point:?}");
         }
         assert!(frames(&gathered, &folder).0[0] > 10);
-        // At once on an idle machine; a busy one may take its time, but nothing stays.
-        assert!(gone_within(&rig, Duration::from_secs(10)), "{signal}: an agent is left");
+        assert!(gone_within(&rig, Duration::from_secs(1)), "{signal}: an agent is left");
     }
 }
 
@@ -472,8 +471,7 @@ fn agents_end_with_their_client_and_interrupts_end_captures() {
         assert!(!agents(&rig, "n1").is_empty() && !agents(&rig, "n2").is_empty(), "no agents");
         end(client.id(), signal);
         let ended = instant();
-        // At once on an idle machine; a busy one may take its time, but nothing stays.
-        assert!(gone_within(&rig, Duration::from_secs(10)), "{signal}: an agent is left");
+        assert!(gone_within(&rig, Duration::from_secs(1)), "{signal}: an agent is left");
         eprintln!("{signal}: agents gone after {:?}", ended.elapsed());
         client.wait().unwrap();
         errors.read_to_string(&mut said).unwrap();

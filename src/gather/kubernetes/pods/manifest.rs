@@ -1,6 +1,8 @@
 //! An agent's pod as an object. Pure: what is wanted in, JSON out. Each right and each mount is there for one part of
 //! the work, and only when that part is asked for.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::Wanted;
@@ -16,6 +18,9 @@ pub(crate) struct Manifest<'a> {
     pub(crate) wanted: &'a Wanted,
 }
 
+/// What every agent's pod is found by.
+pub(super) const LABELS: [(&str, &str); 2] =
+    [("app.kubernetes.io/name", "trace-drop"), ("app.kubernetes.io/component", "agent")];
 /// Where a program that is sent is put: memory of the pod.
 const FOLDER: &str = "/trace-drop";
 
@@ -51,17 +56,15 @@ impl Manifest<'_> {
         } else {
             security["allowPrivilegeEscalation"] = json!(false);
         }
+        let mut labels: BTreeMap<&str, &str> = BTreeMap::from(LABELS);
+        labels.insert("trace-drop/run", self.run);
         let mut pod = json!({
             "apiVersion": "v1",
             "kind": "Pod",
             "metadata": {
                 "name": self.name,
                 "namespace": wanted.namespace,
-                "labels": {
-                    "app.kubernetes.io/name": "trace-drop",
-                    "app.kubernetes.io/component": "agent",
-                    "trace-drop/run": self.run,
-                },
+                "labels": labels,
             },
             "spec": {
                 "nodeName": self.node,

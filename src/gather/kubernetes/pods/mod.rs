@@ -4,6 +4,7 @@
 //! Nothing stays: the pod ends when its standard input does, or at its deadline; this side deletes it; and a process
 //! of its own ([`sweep`]) deletes it when this side dies without a word.
 
+pub(crate) mod left;
 mod manifest;
 mod start;
 pub(crate) mod sweep;
@@ -16,7 +17,7 @@ use kube::api::AttachedProcess;
 use serde_json::{Value, json};
 use tokio::io::{ReadHalf, SimplexStream, WriteHalf};
 
-use super::{Access, Api, ApiError, segment};
+use super::{Access, Api, ApiError, node_path, pod_path, segment};
 use crate::gather::clock::now;
 use sweep::Sweeper;
 
@@ -197,7 +198,7 @@ impl Pods {
         start::ready(&self.api, node).await?;
         let (name, manifest) = self.manifest(node).await?;
         let collection = format!("/api/v1/namespaces/{}/pods", segment(&self.wanted.namespace));
-        let path = format!("{collection}/{name}");
+        let path = pod_path(&self.wanted.namespace, &name);
         self.sweeper.mind(&path);
         let made = self.api.create(&collection, &manifest).await.map_err(|error| self.refusal(error))?;
         let image = made.pointer("/spec/containers/0/image").and_then(Value::as_str).unwrap_or_default();
@@ -209,7 +210,7 @@ impl Pods {
             }
             Err(error) => {
                 // Whatever became of it: it is of no use.
-                if self.api.delete(&path, &at_once()).await.is_ok() {
+                if delete(&self.api, &path).await.is_ok() {
                     self.sweeper.forget(&path);
                 }
                 Err(error)
@@ -221,7 +222,7 @@ impl Pods {
     pub(crate) async fn delete(&self, pod: PodAgent) {
         for pause in [0, 1, 2, 4, 8] {
             tokio::time::sleep(Duration::from_secs(pause)).await;
-            match self.api.delete(&pod.path, &at_once()).await {
+            match delete(&self.api, &pod.path).await {
                 Err(error) if error.is_passing() => {}
                 Err(_) => return,
                 Ok(()) => return self.sweeper.forget(&pod.path),
@@ -240,7 +241,7 @@ impl Pods {
 
     async fn manifest(&self, node: &str) -> Result<(String, Value), PodError> {
         let name = format!("trace-drop-{}-{}", self.run, self.count.fetch_add(1, Ordering::Relaxed));
-        let node_object = self.api.get(&format!("/api/v1/nodes/{}", segment(node))).await?;
+        let node_object = self.api.get(&node_path(node)).await?;
         let uid = node_object.as_ref().and_then(|node| node.pointer("/metadata/uid")?.as_str());
         let manifest = Manifest { name: &name, node, uid, run: &self.run, wanted: &self.wanted };
         let object = match &self.wanted.program {
@@ -274,7 +275,7 @@ impl PodAgent {
 /// Standard input, output and error.
 pub(crate) type Streams = (WriteHalf<SimplexStream>, ReadHalf<SimplexStream>, ReadHalf<SimplexStream>);
 
-/// The program in it has ended, or is to end now.
-fn at_once() -> Value {
-    json!({"kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": 1})
+/// Deletes an agent's pod: the program in it has ended, or is to end now.
+async fn delete(api: &Api, path: &str) -> Result<(), ApiError> {
+    api.delete(path, &json!({"kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": 1})).await
 }

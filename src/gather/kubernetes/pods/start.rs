@@ -12,7 +12,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::{PodError, Program, Stream, Wanted};
 use crate::gather::clock::instant;
-use crate::gather::kubernetes::{Api, error, segment};
+use crate::gather::kubernetes::{Api, error, node_path, segment};
 
 /// A pod that was created.
 pub(super) struct Pod<'a> {
@@ -152,7 +152,7 @@ pub(super) fn fate(pod: &Value) -> String {
 
 /// Fails when the node takes no pods now.
 pub(super) async fn ready(api: &Api, node: &str) -> Result<(), PodError> {
-    let Some(object) = api.get(&format!("/api/v1/nodes/{}", segment(node))).await? else {
+    let Some(object) = api.get(&node_path(node)).await? else {
         return Err(PodError::NoNode(node.to_owned()));
     };
     let conditions = object.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten();

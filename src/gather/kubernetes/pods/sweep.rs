@@ -8,8 +8,6 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use serde_json::json;
-
 use crate::gather::clock::instant;
 use crate::gather::kubernetes::{Access, Api, ApiError};
 
@@ -87,7 +85,7 @@ pub(crate) fn sweep(input: impl BufRead) -> Result<(), ApiError> {
     let begun = instant();
     for pause in AGAIN {
         thread::sleep(Duration::from_secs(pause));
-        while !delete(&access, &paths)? && begun.elapsed() < PATIENCE {
+        while !delete_all(&access, &paths)? && begun.elapsed() < PATIENCE {
             thread::sleep(Duration::from_secs(1));
         }
     }
@@ -95,12 +93,11 @@ pub(crate) fn sweep(input: impl BufRead) -> Result<(), ApiError> {
 }
 
 /// Whether every deletion was taken. A connection that broke is made anew.
-fn delete(access: &Access, paths: &[String]) -> Result<bool, ApiError> {
+fn delete_all(access: &Access, paths: &[String]) -> Result<bool, ApiError> {
     let api = Api::connect(access)?;
-    let options = json!({"kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": 1});
     let mut all = true;
     for path in paths {
-        all &= !matches!(api.wait(api.delete(path, &options)), Err(error) if error.is_passing());
+        all &= !matches!(api.wait(super::delete(&api, path)), Err(error) if error.is_passing());
     }
     Ok(all)
 }
