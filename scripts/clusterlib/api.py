@@ -17,7 +17,8 @@ PLACES = {
     "NetworkPolicy": ("networkpolicies", True), "CustomResourceDefinition": ("customresourcedefinitions", False),
     "ClusterRoleBinding": ("clusterrolebindings", False), "IPPool": ("ippools", False), "IPAMConfig": ("ipamconfigs", False),
     "FelixConfiguration": ("felixconfigurations", False), "IPAMBlock": ("ipamblocks", False), "IPAMHandle": ("ipamhandles", False),
-    "BlockAffinity": ("blockaffinities", False), "ClusterInformation": ("clusterinformations", False),
+    "BlockAffinity": ("blockaffinities", False), "IPReservation": ("ipreservations", False),
+    "ClusterInformation": ("clusterinformations", False),
 }
 
 

@@ -14,6 +14,7 @@ KINDS = [
     ("FelixConfiguration", "felixconfigurations", False), ("GlobalNetworkPolicy", "globalnetworkpolicies", False),
     ("GlobalNetworkSet", "globalnetworksets", False), ("HostEndpoint", "hostendpoints", False), ("IPAMBlock", "ipamblocks", False),
     ("IPAMConfig", "ipamconfigs", False), ("IPAMHandle", "ipamhandles", False), ("IPPool", "ippools", False),
+    ("IPReservation", "ipreservations", False),
     ("NetworkPolicy", "networkpolicies", True), ("NetworkSet", "networksets", True), ("Tier", "tiers", False),
 ]
 

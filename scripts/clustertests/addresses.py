@@ -14,7 +14,7 @@ from clusterlib import control
 BLOCKS = "/apis/crd.projectcalico.org/v1/ipamblocks"
 HANDLES = "/apis/crd.projectcalico.org/v1/ipamhandles"
 KINDS = ["nodes,pods,services,endpointslices,networkpolicies",
-         "ippools,ipamblocks,blockaffinities,ipamhandles,ipamconfigs,felixconfigurations"]
+         "ippools,ipamblocks,blockaffinities,ipamhandles,ipamconfigs,ipreservations,felixconfigurations"]
 
 
 def run(bench):
@@ -67,6 +67,8 @@ def of(server):
     server.make("IPAMHandle", "k8s-pod-network.other", {"handleID": "k8s-pod-network.other", "block": {"10.244.1.0/26": 1}, "deleted": False})
     server.leak(block, 50, "k8s-pod-network.other", one)
     nobodys(server, leaked["handleID"], one)
+    # An empty list leaves no trace in a file of kubectl's.
+    server.make("IPReservation", "spare", {"reservedCIDRs": ["10.244.3.60/32"]})
     yield from same(server)
     yield "an address of a running pod is refused, and whose it is", in_use(server, block)
     yield "a leaked address is released; its handle keeps the others", released(server, block, leaked["handleID"])

@@ -183,7 +183,7 @@ class Done:
 
     @property
     def outcome(self):
-        return self.report["verdict"]["outcome"] if self.report else "no report"
+        return self.report.get("verdict", {}).get("outcome", "no verdict") if self.report else "no report"
 
     @property
     def warnings(self):

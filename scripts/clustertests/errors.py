@@ -72,7 +72,8 @@ def normal(bench, text):
         text = text.replace(what, name)
     for what, name in ((r"trace-drop-[0-9a-f]{8}-\d+", "trace-drop-RUN"), (r"trace-drop/run: \S+", "trace-drop/run: RUN"),
                        (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "UID"), (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.\d]*Z", "TIME"),
-                       (r"(\[::1\]|127\.0\.0\.1):\d+", "LOOPBACK"), (r"within [\d.]+ s", "within N s")):
+                       (r"(\[::1\]|127\.0\.0\.1):\d+", "LOOPBACK"), (r"within [\d.]+ s", "within N s"),
+                       (r"protocol \d+, this one is trace-drop \S+ and speaks \d+", "protocol N, this one is trace-drop VERSION and speaks M")):
         text = re.sub(what, name, text)
     # Both nodes fail alike, and either may be the first to say so.
     return re.sub(r"(?m)^(?:(?:warning: |  (?:cannot|lost)).*\n)+", lambda lines: "".join(sorted(lines[0].splitlines(keepends=True))), text)
