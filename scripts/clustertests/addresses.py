@@ -29,9 +29,18 @@ def run(bench):
 class Server:
     def __init__(self, bench, place):
         self.bench, self.place, self.api = bench, place, place.api()
+        self.kubeconfig = place.kubeconfig
 
     def run(self, *words):
-        return self.bench.run("ipam", *words, KUBECONFIG=str(self.place.kubeconfig))
+        return self.bench.run("ipam", *words, KUBECONFIG=str(self.kubeconfig))
+
+    def limited(self):
+        """From now on as a user with nothing but the printed role."""
+        role = self.bench.run("rbac", "--subject", "releaser", "--no-agents", "--ipam-release").out
+        self.bench.kubectl("--kubeconfig", str(self.place.kubeconfig), "apply", "-f", "-", text=role)
+        self.kubeconfig = self.bench.folder / "releaser.kubeconfig"
+        self.place.authority.client("user-releaser", "releaser")
+        self.place.authority.kubeconfig(self.kubeconfig, self.place.server, "user-releaser")
 
     def leak(self, block, ordinal, handle, node, pod="gone"):
         """Allocates an address as Calico does for a pod that was deleted since."""
@@ -70,6 +79,7 @@ def of(server):
     # An empty list leaves no trace in a file of kubectl's.
     server.make("IPReservation", "spare", {"reservedCIDRs": ["10.244.3.60/32"]})
     yield from same(server)
+    server.limited()
     yield "an address of a running pod is refused, and whose it is", in_use(server, block)
     yield "a leaked address is released; its handle keeps the others", released(server, block, leaked["handleID"])
     yield "the last of its handle: the handle goes", last_of_handle(server, block)
@@ -142,7 +152,7 @@ def changed(server, block):
     """Somebody takes another address of the block between the question and the answer: theirs must stay."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen([server.bench.program, "ipam", "release", "--ip", "10.244.1.41"], stdin=theirs, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, env={**server.bench.env, "KUBECONFIG": str(server.place.kubeconfig)})
+                               stderr=subprocess.PIPE, env={**server.bench.env, "KUBECONFIG": str(server.kubeconfig)})
     os.close(theirs)
     asked, begun = b"", time.monotonic()
     while not asked.endswith(b"[y/N] ") and time.monotonic() - begun < 20:

@@ -6,7 +6,7 @@ the owner that make it one of its pods. No controller of workloads runs here.
 
 from lablib import topology as t
 
-from .bench import PING
+from .bench import HOW, PING
 
 CLIENT, SERVER = "default/client", "default/server"
 
@@ -43,6 +43,7 @@ def without_workloads(bench, one, two):
                            ("a Service's own address", t.SERVICE, ["--probe", "tcp:80"])]:
         done = bench.trace(CLIENT, to, *more, "--probe-count", "5")
         yield name, arrived(done, CLIENT, SERVER)
+    yield "another address of a Service", external(bench)
     done = bench.trace(CLIENT, t.GATEWAY, *PING)
     last = done.report["directions"][0]["path"][-1] if done.report else ""
     yield "an address outside the cluster", "" if last == f"{one}/eth0" and done.outcome == "delivered" else f"ends at {last}: {done}"
@@ -50,6 +51,16 @@ def without_workloads(bench, one, two):
     path.write_text(bench.place.kubeconfig.read_text().replace("user: admin}", "user: admin, namespace: shop}"))
     done = bench.trace("web-2-1", "web-3-0", *PING, KUBECONFIG=str(path))
     yield "bare names in the context's namespace", arrived(done, "shop/web-2-1", "shop/web-3-0")
+
+
+def external(bench):
+    """The server finds no Service by it: all are looked at."""
+    path = "/api/v1/namespaces/default/services/server-svc"
+    address = "192.0.2.77"
+    bench.api.ask("PATCH", path, {"spec": {"externalIPs": [address]}}, "application/merge-patch+json")
+    done = bench.run("--from", CLIENT, "--to", address, "--dry-run", *HOW["image"])
+    bench.api.ask("PATCH", path, {"spec": {"externalIPs": None}}, "application/merge-patch+json")
+    return "" if done.code == 0 and SERVER in done.out else f"{done} {done.out}"
 
 
 def arrived(done, source, to):

@@ -11,11 +11,11 @@ import sys
 import time
 import traceback
 
-from . import addresses, bench, endings, endpoints, errors, faults, plugin, rights, times
+from . import addresses, bench, endings, endpoints, errors, faults, plugin, rights, times, watching
 
 # In this order: a node is stopped before the endpoints, because it takes 20 s to be called NotReady.
 PARTS = {"faults": faults.run, "endpoints": endpoints.run, "rights": rights.run, "errors": errors.run,
-         "plugin": plugin.run, "addresses": addresses.run, "endings": endings.run}
+         "plugin": plugin.run, "watching": watching.run, "addresses": addresses.run, "endings": endings.run}
 
 
 def main():

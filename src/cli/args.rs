@@ -73,6 +73,9 @@ pub(super) struct Rbac {
     /// Nodes are reached with --reach, or only `replay`, `ipam` and the like are used: no agent pods
     #[arg(long)]
     pub(super) no_agents: bool,
+    /// May change what `ipam release` changes
+    #[arg(long)]
+    pub(super) ipam_release: bool,
     /// Namespace of the agents' pods
     #[arg(long, value_name = "NS", default_value = "kube-system")]
     pub(super) agent_namespace: String,

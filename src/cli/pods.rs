@@ -71,7 +71,11 @@ pub(super) fn dry_run(
 
 /// Prints the roles.
 pub(super) fn rbac(typed: &args::Rbac) -> Result<ExitCode, Failure> {
-    let objects = rights::roles(&typed.agent_namespace, &rights::needed(!typed.no_agents), &typed.subject);
+    let mut rights = rights::needed(!typed.no_agents);
+    if typed.ipam_release {
+        rights.extend(rights::RELEASE);
+    }
+    let objects = rights::roles(&typed.agent_namespace, &rights, &typed.subject);
     print(|out| documents(&objects, out))
 }
 

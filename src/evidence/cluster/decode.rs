@@ -220,6 +220,15 @@ fn pod(object: PodObject) -> Result<Pod, String> {
     })
 }
 
+#[derive(Deserialize)]
+struct ServiceObject {
+    metadata: Metadata,
+    #[serde(default)]
+    spec: ServiceSpec,
+    #[serde(default)]
+    status: ServiceStatus,
+}
+
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 struct ServiceSpec {
@@ -227,7 +236,26 @@ struct ServiceSpec {
     cluster_ip: Option<String>,
     #[serde(rename = "clusterIPs")]
     cluster_ips: Option<Vec<String>>,
+    #[serde(rename = "externalIPs")]
+    external_ips: Option<Vec<String>>,
     ports: Option<Vec<PortSpec>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct ServiceStatus {
+    load_balancer: LoadBalancer,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct LoadBalancer {
+    ingress: Option<Vec<Ingress>>,
+}
+
+#[derive(Deserialize)]
+struct Ingress {
+    ip: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -237,9 +265,10 @@ struct PortSpec {
     port: Option<u16>,
 }
 
-fn service(object: Object<ServiceSpec>) -> Result<Service, String> {
-    let spec = object.spec.unwrap_or_default();
-    let addresses = spec.cluster_ips.or(spec.cluster_ip.map(|one| vec![one])).unwrap_or_default();
+fn service(object: ServiceObject) -> Result<Service, String> {
+    let spec = object.spec;
+    let own = spec.cluster_ips.or(spec.cluster_ip.map(|one| vec![one])).unwrap_or_default();
+    let balanced = object.status.load_balancer.ingress.into_iter().flatten().filter_map(|one| one.ip);
     let ports = spec.ports.unwrap_or_default().into_iter().filter_map(|port| {
         Some(ServicePort {
             name: port.name,
@@ -250,10 +279,12 @@ fn service(object: Object<ServiceSpec>) -> Result<Service, String> {
     Ok(Service {
         namespace: object.metadata.namespace(),
         name: object.metadata.name,
-        addresses: addresses
-            .iter()
-            .filter(|text| !text.is_empty() && *text != "None")
-            .map(|text| address(text))
+        addresses: own
+            .into_iter()
+            .chain(spec.external_ips.into_iter().flatten())
+            .chain(balanced)
+            .filter(|text| !text.is_empty() && text != "None")
+            .map(|text| address(&text))
             .collect::<Result<_, _>>()?,
         ports: ports.collect(),
     })

@@ -138,7 +138,7 @@ pub struct Service {
     pub namespace: String,
     /// Name.
     pub name: String,
-    /// `spec.clusterIPs`, without "None".
+    /// `spec.clusterIPs` without "None", then `spec.externalIPs` and `status.loadBalancer.ingress`.
     pub addresses: Vec<IpAddr>,
     /// `spec.ports`.
     pub ports: Vec<ServicePort>,
@@ -506,6 +506,16 @@ metadata: {name: deny, namespace: shop}
         let (cluster, warnings) = Cluster::parse(&format!("{one}\n{other}\n{one}")).unwrap();
         assert_eq!((cluster.services.len(), warnings.len()), (2, 0));
         assert_eq!(cluster.services[0].ports[0].protocol, "TCP");
+    }
+
+    #[test]
+    fn a_service_stands_for_its_external_addresses_too() {
+        let text = r#"{"kind":"Service","apiVersion":"v1","metadata":{"name":"s","namespace":"d"},
+            "spec":{"clusterIP":"10.96.0.10","clusterIPs":["10.96.0.10","fd00::a"],"externalIPs":["192.0.2.1"]},
+            "status":{"loadBalancer":{"ingress":[{"hostname":"lb.example"},{"ip":"192.0.2.2"}]}}}"#;
+        let (cluster, warnings) = Cluster::parse(text).unwrap();
+        let addresses: Vec<String> = cluster.services[0].addresses.iter().map(ToString::to_string).collect();
+        assert_eq!((addresses.join(" "), warnings.len()), ("10.96.0.10 fd00::a 192.0.2.1 192.0.2.2".into(), 0));
     }
 
     #[test]

@@ -248,7 +248,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The Service that an address stands for, and what is behind it. The server finds one by its first address only.
+    /// The Service that an address stands for, and what is behind it. The server finds one by its first address only: of
+    /// its others and of external ones all Services must tell, unless the address is a pool's.
     async fn service(&mut self, address: IpAddr, most: usize) -> Result<(), ApiError> {
         let selector = format!("fieldSelector=spec.clusterIP%3D{}", segment(&address.to_string()));
         let list = List::all(SERVICE).selected(selector, "those that the trace asks for");
@@ -262,6 +263,24 @@ impl<'a> Reader<'a> {
             }
             Err(error) => {
                 self.warnings.push(format!("without knowing whether {address} is a Service's: {error}"));
+            }
+        }
+        let pooled = self.cluster.pools.iter().any(|pool| pool.cidr.contains(&address));
+        if self.cluster.service_of(address).is_none() && !pooled {
+            let add = |found: &mut Cluster, page: Vec<Value>| {
+                let mut all = Cluster::default();
+                for object in &page {
+                    all.add(object, &mut Vec::new());
+                }
+                all.services.retain(|service| service.addresses.contains(&address));
+                found.services.append(&mut all.services);
+            };
+            match self.api.fold("/api/v1/services", Cluster::default, add).await {
+                Ok(found) => self.cluster.append(found.unwrap_or_default()),
+                Err(error) => {
+                    self.warnings
+                        .push(format!("without knowing whether {address} is a Service's: {error}"));
+                }
             }
         }
         let found = self.cluster.service_of(address).map(|one| (one.namespace.clone(), one.name.clone()));

@@ -73,6 +73,24 @@ const AGENTS: [Right; 2] = [
     },
 ];
 
+/// To write what `ipam release` changes, beside the rights to read; both objects go when nothing is left in them.
+pub(crate) const RELEASE: [Right; 2] = [
+    Right {
+        verbs: &["update", "delete"],
+        group: CALICO,
+        resource: "ipamblocks",
+        reason: "`ipam release`: the block of the address",
+        agents: false,
+    },
+    Right {
+        verbs: &["update", "delete"],
+        group: CALICO,
+        resource: "ipamhandles",
+        reason: "`ipam release`: the handle of the address",
+        agents: false,
+    },
+];
+
 /// All rights of a trace; with agents unless the nodes are reached otherwise.
 pub(crate) fn needed(agents: bool) -> Vec<Right> {
     let all = OBJECTS.into_iter().chain(MORE);
