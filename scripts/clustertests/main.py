@@ -11,10 +11,10 @@ import sys
 import time
 import traceback
 
-from . import addresses, bench, endings, endpoints, errors, faults, plugin, rights, times, watching
+from . import access, addresses, bench, endings, endpoints, errors, faults, plugin, rights, times, watching
 
 # In this order: a node is stopped before the endpoints, because it takes 20 s to be called NotReady.
-PARTS = {"faults": faults.run, "endpoints": endpoints.run, "rights": rights.run, "errors": errors.run,
+PARTS = {"faults": faults.run, "endpoints": endpoints.run, "access": access.run, "rights": rights.run, "errors": errors.run,
          "plugin": plugin.run, "watching": watching.run, "addresses": addresses.run, "endings": endings.run}
 
 
