@@ -11,6 +11,7 @@ mod pods;
 mod progress;
 mod replay;
 mod rules;
+mod state;
 mod trace;
 mod watch;
 
