@@ -52,6 +52,12 @@ impl Reader {
         if line.starts_with(char::is_whitespace) {
             return self.indented(line);
         }
+        if let (Under::Features(_), [name, "on" | "off", ..]) =
+            (self.under, line.split_whitespace().collect::<Vec<_>>().as_slice())
+            && name.ends_with(':')
+        {
+            return self.indented(line);
+        }
         self.columns = None;
         self.under = Under::Nothing;
         let words: Vec<&str> = line.split_whitespace().collect();

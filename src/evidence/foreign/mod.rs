@@ -147,34 +147,61 @@ fn take(given: &Given) -> Result<(Pieces, Vec<String>), ForeignError> {
         return Err(ForeignError::OtherNodes { node, nodes, path });
     }
     let mut pieces = Pieces::default();
-    let mut notes = Vec::new();
+    let mut read: Vec<(&str, Vec<&str>)> = Vec::new();
     let mut left: Vec<&str> = Vec::new();
-    let of = match given.inside {
-        "" => given.node.clone(),
-        _ => format!("the pod on {}", given.node),
-    };
+    let mut strange = 0;
     for (path, text) in &found.texts {
-        let read = pieces.take(path, text);
-        if read.is_empty() {
+        let (what, lines) = pieces.take(path, text);
+        if what.is_empty() {
             left.push(path);
-        } else {
-            notes.push(format!("state of {of} from {path}: {}", read.join(", ")));
+            continue;
+        }
+        strange += lines;
+        for what in what {
+            match read.iter_mut().find(|(own, _)| *own == what) {
+                Some((_, files)) => files.push(path),
+                None => read.push((what, vec![path])),
+            }
         }
     }
-    if notes.is_empty() {
+    if read.is_empty() {
         return Err(ForeignError::Nothing { path: given.path.clone(), files: found.texts.len() + found.skipped });
     }
-    let n_left = left.len() + found.skipped;
-    if n_left > 0 {
-        let named = left.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
-        let colon = if named.is_empty() { "" } else { ": " };
-        let more = if n_left > NAMED.min(left.len()) && !named.is_empty() { ", …" } else { "" };
-        notes.push(format!(
-            "{n_left} other files in {} were left out{colon}{named}{more}",
-            given.path.display()
-        ));
+    Ok((pieces, notes(given, &read, &left, (found.skipped, strange))))
+}
+
+/// What was recognised in which files, and what was left out.
+fn notes(
+    given: &Given,
+    read: &[(&str, Vec<&str>)],
+    left: &[&str],
+    (skipped, strange): (usize, usize),
+) -> Vec<String> {
+    let short = |path: &&str| path.rsplit('/').next().unwrap_or(path).to_owned();
+    let named = |files: &[&str], most: usize| {
+        let mut names: Vec<String> = files.iter().take(most).map(short).collect();
+        if files.len() > most {
+            names.push(format!("{} more", files.len() - most));
+        }
+        names.join(", ")
+    };
+    let path = given.path.display();
+    let of = if given.inside.is_empty() { given.node.clone() } else { format!("the pod on {}", given.node) };
+    let single = given.path.is_file() && read.iter().all(|(_, files)| files.len() == 1) && left.is_empty();
+    let what = read.iter().map(|(what, files)| {
+        if single { (*what).to_owned() } else { format!("{what} ({})", named(files, 2)) }
+    });
+    let mut notes = vec![format!("state of {of} from {path}: {}", what.collect::<Vec<_>>().join(", "))];
+    if strange > 0 {
+        notes.push(format!("  {strange} lines of these files were not understood"));
     }
-    Ok((pieces, notes))
+    let n_left = left.len() + skipped;
+    if n_left > 0 {
+        let named = named(left, NAMED);
+        let colon = if named.is_empty() { "" } else { ", of those that could have been of use: " };
+        notes.push(format!("  {n_left} other files were left out{colon}{named}"));
+    }
+    notes
 }
 
 /// Files that are left out are named up to this number.
@@ -226,7 +253,7 @@ fn in_time(readings: &[Pieces]) -> Vec<(String, When, String)> {
     let has = |part: &Part| readings.iter().any(|pieces| pieces.parts.contains(part));
     let missing: Vec<&str> = WANTED.iter().filter(|part| !has(part)).map(|part| part.words()).collect();
     if !missing.is_empty() {
-        after.unread.push(format!("{} over what was collected: it is not among the files", missing.join(", ")));
+        after.unread.push(format!("{}: not among what was collected", missing.join(", ")));
     }
     if let Some(mut before) = before {
         // What was read once has not changed, as far as is known.

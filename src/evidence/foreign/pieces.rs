@@ -52,8 +52,8 @@ enum Inside {
 }
 
 impl Pieces {
-    /// Takes a file; gives what was recognised in it, in words.
-    pub(super) fn take(&mut self, path: &str, text: &str) -> Vec<String> {
+    /// Takes a file; gives what was recognised in it, and how many lines were not.
+    pub(super) fn take(&mut self, path: &str, text: &str) -> (Vec<&'static str>, usize) {
         let name = path.rsplit('/').next().unwrap_or(path);
         let mut file = File::new(name);
         match json::read(text) {
@@ -75,7 +75,7 @@ impl Pieces {
             }
         }
         self.reader.end(name);
-        file.words()
+        (file.found, file.strange)
     }
 
     fn line(&mut self, line: &str, file: &mut File<'_>) {
@@ -159,10 +159,10 @@ impl Pieces {
             sets.line(line, &mut String::new());
             file.inside = Inside::Sets(sets);
             file.count("ipsets");
-        } else if let ["table", family, name, "{"] = line.split(' ').collect::<Vec<_>>().as_slice() {
+        } else if let ["table", family, name, "{", ..] = line.split(' ').collect::<Vec<_>>().as_slice() {
             self.nft_tables.insert(((*family).to_owned(), (*name).to_owned()));
             file.inside = Inside::Nft;
-            file.count("nftables as text");
+            file.count(NFT_AS_TEXT);
         } else if is_pair(line) {
             file.inside = Inside::Pairs(format!("{line}\n"));
         } else if line.starts_with("entries ") && line.contains("early_drop") {
@@ -204,7 +204,12 @@ impl Pieces {
             file.count("sysctls");
             return true;
         }
-        self.counter(line, file)
+        Self::is_other_sysctl(line) || self.counter(line, file)
+    }
+
+    /// Those of other rooms of the kernel are passed over.
+    fn is_other_sysctl(line: &str) -> bool {
+        line.split_once(" = ").is_some_and(|(name, _)| !name.contains(' ') && name.contains('.'))
     }
 
     /// `nstat`, `/proc/net/snmp6`, `conntrack -S`.
@@ -451,37 +456,27 @@ fn nstat_name(name: &str) -> Option<String> {
 
 const GROUPS: &[&str] = &["Ip", "Icmp", "IcmpMsg", "Tcp", "Udp", "UdpLite", "TcpExt", "IpExt", "MPTcpExt"];
 
+/// Only the tables' names are read.
+const NFT_AS_TEXT: &str = "the names of nftables' tables (`nft -j list ruleset` says their rules, too)";
+
 /// The file that is being read.
 struct File<'f> {
     name: &'f str,
     inside: Inside,
     generator: String,
-    counts: Vec<(&'static str, usize)>,
+    found: Vec<&'static str>,
     /// Lines that nobody claims.
     strange: usize,
 }
 
 impl<'f> File<'f> {
     fn new(name: &'f str) -> Self {
-        Self { name, inside: Inside::Nothing, generator: String::new(), counts: Vec::new(), strange: 0 }
+        Self { name, inside: Inside::Nothing, generator: String::new(), found: Vec::new(), strange: 0 }
     }
 
     fn count(&mut self, what: &'static str) {
-        match self.counts.iter_mut().find(|(own, _)| *own == what) {
-            Some((_, count)) => *count += 1,
-            None => self.counts.push((what, 1)),
+        if !self.found.contains(&what) {
+            self.found.push(what);
         }
-    }
-
-    /// What it held. A few lines among many that are nothing are chance.
-    fn words(&self) -> Vec<String> {
-        let mut words: Vec<String> = self.counts.iter().map(|(what, _)| (*what).to_owned()).collect();
-        if words.iter().any(|what| what == "nftables as text") {
-            words.push("of which only the tables' names are read: `nft -j list ruleset` says more".to_owned());
-        }
-        if self.strange > 0 && !words.is_empty() {
-            words.push(format!("{} lines not understood", self.strange));
-        }
-        words
     }
 }
