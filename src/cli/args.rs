@@ -39,6 +39,8 @@ pub(super) enum Command {
     Replay(Replay),
     /// Extract packets for Wireshark, with a comment on each that vanished
     Pcap(pcap::Pcap),
+    /// Say what changed between two saved cases: verdict, loss, rules, routes, links, objects
+    Diff(Diff),
     /// Show and check Calico's addresses: pools, blocks, leaks; release one
     Ipam(ipam::Ipam),
     /// Make the rules of nodes readable, or follow a packet through them
@@ -78,6 +80,20 @@ pub(super) struct Rbac {
     /// Namespace of the agents' pods
     #[arg(long, value_name = "NS", default_value = "kube-system")]
     pub(super) agent_namespace: String,
+}
+
+/// What `diff` takes.
+#[derive(Debug, Args)]
+#[command(after_help = "Exit status: 0 nothing changed, 1 something did, 2 usage error, 4 a case could not be read.")]
+pub(super) struct Diff {
+    /// The case to compare with: of a good day, or from before
+    #[arg(value_name = "BEFORE")]
+    pub(super) before: PathBuf,
+    /// The case of the incident, or from after
+    #[arg(value_name = "AFTER")]
+    pub(super) after: PathBuf,
+    #[command(flatten)]
+    pub(super) output: Output,
 }
 
 /// What `cleanup` takes.
