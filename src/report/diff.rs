@@ -58,8 +58,8 @@ pub fn text(both: &Both<'_>, diff: &Diff, style: Style, out: &mut dyn io::Write)
     if left_out > 0 {
         writeln!(out, "({left_out} more changes: -v shows all)")?;
     }
-    for why in &diff.not_compared {
-        writeln!(out, "note: not compared: {}", line(why))?;
+    for why in &diff.notes {
+        writeln!(out, "note: {}", line(why))?;
     }
     Ok(())
 }
@@ -142,7 +142,7 @@ struct Report<'d> {
     same: bool,
     headline: Vec<ChangeOut<'d>>,
     changes: Vec<ChangeOut<'d>>,
-    not_compared: &'d [String],
+    notes: &'d [String],
 }
 
 #[derive(Serialize)]
@@ -191,7 +191,7 @@ pub fn json(both: &Both<'_>, diff: &Diff, out: &mut dyn io::Write) -> io::Result
         same: diff.is_same(),
         headline: diff.headline(3).into_iter().map(ChangeOut::of).collect(),
         changes: diff.changes.iter().map(ChangeOut::of).collect(),
-        not_compared: &diff.not_compared,
+        notes: &diff.notes,
     };
     serde_json::to_writer_pretty(&mut *out, &report)?;
     writeln!(out)
@@ -205,5 +205,15 @@ fn case<'d>((name, findings): &'d (String, &Findings)) -> Case<'d> {
         start: findings.case.window.as_ref().map(|window| words::time(crate::packet::Timestamp(window.start))),
         outcome: words::outcome(findings.verdict.outcome),
         verdict: sentences::verdict(findings),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_cannot_reach_the_terminal() {
+        assert_eq!(line("a\x1b[31mb\r\nc\u{202e}d"), "a\u{fffd}[31mb\u{fffd} c\u{fffd}d");
     }
 }

@@ -1,7 +1,11 @@
 //! What is the same in two cases under another name: the ends' addresses and their interfaces. Takes both cases; turns a
 //! text of either into one in which these stand for their role, so that equal texts say the same.
 
+use std::net::IpAddr;
+
+use super::Side;
 use crate::evidence::case::{CapturePoint, Case, Endpoint, Role};
+use crate::evidence::cluster::Cluster;
 
 /// The names of one role in both cases, where they differ.
 #[derive(Debug, Default)]
@@ -20,14 +24,28 @@ pub(super) enum When {
 }
 
 impl Alike {
-    pub(super) fn of(before: &Case, after: &Case) -> Self {
+    pub(super) fn of(before: Side<'_>, after: Side<'_>) -> Self {
         let mut alike = Self::default();
-        let ends = [("‹from›", "‹from's interface›", false), ("‹to›", "‹to's interface›", true)];
-        for (address, interface, second) in ends {
+        let (was_case, is_case) = (&before.findings.case, &after.findings.case);
+        for second in [false, true] {
             let end = |case: &'_ Case| if second { case.to.clone() } else { case.from.clone() };
-            let (was, is) = (end(before), end(after));
-            alike.add(&was.address.to_string(), &is.address.to_string(), address);
-            if let (Some(was), Some(is)) = (veth(before, &was, second), veth(after, &is, second)) {
+            let (was, is) = (end(was_case), end(is_case));
+            if !is_the_same_pod((before.cluster, &was), (after.cluster, &is)) {
+                continue;
+            }
+            let [v4, v6, interface] = if second {
+                ["‹to, IPv4›", "‹to, IPv6›", "‹to's interface›"]
+            } else {
+                ["‹from, IPv4›", "‹from, IPv6›", "‹from's interface›"]
+            };
+            let (had, has) = (addresses(before.cluster, &was), addresses(after.cluster, &is));
+            for (family, role) in [(false, v4), (true, v6)] {
+                let of = |all: &[IpAddr]| all.iter().find(|own| own.is_ipv6() == family).map(ToString::to_string);
+                if let (Some(was), Some(is)) = (of(&had), of(&has)) {
+                    alike.add(&was, &is, role);
+                }
+            }
+            if let (Some(was), Some(is)) = (veth(was_case, &was, second), veth(is_case, &is, second)) {
                 alike.add(was, is, interface);
             }
         }
@@ -36,7 +54,7 @@ impl Alike {
             let ends = [&case.from, &case.to].map(|end| end.address.to_string());
             links.chain(ends).collect()
         };
-        alike.ours = [ours(before), ours(after)];
+        alike.ours = [ours(was_case), ours(is_case)];
         alike
     }
 
@@ -59,6 +77,26 @@ impl Alike {
     pub(super) fn bears(&self, text: &str, when: When) -> bool {
         self.ours[usize::from(when == When::After)].iter().any(|word| !places(text, word).is_empty())
     }
+}
+
+/// Whether two ends are one pod, perhaps made anew: of one name, or of one workload.
+fn is_the_same_pod(was: (Option<&Cluster>, &Endpoint), is: (Option<&Cluster>, &Endpoint)) -> bool {
+    if was.1.name == is.1.name {
+        return was.1.address.is_ipv6() == is.1.address.is_ipv6();
+    }
+    let workload = |(cluster, end): (Option<&Cluster>, &Endpoint)| {
+        let (namespace, name) = end.name.split_once('/')?;
+        let (kind, name) = cluster?.pod(namespace, name)?.workload()?;
+        Some((namespace.to_owned(), kind, name.to_owned()))
+    };
+    workload(was).is_some_and(|own| Some(own) == workload(is))
+}
+
+/// All addresses of an end: a pod may have one of each family.
+fn addresses(cluster: Option<&Cluster>, end: &Endpoint) -> Vec<IpAddr> {
+    let pod = end.name.split_once('/').and_then(|(namespace, name)| cluster?.pod(namespace, name));
+    let more = pod.map(|pod| pod.addresses.clone()).unwrap_or_default();
+    std::iter::once(end.address).chain(more).collect()
 }
 
 /// The host's end of an end's veth.

@@ -34,8 +34,8 @@ pub struct Side<'s> {
 pub struct Diff {
     /// In the order in which they should be read.
     pub changes: Vec<Change>,
-    /// What only one of the two says something of, in words: nothing follows from it.
-    pub not_compared: Vec<String>,
+    /// What stands in the way of comparing, in words: what only one of the two says something of, other traffic.
+    pub notes: Vec<String>,
 }
 
 /// One change: what was is [`before`](Self::before), what is is [`after`](Self::after); only one of them for what went or came.
@@ -105,7 +105,7 @@ impl Area {
 
 /// Compares two cases.
 pub fn compare(before: Side<'_>, after: Side<'_>) -> Diff {
-    let alike = Alike::of(&before.findings.case, &after.findings.case);
+    let alike = Alike::of(before, after);
     let mut diff = Diff::default();
     traffic::compare(before, after, &alike, &mut diff);
     objects::compare(before, after, &mut diff);
@@ -116,7 +116,7 @@ pub fn compare(before: Side<'_>, after: Side<'_>) -> Diff {
     let (was, is) = (nodes(before), nodes(after));
     for node in was.symmetric_difference(&is) {
         let which = if is.contains(node) { "after" } else { "before" };
-        diff.not_compared.push(format!("{node} is on the path {which} only"));
+        diff.notes.push(format!("{node} is on the path {which} only: nothing of it is compared"));
     }
     for node in was.intersection(&is) {
         rules::compare(before, after, node, &alike, &mut diff);

@@ -9,7 +9,7 @@ use crate::evidence::cluster::{Cluster, Encapsulation, Felix, IpPool, Node, Poli
 pub(super) fn compare(before: Side<'_>, after: Side<'_>, diff: &mut Diff) {
     let (Some(was), Some(is)) = (before.cluster, after.cluster) else {
         if before.cluster.is_some() || after.cluster.is_some() {
-            diff.not_compared.push("the cluster's objects: one of the two has none".to_owned());
+            diff.notes.push("one of the two has no objects of the cluster: they are not compared".to_owned());
         }
         return;
     };
@@ -50,7 +50,7 @@ fn named(
     let asked = |cluster: &Cluster| cluster.kinds.iter().any(|kind| kinds.contains(&kind.as_str()));
     let (had, has) = (of(was), of(is));
     if asked(was) != asked(is) && (had.is_empty() || has.is_empty()) {
-        diff.not_compared.push(format!("{}: read in one of the two only", kinds[0]));
+        diff.notes.push(format!("{} was read in one of the two only: it is not compared", kinds[0]));
         return;
     }
     let names: std::collections::BTreeSet<&String> = had.keys().chain(has.keys()).collect();

@@ -29,7 +29,7 @@ pub(super) fn compare(before: Side<'_>, after: Side<'_>, node: &str, alike: &Ali
             let rules = if has.contains(name) { &is } else { &was };
             // A variant of iptables that holds nothing may not have been printed.
             if rules.rulesets.iter().any(|(own, rules)| own == name && rules.n_rules() > 0) {
-                diff.not_compared.push(format!("{name} of {node} was read {which} only"));
+                diff.notes.push(format!("{name} of {node} was read {which} only: it is not compared"));
             }
         }
         for (name, was) in &was.rulesets {
@@ -44,7 +44,7 @@ pub(super) fn compare(before: Side<'_>, after: Side<'_>, node: &str, alike: &Ali
     match (sets(before), sets(after)) {
         (Some(was), Some(is)) => pair.sets(&was, &is, diff),
         (None, None) => {}
-        _ => diff.not_compared.push(format!("ipset of {node} was read in one of the two only")),
+        _ => diff.notes.push(format!("ipset of {node} was read in one of the two only: it is not compared")),
     }
 }
 
@@ -198,7 +198,7 @@ impl Pair<'_> {
                 let bears = gone.iter().any(|own| self.alike.bears(own, When::Before))
                     || come.iter().any(|own| self.alike.bears(own, When::After))
                     || name.ends_with("all-vxlan-net");
-                diff.push(Some(self.node), Area::Set, bears, (&format!("set {name}"), words(&gone), words(&come)));
+                diff.push(Some(self.node), Area::Set, bears, (name, words(&gone), words(&come)));
             }
         }
     }

@@ -25,7 +25,7 @@ pub(super) fn compare(before: Side<'_>, after: Side<'_>, node: &str, alike: &Ali
             (None, None) => continue,
             (was, _) => {
                 let which = if was.is_some() { "before" } else { "after" };
-                diff.not_compared.push(format!("{name} of {node} was read {which} only"));
+                diff.notes.push(format!("{name} of {node} was read {which} only: it is not compared"));
                 continue;
             }
         };
@@ -227,7 +227,7 @@ fn rules(host: &Host) -> Vec<String> {
 /// Those of tunnels.
 fn forwarding(host: &Host) -> Vec<String> {
     let own = host.fdb.iter().filter_map(|entry| Some((entry, entry.dst?)));
-    own.map(|(entry, dst)| format!("{} dev {} dst {dst} {}", entry.mac, entry.link, entry.state)).collect()
+    own.map(|(entry, dst)| format!("{} dev {} dst {dst}", entry.mac, entry.link)).collect()
 }
 
 fn queues(host: &Host) -> Vec<String> {

@@ -15,6 +15,18 @@ pub(super) fn compare(before: Side<'_>, after: Side<'_>, alike: &Alike, diff: &m
     causes(was, is, diff);
     end(&was.case.from, &is.case.from, "from", diff);
     end(&was.case.to, &is.case.to, "to", diff);
+    let by = |case: &Case| {
+        let all: Vec<String> = case.aliases.to.iter().map(ToString::to_string).collect();
+        (!all.is_empty()).then(|| all.join(", "))
+    };
+    let (was_by, is_by) = (by(&was.case), by(&is.case));
+    if was_by != is_by {
+        diff.push(None, Area::End, true, ("to's address for clients", was_by, is_by));
+    }
+    let (was_asked, is_asked) = (traffic(&was.case), traffic(&is.case));
+    if was_asked != is_asked {
+        diff.notes.push(format!("the two are of different traffic: {was_asked}; {is_asked}"));
+    }
     for direction in [Direction::Forward, Direction::Reply] {
         path(&was.case, &is.case, direction, alike, diff);
         let of = |findings: &'_ Findings| {
@@ -29,6 +41,15 @@ pub(super) fn compare(before: Side<'_>, after: Side<'_>, alike: &Alike, diff: &m
         let [was, is] = ports;
         diff.push(None, Area::Path, true, ("the tunnel's UDP port", was, is));
     }
+}
+
+/// What was asked for.
+fn traffic(case: &Case) -> String {
+    let probe = case.probe.as_ref().map(|probe| format!("probe {}", probe.kind));
+    let protocol = case.only.protocol.map(|number| format!("protocol {number}"));
+    let port = case.only.port.map(|port| format!("port {port}"));
+    let asked: Vec<String> = [probe, protocol, port].into_iter().flatten().collect();
+    if asked.is_empty() { "all that there was".to_owned() } else { asked.join(", ") }
 }
 
 /// In words that hold for both: what, which way, where.
