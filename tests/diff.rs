@@ -31,7 +31,10 @@ fn changes_are_those_reviewed() {
         let text = diff(&[&was_file, &is_file]);
         let (words, said) = (String::from_utf8_lossy(&text.stdout), String::from_utf8_lossy(&text.stderr));
         let code = text.status.code().expect("an exit code");
-        insta::assert_snapshot!(format!("diff_{was}_{is}.txt"), format!("{words}--- exit {code}, stderr: {said}"));
+        insta::assert_snapshot!(
+            format!("diff_{was}_{is}.txt"),
+            format!("{words}--- exit {code}, stderr: {said}")
+        );
         if was == "healthy" && matches!(is, "forward" | "deliver") {
             let json = diff(&[&was_file, &is_file, "-o", "json"]);
             insta::assert_snapshot!(format!("diff_{was}_{is}.json"), String::from_utf8_lossy(&json.stdout));

@@ -84,7 +84,9 @@ pub(super) struct Rbac {
 
 /// What `diff` takes.
 #[derive(Debug, Args)]
-#[command(after_help = "Exit status: 0 nothing changed, 1 something did, 2 usage error, 4 a case could not be read.")]
+#[command(
+    after_help = "Exit status: 0 nothing changed, 1 something did, 2 usage error, 4 a case could not be read."
+)]
 pub(super) struct Diff {
     /// The case to compare with: of a good day, or from before
     #[arg(value_name = "BEFORE")]

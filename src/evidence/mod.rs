@@ -1,7 +1,6 @@
 //! What is known, as plain data: what was captured where, what the nodes said, what the cluster's objects say.
-//! Parsers of recorded text live here; files are opened in [`capture_file`], [`bundle`] and
-//! [`foreign`] alone. Nothing here
-//! judges.
+//! Parsers of recorded text live here; files are opened in [`capture_file`], [`bundle`] and [`foreign`] alone. Nothing
+//! here judges.
 
 pub mod known;
 

@@ -67,11 +67,20 @@ pub fn text(both: &Both<'_>, diff: &Diff, style: Style, out: &mut dyn io::Write)
 /// So many changes of a group are shown without being asked for.
 const FEW: usize = 12;
 
-fn headline(both: &Both<'_>, diff: &Diff, (bold, plain): (&str, &str), out: &mut dyn io::Write) -> io::Result<()> {
+fn headline(
+    both: &Both<'_>,
+    diff: &Diff,
+    (bold, plain): (&str, &str),
+    out: &mut dyn io::Write,
+) -> io::Result<()> {
     let after = both.after.1;
     if diff.is_same() {
         let word = sentences::outcome(after);
-        return writeln!(out, "{bold}SAME{plain}: nothing changed that matters; {} as before", word.to_lowercase());
+        return writeln!(
+            out,
+            "{bold}SAME{plain}: nothing changed that matters; {} as before",
+            word.to_lowercase()
+        );
     }
     let verdict = diff.changes.iter().any(|change| change.area == Area::Verdict);
     let count = diff.changes.len();
@@ -147,7 +156,7 @@ struct Report<'d> {
 
 #[derive(Serialize)]
 struct Case<'d> {
-    case: &'d str,
+    saved: &'d str,
     from: &'d crate::evidence::Endpoint,
     to: &'d crate::evidence::Endpoint,
     start: Option<String>,
@@ -199,10 +208,14 @@ pub fn json(both: &Both<'_>, diff: &Diff, out: &mut dyn io::Write) -> io::Result
 
 fn case<'d>((name, findings): &'d (String, &Findings)) -> Case<'d> {
     Case {
-        case: name,
+        saved: name,
         from: &findings.case.from,
         to: &findings.case.to,
-        start: findings.case.window.as_ref().map(|window| words::time(crate::packet::Timestamp(window.start))),
+        start: findings
+            .case
+            .window
+            .as_ref()
+            .map(|window| words::time(crate::packet::Timestamp(window.start))),
         outcome: words::outcome(findings.verdict.outcome),
         verdict: sentences::verdict(findings),
     }

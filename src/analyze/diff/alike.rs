@@ -40,7 +40,8 @@ impl Alike {
             };
             let (had, has) = (addresses(before.cluster, &was), addresses(after.cluster, &is));
             for (family, role) in [(false, v4), (true, v6)] {
-                let of = |all: &[IpAddr]| all.iter().find(|own| own.is_ipv6() == family).map(ToString::to_string);
+                let of =
+                    |all: &[IpAddr]| all.iter().find(|own| own.is_ipv6() == family).map(ToString::to_string);
                 if let (Some(was), Some(is)) = (of(&had), of(&has)) {
                     alike.add(&was, &is, role);
                 }

@@ -122,7 +122,8 @@ pub fn compare(before: Side<'_>, after: Side<'_>) -> Diff {
         rules::compare(before, after, node, &alike, &mut diff);
         state::compare(before, after, node, &alike, &mut diff);
     }
-    diff.changes.sort_by_key(|change| (change.node.is_some(), change.node.clone(), change.area, !change.bears));
+    diff.changes
+        .sort_by_key(|change| (change.node.is_some(), change.node.clone(), change.area, !change.bears));
     diff
 }
 
@@ -149,7 +150,13 @@ impl Diff {
         all
     }
 
-    fn push(&mut self, node: Option<&str>, area: Area, bears: bool, change: (&str, Option<String>, Option<String>)) {
+    fn push(
+        &mut self,
+        node: Option<&str>,
+        area: Area,
+        bears: bool,
+        change: (&str, Option<String>, Option<String>),
+    ) {
         let (subject, before, after) = change;
         let (node, subject) = (node.map(str::to_owned), subject.to_owned());
         self.changes.push(Change { node, area, subject, before, after, bears });

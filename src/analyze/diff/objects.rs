@@ -14,10 +14,18 @@ pub(super) fn compare(before: Side<'_>, after: Side<'_>, diff: &mut Diff) {
         return;
     };
     let on_path = |name: &str| {
-        let of = |side: Side<'_>| side.findings.case.nodes.iter().any(|node| node.on_path && node.name == name);
+        let of =
+            |side: Side<'_>| side.findings.case.nodes.iter().any(|node| node.on_path && node.name == name);
         of(before) || of(after)
     };
-    named(was, is, &["NetworkPolicy", "GlobalNetworkPolicy", "KubernetesNetworkPolicy"], policies, |_| true, diff);
+    named(
+        was,
+        is,
+        &["NetworkPolicy", "GlobalNetworkPolicy", "KubernetesNetworkPolicy"],
+        policies,
+        |_| true,
+        diff,
+    );
     named(was, is, &["IPPool"], pools, |_| true, diff);
     named(was, is, &["FelixConfiguration"], felix, |_| true, diff);
     named(was, is, &["Node"], nodes, on_path, diff);
@@ -65,7 +73,8 @@ fn named(
 
 fn policies(cluster: &Cluster) -> BTreeMap<String, String> {
     let name = |policy: &Policy| {
-        let namespace = policy.namespace.as_ref().map(|namespace| format!("{namespace}/")).unwrap_or_default();
+        let namespace =
+            policy.namespace.as_ref().map(|namespace| format!("{namespace}/")).unwrap_or_default();
         format!("{} {namespace}{}", policy.kind, policy.name)
     };
     cluster.policies.iter().map(|policy| (name(policy), "there".to_owned())).collect()
@@ -81,7 +90,12 @@ fn pools(cluster: &Cluster) -> BTreeMap<String, String> {
         let disabled = if pool.disabled { ", disabled" } else { "" };
         let deleting = if pool.deleting { ", being deleted" } else { "" };
         let size = pool.block_size.map(|size| format!(", blocks of /{size}")).unwrap_or_default();
-        format!("{}, vxlanMode {}, ipipMode {}{size}{disabled}{deleting}", pool.cidr, mode(pool.vxlan), mode(pool.ipip))
+        format!(
+            "{}, vxlanMode {}, ipipMode {}{size}{disabled}{deleting}",
+            pool.cidr,
+            mode(pool.vxlan),
+            mode(pool.ipip)
+        )
     };
     cluster.pools.iter().map(|pool| (format!("IPPool {}", pool.name), words(pool))).collect()
 }

@@ -22,7 +22,9 @@ pub(super) fn compare(before: Side<'_>, after: Side<'_>, node: &str, alike: &Ali
     for inside in ["", "pod:", "pod2:"] {
         let read = |side: Side<'_>, time| Filters::read(side.texts, node, inside, time);
         let (was, is) = (read(before, None), read(after, None));
-        let named = |filters: &Filters| filters.rulesets.iter().map(|(name, _)| name.clone()).collect::<BTreeSet<_>>();
+        let named = |filters: &Filters| {
+            filters.rulesets.iter().map(|(name, _)| name.clone()).collect::<BTreeSet<_>>()
+        };
         let (had, has) = (named(&was), named(&is));
         for name in had.symmetric_difference(&has) {
             let which = if has.contains(name) { "after" } else { "before" };
@@ -40,7 +42,8 @@ pub(super) fn compare(before: Side<'_>, after: Side<'_>, node: &str, alike: &Ali
         let twice = |side: Side<'_>| (read(side, Some(Time::Before)), read(side, Some(Time::After)));
         pair.counted(&twice(before), &twice(after), diff);
     }
-    let sets = |side: Side<'_>| side.texts.newest(node, "ipset").and_then(|text| text.content.read()).cloned();
+    let sets =
+        |side: Side<'_>| side.texts.newest(node, "ipset").and_then(|text| text.content.read()).cloned();
     match (sets(before), sets(after)) {
         (Some(was), Some(is)) => pair.sets(&was, &is, diff),
         (None, None) => {}
@@ -76,12 +79,22 @@ impl Pair<'_> {
             match (had.get(name).map(|at| &was.chains[*at]), has.get(name).map(|at| &is.chains[*at])) {
                 (Some(was), Some(is)) => self.chain(title, was, is, diff),
                 (Some(gone), None) => {
-                    let words = Some(self.whole(gone));
-                    diff.push(Some(self.node), Area::Rule, self.chain_bears(gone, When::Before), (&self.subject(title, gone, 0), words, None));
+                    let words = Some(whole(gone));
+                    diff.push(
+                        Some(self.node),
+                        Area::Rule,
+                        self.chain_bears(gone, When::Before),
+                        (&self.subject(title, gone, 0), words, None),
+                    );
                 }
                 (None, Some(come)) => {
-                    let words = Some(self.whole(come));
-                    diff.push(Some(self.node), Area::Rule, self.chain_bears(come, When::After), (&self.subject(title, come, 1), None, words));
+                    let words = Some(whole(come));
+                    diff.push(
+                        Some(self.node),
+                        Area::Rule,
+                        self.chain_bears(come, When::After),
+                        (&self.subject(title, come, 1), None, words),
+                    );
                 }
                 (None, None) => {}
             }
@@ -91,24 +104,19 @@ impl Pair<'_> {
         for (name, count) in &has {
             if let Some(before) = had.get(name).filter(|before| *before != count) {
                 let words = |count: u32| Some(format!("{count} members"));
-                diff.push(Some(self.node), Area::Set, false, (&format!("{title}, set {name}"), words(*before), words(*count)));
+                diff.push(
+                    Some(self.node),
+                    Area::Set,
+                    false,
+                    (&format!("{title}, set {name}"), words(*before), words(*count)),
+                );
             }
         }
     }
 
-    /// A chain as a whole: how many rules, and what they say if they are few.
-    fn whole(&self, chain: &Chain) -> String {
-        let rules: Vec<String> = chain.rules.iter().take(4).map(words).collect();
-        let more = if chain.rules.len() > 4 { "; …" } else { "" };
-        match chain.rules.len() {
-            0 => "a chain without rules".to_owned(),
-            1 => format!("a chain with one rule: {}", rules.join("; ")),
-            n => format!("a chain with {n} rules: {}{more}", rules.join("; ")),
-        }
-    }
-
     fn chain_bears(&self, chain: &Chain, when: When) -> bool {
-        self.alike.bears(&chain.name, when) || chain.rules.iter().any(|rule| self.alike.bears(&rule.text, when))
+        self.alike.bears(&chain.name, when)
+            || chain.rules.iter().any(|rule| self.alike.bears(&rule.text, when))
     }
 
     /// Table and chain, and whose it is.
@@ -125,7 +133,12 @@ impl Pair<'_> {
             let words = |policy: Option<Policy>| {
                 policy.map(|policy| if policy == Policy::Drop { "DROP" } else { "ACCEPT" }.to_owned())
             };
-            diff.push(Some(self.node), Area::Rule, true, (&format!("policy of {subject}"), words(was.policy), words(is.policy)));
+            diff.push(
+                Some(self.node),
+                Area::Rule,
+                true,
+                (&format!("policy of {subject}"), words(was.policy), words(is.policy)),
+            );
         }
         let keys = |chain: &Chain, when| -> Vec<String> {
             chain.rules.iter().map(|rule| self.alike.plain(&words(rule), when)).collect()
@@ -137,7 +150,12 @@ impl Pair<'_> {
         let (gone, come) = (beyond(&had, &has), beyond(&has, &had));
         if gone.is_empty() && come.is_empty() {
             let order = |keys: &[String]| Some(keys.join("; "));
-            diff.push(Some(self.node), Area::Rule, true, (&format!("order of the rules of {subject}"), order(&had), order(&has)));
+            diff.push(
+                Some(self.node),
+                Area::Rule,
+                true,
+                (&format!("order of the rules of {subject}"), order(&had), order(&has)),
+            );
             return;
         }
         let bears = |rule: &Rule, when| {
@@ -146,11 +164,21 @@ impl Pair<'_> {
         };
         for at in gone {
             let rule = &was.rules[at];
-            diff.push(Some(self.node), Area::Rule, bears(rule, When::Before), (&subject, Some(words(rule)), None));
+            diff.push(
+                Some(self.node),
+                Area::Rule,
+                bears(rule, When::Before),
+                (&subject, Some(words(rule)), None),
+            );
         }
         for at in come {
             let rule = &is.rules[at];
-            diff.push(Some(self.node), Area::Rule, bears(rule, When::After), (&subject, None, Some(words(rule))));
+            diff.push(
+                Some(self.node),
+                Area::Rule,
+                bears(rule, When::After),
+                (&subject, None, Some(words(rule))),
+            );
         }
     }
 
@@ -191,8 +219,10 @@ impl Pair<'_> {
             };
             let had = plain(had.get(name).unwrap_or(&nothing), When::Before);
             let has = plain(has.get(name).unwrap_or(&nothing), When::After);
-            let gone: Vec<&str> = had.iter().filter(|(key, _)| !has.contains_key(*key)).map(|(_, own)| own.as_str()).collect();
-            let come: Vec<&str> = has.iter().filter(|(key, _)| !had.contains_key(*key)).map(|(_, own)| own.as_str()).collect();
+            let gone: Vec<&str> =
+                had.iter().filter(|(key, _)| !has.contains_key(*key)).map(|(_, own)| own.as_str()).collect();
+            let come: Vec<&str> =
+                has.iter().filter(|(key, _)| !had.contains_key(*key)).map(|(_, own)| own.as_str()).collect();
             let words = |members: &[&str]| (!members.is_empty()).then(|| some(members));
             if !gone.is_empty() || !come.is_empty() {
                 let bears = gone.iter().any(|own| self.alike.bears(own, When::Before))
@@ -209,10 +239,23 @@ pub(super) fn grown(node: &str, had: &BTreeMap<String, u64>, has: &BTreeMap<Stri
     let names: BTreeSet<&String> = had.keys().chain(has.keys()).collect();
     for name in names {
         let of = |all: &BTreeMap<String, u64>| all.get(name).copied().filter(|count| *count > 0);
-        let words = |count: Option<u64>| Some(count.map_or("stood still".to_owned(), |count| format!("grew by {count}")));
+        let words = |count: Option<u64>| {
+            Some(count.map_or("stood still".to_owned(), |count| format!("grew by {count}")))
+        };
         if of(had).is_some() != of(has).is_some() {
             diff.push(Some(node), Area::Counter, true, (name, words(of(had)), words(of(has))));
         }
+    }
+}
+
+/// A chain as a whole: how many rules, and what they say if they are few.
+fn whole(chain: &Chain) -> String {
+    let rules: Vec<String> = chain.rules.iter().take(4).map(words).collect();
+    let more = if chain.rules.len() > 4 { "; …" } else { "" };
+    match chain.rules.len() {
+        0 => "a chain without rules".to_owned(),
+        1 => format!("a chain with one rule: {}", rules.join("; ")),
+        n => format!("a chain with {n} rules: {}{more}", rules.join("; ")),
     }
 }
 

@@ -40,7 +40,9 @@ pub(super) fn compare(before: Side<'_>, after: Side<'_>, node: &str, alike: &Ali
         };
         if let (Some(had), Some(has)) = (growth(before), growth(after)) {
             let plain = |all: BTreeMap<String, u64>, when| -> BTreeMap<String, u64> {
-                all.into_iter().map(|(name, count)| (format!("{}{}", place.inside, alike.plain(&name, when)), count)).collect()
+                all.into_iter()
+                    .map(|(name, count)| (format!("{}{}", place.inside, alike.plain(&name, when)), count))
+                    .collect()
             };
             grown(node, &plain(had, When::Before), &plain(has, When::After), diff);
         }
@@ -54,7 +56,13 @@ struct Place<'p> {
 }
 
 impl Place<'_> {
-    fn put(&self, diff: &mut Diff, area: Area, bears: bool, (subject, was, is): (&str, Option<String>, Option<String>)) {
+    fn put(
+        &self,
+        diff: &mut Diff,
+        area: Area,
+        bears: bool,
+        (subject, was, is): (&str, Option<String>, Option<String>),
+    ) {
         let subject = format!("{}{subject}", self.inside);
         let subject = subject.trim_end_matches(", ");
         diff.push(Some(self.node), area, bears, (subject, was, is));
@@ -74,17 +82,32 @@ impl Place<'_> {
                     let bears = self.alike.bears(&is.name, When::After) || !self.inside.is_empty();
                     for ((what, was), (_, is_value)) in fields(was).into_iter().zip(fields(is)) {
                         if was != is_value {
-                            self.put(diff, Area::Link, bears, (&format!("{what} of {}", is.name), was, is_value));
+                            self.put(
+                                diff,
+                                Area::Link,
+                                bears,
+                                (&format!("{what} of {}", is.name), was, is_value),
+                            );
                         }
                     }
                 }
                 (Some(gone), None) => {
                     let bears = self.alike.bears(&gone.name, When::Before);
-                    self.put(diff, Area::Link, bears, (&format!("link {}", gone.name), Some(kind(gone)), None));
+                    self.put(
+                        diff,
+                        Area::Link,
+                        bears,
+                        (&format!("link {}", gone.name), Some(kind(gone)), None),
+                    );
                 }
                 (None, Some(come)) => {
                     let bears = self.alike.bears(&come.name, When::After);
-                    self.put(diff, Area::Link, bears, (&format!("link {}", come.name), None, Some(kind(come))));
+                    self.put(
+                        diff,
+                        Area::Link,
+                        bears,
+                        (&format!("link {}", come.name), None, Some(kind(come))),
+                    );
                 }
                 (None, None) => {}
             }
@@ -93,7 +116,7 @@ impl Place<'_> {
 
     /// What is there or is not: each entry is its words.
     fn lists(&self, was: &Host, is: &Host, diff: &mut Diff) {
-        let lists: [(Area, &str, &str, fn(&Host) -> Vec<String>); 7] = [
+        let lists: [(Area, &str, &str, List); 7] = [
             (Area::Link, "addresses", "address", addresses),
             (Area::Route, "routes", "", routes),
             (Area::Route, "routing rules", "rule", rules),
@@ -111,7 +134,9 @@ impl Place<'_> {
             if matches!(part, "routing rules" | "sockets") && (had.is_empty() != has.is_empty()) {
                 continue;
             }
-            let keys = |all: &[String], when| all.iter().map(|own| self.alike.plain(own, when)).collect::<BTreeSet<_>>();
+            let keys = |all: &[String], when| {
+                all.iter().map(|own| self.alike.plain(own, when)).collect::<BTreeSet<_>>()
+            };
             let (had_keys, has_keys) = (keys(&had, When::Before), keys(&has, When::After));
             for gone in had.iter().filter(|own| !has_keys.contains(&self.alike.plain(own, When::Before))) {
                 let bears = self.alike.bears(gone, When::Before) || !self.inside.is_empty();
@@ -130,22 +155,30 @@ impl Place<'_> {
         }
         let of = |host: &'_ Host, when| -> BTreeMap<String, Neighbour> {
             let named = host.neighbours.iter().filter(|own| own.link != "lo" && !own.address.is_multicast());
-            named.map(|own| (self.alike.plain(&format!("{} on {}", own.address, own.link), when), own.clone())).collect()
+            named
+                .map(|own| (self.alike.plain(&format!("{} on {}", own.address, own.link), when), own.clone()))
+                .collect()
         };
         let (had, has) = (of(was, When::Before), of(is, When::After));
         for name in had.keys().chain(has.keys().filter(|name| !had.contains_key(*name))) {
             let (was, is) = (had.get(name), has.get(name));
-            let fixed = |own: Option<&Neighbour>| own.is_some_and(|own| matches!(own.state.as_str(), "permanent" | "noarp"));
-            let silent = |own: Option<&Neighbour>| own.is_some_and(|own| matches!(own.state.as_str(), "failed" | "incomplete"));
+            let fixed = |own: Option<&Neighbour>| {
+                own.is_some_and(|own| matches!(own.state.as_str(), "permanent" | "noarp"))
+            };
+            let silent = |own: Option<&Neighbour>| {
+                own.is_some_and(|own| matches!(own.state.as_str(), "failed" | "incomplete"))
+            };
             let other_mac = matches!((was, is), (Some(was), Some(is)) if was.mac.is_some() && is.mac.is_some() && was.mac != is.mac);
             let differ = fixed(was) != fixed(is) || silent(was) != silent(is) || other_mac;
             if differ {
                 let words = |own: Option<&Neighbour>| {
                     let own = own?;
-                    let state = if fixed(Some(own)) || silent(Some(own)) { own.state.as_str() } else { "resolved" };
+                    let state =
+                        if fixed(Some(own)) || silent(Some(own)) { own.state.as_str() } else { "resolved" };
                     Some(own.mac.as_ref().map_or(state.to_owned(), |mac| format!("{mac}, {state}")))
                 };
-                let entry = is.or(was).map(|own| format!("{} on {}", own.address, own.link)).unwrap_or_default();
+                let entry =
+                    is.or(was).map(|own| format!("{} on {}", own.address, own.link)).unwrap_or_default();
                 let bears = self.alike.bears(&entry, When::After) || self.alike.bears(&entry, When::Before);
                 self.put(diff, Area::Neighbour, bears, (&entry, words(was), words(is)));
             }
@@ -165,6 +198,9 @@ impl Place<'_> {
         }
     }
 }
+
+/// A part of the state as lines.
+type List = fn(&Host) -> Vec<String>;
 
 /// What of a link can be set, each with its name.
 fn fields(link: &Link) -> Vec<(&'static str, Option<String>)> {
@@ -208,7 +244,9 @@ fn routes(host: &Host) -> Vec<String> {
 
 fn rules(host: &Host) -> Vec<String> {
     let words = |rule: &RouteRule| {
-        let part = |name: &str, value: Option<String>| value.map(|value| format!(" {name} {value}")).unwrap_or_default();
+        let part = |name: &str, value: Option<String>| {
+            value.map(|value| format!(" {name} {value}")).unwrap_or_default()
+        };
         [
             format!("{}:", rule.priority),
             if rule.v6 { " (IPv6)".to_owned() } else { String::new() },
@@ -216,7 +254,11 @@ fn rules(host: &Host) -> Vec<String> {
             part("to", rule.dst.map(|net| net.to_string())),
             part("iif", rule.iif.clone()),
             part("fwmark", rule.mark.map(|mark| format!("{mark:#x}"))),
-            if rule.action == "table" { format!(" lookup {}", rule.table) } else { format!(" {}", rule.action) },
+            if rule.action == "table" {
+                format!(" lookup {}", rule.table)
+            } else {
+                format!(" {}", rule.action)
+            },
             if rule.other { " and more".to_owned() } else { String::new() },
         ]
         .concat()
@@ -259,7 +301,9 @@ fn losses(first: &Host, last: &Host) -> BTreeMap<String, u64> {
         }
     }
     for queue in &last.queues {
-        let same = |own: &&crate::evidence::host::Queue| (&own.link, &own.kind, &own.parent) == (&queue.link, &queue.kind, &queue.parent);
+        let same = |own: &&crate::evidence::host::Queue| {
+            (&own.link, &own.kind, &own.parent) == (&queue.link, &queue.kind, &queue.parent)
+        };
         let before = first.queues.iter().find(same).map_or(0, |own| own.drops);
         all.insert(format!("drops of {} on {}", queue.kind, queue.link), queue.drops.saturating_sub(before));
     }
@@ -268,6 +312,19 @@ fn losses(first: &Host, last: &Host) -> BTreeMap<String, u64> {
 
 /// What the names of such counters have in them.
 const LOSSES: &[&str] = &[
-    "drop", "Drop", "Discard", "error", "Err", "NoRoute", "NoPort", "Fail", "Overflow", "ReversePath", "Prune", "InAddrErrors", "missed",
-    "TooBig", "Unknown",
+    "drop",
+    "Drop",
+    "Discard",
+    "error",
+    "Err",
+    "NoRoute",
+    "NoPort",
+    "Fail",
+    "Overflow",
+    "ReversePath",
+    "Prune",
+    "InAddrErrors",
+    "missed",
+    "TooBig",
+    "Unknown",
 ];

@@ -100,11 +100,19 @@ fn rules_come_go_and_change_their_order() {
     };
     let worker = of("worker-1");
     let has = |part: &str| worker.iter().any(|change| format!("{change:?}").contains(part));
-    assert!(has("policy of") && has("ACCEPT") && has("DROP") && has("-s 10.9.9.9/32 -j DROP") && has("/mine"), "{worker:#?}");
+    assert!(
+        has("policy of") && has("ACCEPT") && has("DROP") && has("-s 10.9.9.9/32 -j DROP") && has("/mine"),
+        "{worker:#?}"
+    );
     let back = compare(is.side(), was.side());
     assert_eq!(back.changes.len(), diff.changes.len());
-    assert!(back.changes.iter().zip(&diff.changes).all(|(back, there)| (back.after.is_some(), back.before.is_some())
-        == (there.before.is_some(), there.after.is_some())));
+    assert!(back.changes.iter().zip(&diff.changes).all(|(back, there)| (
+        back.after.is_some(),
+        back.before.is_some()
+    ) == (
+        there.before.is_some(),
+        there.after.is_some()
+    )));
 }
 
 #[test]
@@ -113,7 +121,13 @@ fn what_one_case_alone_has_read_is_notes() {
     is.texts.0.retain(|text| text.node != "worker-2" || !text.name.ends_with("state"));
     let diff = compare(was.side(), is.side());
     assert!(diff.is_same());
-    assert_eq!(diff.notes, ["state of worker-2 was read before only: it is not compared", "pod:state of worker-2 was read before only: it is not compared"]);
+    assert_eq!(
+        diff.notes,
+        [
+            "state of worker-2 was read before only: it is not compared",
+            "pod:state of worker-2 was read before only: it is not compared"
+        ]
+    );
 }
 
 #[test]

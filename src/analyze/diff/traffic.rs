@@ -30,7 +30,12 @@ pub(super) fn compare(before: Side<'_>, after: Side<'_>, alike: &Alike, diff: &m
     for direction in [Direction::Forward, Direction::Reply] {
         path(&was.case, &is.case, direction, alike, diff);
         let of = |findings: &'_ Findings| {
-            findings.routes.iter().find(|route| route.direction == direction).filter(|route| route.sent > 0).cloned()
+            findings
+                .routes
+                .iter()
+                .find(|route| route.direction == direction)
+                .filter(|route| route.sent > 0)
+                .cloned()
         };
         if let (Some(was), Some(is)) = (of(was), of(is)) {
             stages(&was, &is, diff);
@@ -79,7 +84,8 @@ fn causes(was: &Findings, is: &Findings, diff: &mut Diff) {
     let key = |cause: &Cause| (cause.kind, cause.node.clone());
     let keys = |findings: &Findings| findings.causes.iter().map(key).collect::<BTreeSet<_>>();
     let (had, has) = (keys(was), keys(is));
-    let node = |cause: &Cause| if cause.node.is_empty() { String::new() } else { format!(" on {}", cause.node) };
+    let node =
+        |cause: &Cause| if cause.node.is_empty() { String::new() } else { format!(" on {}", cause.node) };
     for cause in was.causes.iter().filter(|cause| !has.contains(&key(cause))) {
         let words = format!("{}{}: {}", cause.kind, node(cause), cause.summary);
         diff.push(None, Area::Cause, true, ("", Some(words), None));
@@ -106,7 +112,8 @@ fn end(was: &Endpoint, is: &Endpoint, which: &str, diff: &mut Diff) {
 fn path(was: &Case, is: &Case, direction: Direction, alike: &Alike, diff: &mut Diff) {
     let words = |case: &Case| {
         let path = case.paths.iter().find(|path| path.direction == direction)?;
-        let points: Vec<&str> = path.points.iter().map(|point| case.points[point.index()].id.as_str()).collect();
+        let points: Vec<&str> =
+            path.points.iter().map(|point| case.points[point.index()].id.as_str()).collect();
         let how = if path.encapsulated { " (encapsulated)" } else { "" };
         Some(format!("{}{how}", points.join(" > ")))
     };
@@ -118,7 +125,8 @@ fn path(was: &Case, is: &Case, direction: Direction, alike: &Alike, diff: &mut D
 }
 
 fn stages(was: &Route, is: &Route, diff: &mut Diff) {
-    let find = |route: &'_ Route, kind: StageKind| route.stages.iter().find(|stage| stage.kind == kind).cloned();
+    let find =
+        |route: &'_ Route, kind: StageKind| route.stages.iter().find(|stage| stage.kind == kind).cloned();
     for here in &is.stages {
         let subject = format!("{} direction, stage {}", way(is.direction), stage(here.kind));
         let Some(before) = find(was, here.kind) else { continue };
@@ -126,7 +134,8 @@ fn stages(was: &Route, is: &Route, diff: &mut Diff) {
             let words = |stage: &StageCount| Some(format!("{} of {} lost", stage.lost, stage.entered));
             diff.push(None, Area::Loss, true, (&subject, words(&before), words(here)));
         }
-        let doubt = [&before, here].into_iter().filter_map(|stage| stage.clock_error).max().unwrap_or(Nanos(0));
+        let doubt =
+            [&before, here].into_iter().filter_map(|stage| stage.clock_error).max().unwrap_or(Nanos(0));
         if let (Some((was, _)), Some((is, _))) = (before.latency, here.latency)
             && slower(was, is, doubt)
         {

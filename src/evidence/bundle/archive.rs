@@ -124,7 +124,8 @@ pub fn each_entry(
         let mut entry = entry.map_err(BundleError::io("unpack", archive))?;
         total = total.saturating_add(entry.size()).saturating_add(HEADER);
         if total > MOST_FOREIGN_BYTES {
-            let (archive, entry) = (archive.to_owned(), String::from_utf8_lossy(&entry.path_bytes()).into_owned());
+            let (archive, entry) =
+                (archive.to_owned(), String::from_utf8_lossy(&entry.path_bytes()).into_owned());
             let why = format!("{total} bytes so far, more than {MOST_FOREIGN_BYTES}");
             return Err(BundleError::Refused { archive, entry, why });
         }

@@ -99,17 +99,18 @@ fn wanted(path: &str, sos: bool) -> bool {
     let parts: Vec<&str> = path.split('/').collect();
     let name = parts.last().copied().unwrap_or_default();
     // Other namespaces' routes are not the node's.
-    let elsewhere = parts.iter().any(|part| matches!(*part, "namespaces" | "netns")) || name.contains("ip_netns");
-    if elsewhere || name.ends_with(".log") || name.ends_with(".yaml") {
+    let elsewhere =
+        parts.iter().any(|part| matches!(*part, "namespaces" | "netns")) || name.contains("ip_netns");
+    let other = Path::new(name).extension().is_some_and(|end| end == "log" || end == "yaml");
+    if elsewhere || other {
         return false;
     }
     let Some(at) = parts.iter().position(|part| part.starts_with("sosreport-")).or(sos.then_some(0)) else {
         return true;
     };
     let below = &parts[at..];
-    let has = |one: &str, other: &[&str]| {
-        below.windows(2).any(|pair| pair[0] == one && other.contains(&pair[1]))
-    };
+    let has =
+        |one: &str, other: &[&str]| below.windows(2).any(|pair| pair[0] == one && other.contains(&pair[1]));
     has("sos_commands", SOS_PLUGINS) || (has("proc", &["net"]) && SOS_COUNTERS.contains(&name))
 }
 

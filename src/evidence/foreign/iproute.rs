@@ -65,7 +65,8 @@ impl Reader {
         if first == "qdisc" {
             return self.queue(&words);
         }
-        if let Some(link) = line.strip_prefix("Features for ").and_then(|rest| rest.trim().strip_suffix(':')) {
+        if let Some(link) = line.strip_prefix("Features for ").and_then(|rest| rest.trim().strip_suffix(':'))
+        {
             let at = self.link(link);
             self.host.links[at].checksums.get_or_insert_default();
             self.under = Under::Features(at);
@@ -96,7 +97,8 @@ impl Reader {
         let part = if has_head {
             let flags = words[2].strip_prefix('<')?.strip_suffix('>')?;
             let has = |flag: &str| flags.split(',').any(|own| own == flag);
-            let after = |key: &str| words.iter().position(|word| *word == key).and_then(|at| words.get(at + 1));
+            let after =
+                |key: &str| words.iter().position(|word| *word == key).and_then(|at| words.get(at + 1));
             let mtu = after("mtu")?.parse().ok()?;
             let at = self.link(name);
             let link = &mut self.host.links[at];
@@ -166,7 +168,8 @@ impl Reader {
         } {
             let errors = words.get(1).is_some_and(|word| word.starts_with("errors:"));
             let columns = &words[if errors { 2 } else { 1 }..];
-            let columns = columns.iter().map(|name| if errors { format!("{name}_errors") } else { (*name).to_owned() });
+            let columns =
+                columns.iter().map(|name| if errors { format!("{name}_errors") } else { (*name).to_owned() });
             self.columns = Some((direction, columns.collect()));
             return Some(Part::Links);
         }
@@ -176,7 +179,8 @@ impl Reader {
         }
         let link = &mut self.host.links[at];
         if first.starts_with("link/") {
-            link.mac = words.get(1).filter(|mac| is_mac(mac)).map(|mac| mac.to_lowercase()).or(link.mac.take());
+            link.mac =
+                words.get(1).filter(|mac| is_mac(mac)).map(|mac| mac.to_lowercase()).or(link.mac.take());
         } else if first == "vxlan" {
             link.kind = Some(first.to_owned());
             link.vxlan = Some(vxlan(words));
@@ -271,7 +275,7 @@ impl Reader {
         }
         let leads = route.dev.is_some() || route.via.is_some() || kind != "unicast";
         // Several next hops stand on lines of their own.
-        if !leads && !(default || route.protocol != BOOT) {
+        if !leads && !default && route.protocol == BOOT {
             return None;
         }
         let known = self.host.routes.iter().position(|own| *own == route);
@@ -320,11 +324,22 @@ impl Reader {
                 }
                 "lookup" | "table" => rule.table = table(words.next()?),
                 "proto" => _ = words.next(),
-                "blackhole" | "unreachable" | "prohibit" => rule.action = (*word).to_owned(),
-                "[detached]" => rule.other = true,
-                "not" | "l3mdev-table" | "goto" | "nop" | "[l3mdev-table]" => rule.other = true,
-                "oif" | "tos" | "dsfield" | "uidrange" | "ipproto" | "sport" | "dport" | "suppress_prefixlength"
-                | "suppress_ifgroup" | "realms" | "map-to" | "tun_id" => {
+                "blackhole" | "unreachable" | "prohibit" => (*word).clone_into(&mut rule.action),
+                "[detached]" | "not" | "l3mdev-table" | "goto" | "nop" | "[l3mdev-table]" => {
+                    rule.other = true;
+                }
+                "oif"
+                | "tos"
+                | "dsfield"
+                | "uidrange"
+                | "ipproto"
+                | "sport"
+                | "dport"
+                | "suppress_prefixlength"
+                | "suppress_ifgroup"
+                | "realms"
+                | "map-to"
+                | "tun_id" => {
                     rule.other = true;
                     words.next();
                 }
@@ -374,8 +389,7 @@ fn attributes(route: &mut HostRoute, words: &[&str]) -> Option<bool> {
     while let Some(word) = words.next() {
         match *word {
             "via" => {
-                let family = words.next_if(|next| matches!(**next, "inet" | "inet6"));
-                let _ = family;
+                words.next_if(|next| matches!(**next, "inet" | "inet6"));
                 route.via = Some(words.next()?.parse().ok()?);
             }
             "dev" => route.dev = Some((*words.next()?).to_owned()),
@@ -525,7 +539,16 @@ const DEFAULT: u32 = 253;
 const BOOT: u8 = 3;
 
 const ROUTE_KINDS: &[&str] = &[
-    "unicast", "local", "broadcast", "multicast", "throw", "unreachable", "prohibit", "blackhole", "nat", "anycast",
+    "unicast",
+    "local",
+    "broadcast",
+    "multicast",
+    "throw",
+    "unreachable",
+    "prohibit",
+    "blackhole",
+    "nat",
+    "anycast",
 ];
 
 const NEIGHBOUR_STATES: &[&str] =
@@ -533,7 +556,32 @@ const NEIGHBOUR_STATES: &[&str] =
 
 /// Kinds of links that `ip -d` names at the beginning of a line.
 const KINDS: &[&str] = &[
-    "veth", "bridge", "bond", "team", "vlan", "vrf", "dummy", "tun", "macvlan", "macvtap", "ipvlan", "ipvtap", "ipip", "sit",
-    "gre", "gretap", "erspan", "ip6tnl", "ip6gre", "ip6gretap", "geneve", "wireguard", "ifb", "nlmon", "vcan", "xfrm",
-    "openvswitch", "netdevsim",
+    "veth",
+    "bridge",
+    "bond",
+    "team",
+    "vlan",
+    "vrf",
+    "dummy",
+    "tun",
+    "macvlan",
+    "macvtap",
+    "ipvlan",
+    "ipvtap",
+    "ipip",
+    "sit",
+    "gre",
+    "gretap",
+    "erspan",
+    "ip6tnl",
+    "ip6gre",
+    "ip6gretap",
+    "geneve",
+    "wireguard",
+    "ifb",
+    "nlmon",
+    "vcan",
+    "xfrm",
+    "openvswitch",
+    "netdevsim",
 ];

@@ -63,7 +63,13 @@ fn route(object: &Value, lines: &mut String) {
     let kind = if kind.is_empty() { kind } else { format!("{kind} ") };
     let _ = write!(lines, "{kind}{}", word(object, "dst"));
     hop(object, lines);
-    let keys = [("table", "table"), ("protocol", "proto"), ("scope", "scope"), ("metric", "metric"), ("pref", "pref")];
+    let keys = [
+        ("table", "table"),
+        ("protocol", "proto"),
+        ("scope", "scope"),
+        ("metric", "metric"),
+        ("pref", "pref"),
+    ];
     put(lines, object, &keys);
     lines.push('\n');
     for next in object["nexthops"].as_array().into_iter().flatten() {

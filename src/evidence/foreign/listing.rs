@@ -15,7 +15,9 @@ pub(super) struct Listing {
 impl Listing {
     /// `Chain FORWARD (policy DROP 12 packets, 840 bytes)` or `Chain cali-FORWARD (1 references)`.
     pub(super) fn begins(line: &str) -> bool {
-        line.starts_with("Chain ") && line.ends_with(')') && (line.contains(" references)") || line.contains("(policy "))
+        line.starts_with("Chain ")
+            && line.ends_with(')')
+            && (line.contains(" references)") || line.contains("(policy "))
     }
 
     /// Takes a line; says whether it belongs here.
@@ -24,7 +26,8 @@ impl Listing {
             let mut words = line.split_whitespace().skip(1);
             let name = words.next().unwrap_or_default().to_owned();
             let policy = line.split_once("(policy ").map(|(_, rest)| {
-                let mut rest = rest.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+                let mut rest =
+                    rest.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
                 let (policy, packets) = (rest.next().unwrap_or("ACCEPT"), rest.next().unwrap_or("0"));
                 let bytes = rest.nth(1).unwrap_or("0");
                 format!("{policy} [{}:{}]", count(packets).unwrap_or(0), count(bytes).unwrap_or(0))
@@ -71,7 +74,8 @@ impl Listing {
 fn rule(chain: &str, words: &[&str]) -> Option<(String, Option<bool>)> {
     let (packets, bytes) = (count(words.first()?)?, count(words.get(1)?)?);
     // The column of the target may be empty; that of options is, in older ip6tables.
-    let (target, at) = [(words.get(2).copied(), 3), (None, 2)].into_iter().find(|(_, at)| row(words, *at).is_some())?;
+    let (target, at) =
+        [(words.get(2).copied(), 3), (None, 2)].into_iter().find(|(_, at)| row(words, *at).is_some())?;
     let Row { protocol, fragment, input, output, source, destination, rest } = row(words, at)?;
     let mut text = format!("[{packets}:{bytes}] -A {chain}");
     let mut option = |name: &str, value: &str, any: &[&str]| {
@@ -122,11 +126,20 @@ fn row<'w>(words: &'w [&'w str], at: usize) -> Option<Row<'w>> {
         let address = word.split_once('/').map_or(word, |(address, _)| address);
         word == "anywhere" || address.parse::<std::net::IpAddr>().is_ok()
     };
-    let number_or_name = protocol.trim_start_matches('!').chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+    let number_or_name =
+        protocol.trim_start_matches('!').chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
     if !number_or_name || protocol == "--" || !is_net(source) || !is_net(destination) {
         return None;
     }
-    Some(Row { protocol, fragment: option.filter(|option| *option != "--"), input, output, source, destination, rest })
+    Some(Row {
+        protocol,
+        fragment: option.filter(|option| *option != "--"),
+        input,
+        output,
+        source,
+        destination,
+        rest,
+    })
 }
 
 /// Adds the matches behind the columns; gives the options of the target.
@@ -135,134 +148,115 @@ fn matches(words: &[&str], target: &str, text: &mut String) -> String {
     let mut left: Vec<&str> = Vec::new();
     let mut at = 0;
     while at < words.len() {
-        let not = if words[at] == "!" && at + 1 < words.len() { " !" } else { "" };
-        let here = at + usize::from(!not.is_empty());
-        let value = |n: usize| words.get(here + n).copied().unwrap_or_default();
-        let mut put = |module: &str, not: &str, option: &str, value: &str| {
-            let (not, value) = value.strip_prefix('!').map_or((not, value), |value| (" !", value));
-            let _ = write!(text, " -m {module}{not} {option} {value}");
+        let not = words[at] == "!" && at + 1 < words.len();
+        let here = &words[at + usize::from(not)..];
+        let found = plain_match(here, not).or_else(|| match_of_words(here, not));
+        let taken = if let Some((words, taken)) = found {
+            text.push_str(&words);
+            taken
+        } else if let Some((words, taken)) = option_of_target(here, target) {
+            options.push_str(&words);
+            taken
+        } else {
+            left.extend(&words[at..=at + usize::from(not)]);
+            1
         };
-        let taken = match words[here] {
-            "/*" => {
-                let end = words[here..].iter().position(|word| *word == "*/").unwrap_or(words.len() - 1 - here).max(1);
-                let comment = words[here + 1..here + end].join(" ").replace(['"', '\\'], "'");
-                let _ = write!(text, " -m comment --comment \"{comment}\"");
-                end + 1
-            }
-            "ctstate" => {
-                put("conntrack", not, "--ctstate", value(1));
-                2
-            }
-            "state" => {
-                put("state", not, "--state", value(1));
-                2
-            }
-            "mark" if value(1) == "match" => {
-                let negated = value(2) == "!";
-                put("mark", if negated { " !" } else { not }, "--mark", value(if negated { 3 } else { 2 }));
-                if negated { 4 } else { 3 }
-            }
-            "multiport" if value(1).ends_with("ports") => {
-                let option = match value(1) {
-                    "dports" => "--dports",
-                    "sports" => "--sports",
-                    _ => "--ports",
-                };
-                let negated = value(2) == "!";
-                put("multiport", if negated { " !" } else { not }, option, value(if negated { 3 } else { 2 }));
-                if negated { 4 } else { 3 }
-            }
-            "match-set" => {
-                let _ = write!(text, " -m set{not} --match-set {} {}", value(1), value(2));
-                3
-            }
-            "ADDRTYPE" if value(1) == "match" => {
-                let _ = write!(text, " -m addrtype");
-                2
-            }
-            "dst-type" | "src-type" => {
-                let negated = value(1) == "!";
-                let kind = value(if negated { 2 } else { 1 });
-                let not = if negated { " !" } else { not };
-                let _ = write!(text, "{not} --{} {kind}", words[here]);
-                if negated { 3 } else { 2 }
-            }
-            "limit-in" | "limit-out" => {
-                let _ = write!(text, " --limit-iface-{}", words[here].trim_start_matches("limit-"));
-                1
-            }
-            "rpfilter" => {
-                let named: Vec<&str> = words[here + 1..]
-                    .iter()
-                    .take_while(|word| matches!(**word, "loose" | "validmark" | "accept-local" | "invert"))
-                    .copied()
-                    .collect();
-                text.push_str(" -m rpfilter");
-                for option in &named {
-                    let option = if *option == "validmark" { "validmark" } else { option };
-                    let _ = write!(text, " --{option}");
-                }
-                named.len() + 1
-            }
-            protocol @ ("tcp" | "udp" | "sctp") if !value(1).is_empty() && ports(value(1)).is_some() => {
-                let mut n = 1;
-                while let Some((option, range)) = ports(value(n)) {
-                    put(protocol, "", option, range);
-                    n += 1;
-                }
-                n
-            }
-            "reject-with" => {
-                let _ = write!(options, " --reject-with {}", value(1));
-                2
-            }
-            "MARK" if target == "MARK" => {
-                let option = match value(1) {
-                    "or" => "--or-mark",
-                    "and" => "--and-mark",
-                    "xor" => "--xor-mark",
-                    "xset" => "--set-xmark",
-                    _ => "--set-mark",
-                };
-                let _ = write!(options, " {option} {}", value(2));
-                3
-            }
-            "CONNMARK" if target == "CONNMARK" => {
-                // What it does is not told in options' words: nothing is known of marks behind it.
-                let _ = write!(options, " {}", words[here + 1..].join(" "));
-                words.len() - here
-            }
-            to if target == "DNAT" && to.starts_with("to:") => {
-                let _ = write!(options, " --to-destination {}", &to[3..]);
-                1
-            }
-            to if target == "SNAT" && to.starts_with("to:") => {
-                let _ = write!(options, " --to-source {}", &to[3..]);
-                1
-            }
-            "random-fully" | "random" if matches!(target, "MASQUERADE" | "SNAT" | "DNAT") => {
-                let _ = write!(options, " --{}", words[here]);
-                1
-            }
-            "NOTRACK" | "notrack" if target == "CT" => {
-                options.push_str(" --notrack");
-                1
-            }
-            "LOG" | "NFLOG" | "nflog-prefix" if matches!(target, "LOG" | "NFLOG") => {
-                let _ = write!(options, " {}", words[here + 1..].join(" "));
-                words.len() - here
-            }
-            _ => {
-                left.extend(&words[at..=here]);
-                1
-            }
-        };
-        at = here + taken;
+        at += usize::from(not) + taken;
     }
     if !left.is_empty() {
         let _ = write!(text, " -m listed --listed \"{}\"", left.join(" ").replace(['"', '\\'], "'"));
     }
     options
+}
+
+/// ` -m module ! --option value`; the listing may put the `!` before the value, too.
+fn spelled(module: &str, option: &str, values: &[&str], not: bool) -> (String, usize) {
+    let (apart, values) = match values {
+        ["!", rest @ ..] => (1, rest),
+        values => (0, values),
+    };
+    let value = values.first().copied().unwrap_or_default();
+    let (inside, value) = value.strip_prefix('!').map_or((false, value), |value| (true, value));
+    let not = if not || apart == 1 || inside { " !" } else { "" };
+    (format!(" -m {module}{not} {option} {value}"), apart + 1)
+}
+
+/// A match with one value, and how many words it took.
+fn plain_match(words: &[&str], not: bool) -> Option<(String, usize)> {
+    let (module, option, skip) = match words {
+        ["ctstate", ..] => ("conntrack", "--ctstate", 1),
+        ["state", ..] => ("state", "--state", 1),
+        ["mark", "match", ..] => ("mark", "--mark", 2),
+        ["multiport", "dports", ..] => ("multiport", "--dports", 2),
+        ["multiport", "sports", ..] => ("multiport", "--sports", 2),
+        ["multiport", "ports", ..] => ("multiport", "--ports", 2),
+        _ => return None,
+    };
+    let (text, taken) = spelled(module, option, &words[skip..], not);
+    Some((text, skip + taken))
+}
+
+/// A match of another form.
+fn match_of_words(words: &[&str], not: bool) -> Option<(String, usize)> {
+    let sign = if not { " !" } else { "" };
+    Some(match words {
+        ["/*", ..] => {
+            let end = words.iter().position(|word| *word == "*/").unwrap_or(words.len() - 1).max(1);
+            let comment = words[1..end].join(" ").replace(['"', '\\'], "'");
+            (format!(" -m comment --comment \"{comment}\""), end + 1)
+        }
+        ["match-set", name, dirs, ..] => (format!(" -m set{sign} --match-set {name} {dirs}"), 3),
+        ["ADDRTYPE", "match", ..] => (" -m addrtype".to_owned(), 2),
+        [side @ ("dst-type" | "src-type"), "!", kind, ..] => (format!(" ! --{side} {kind}"), 3),
+        [side @ ("dst-type" | "src-type"), kind, ..] => (format!("{sign} --{side} {kind}"), 2),
+        ["limit-in", ..] => (" --limit-iface-in".to_owned(), 1),
+        ["limit-out", ..] => (" --limit-iface-out".to_owned(), 1),
+        ["rpfilter", rest @ ..] => {
+            let known = |word: &&&str| matches!(**word, "loose" | "validmark" | "accept-local" | "invert");
+            let options: Vec<String> =
+                rest.iter().take_while(known).map(|word| format!(" --{word}")).collect();
+            (format!(" -m rpfilter{}", options.concat()), options.len() + 1)
+        }
+        [protocol @ ("tcp" | "udp" | "sctp"), rest @ ..] => {
+            let parts: Vec<String> = rest
+                .iter()
+                .map_while(|word| ports(word))
+                .map(|(option, range)| spelled(protocol, option, &[range], false).0)
+                .collect();
+            if parts.is_empty() {
+                return None;
+            }
+            (parts.concat(), parts.len() + 1)
+        }
+        _ => return None,
+    })
+}
+
+/// An option of the target.
+fn option_of_target(words: &[&str], target: &str) -> Option<(String, usize)> {
+    Some(match (target, words) {
+        ("REJECT", ["reject-with", how, ..]) => (format!(" --reject-with {how}"), 2),
+        ("MARK", ["MARK", how, value, ..]) => {
+            let option = match *how {
+                "or" => "--or-mark",
+                "and" => "--and-mark",
+                "xor" => "--xor-mark",
+                "xset" => "--set-xmark",
+                _ => "--set-mark",
+            };
+            (format!(" {option} {value}"), 3)
+        }
+        // What these do is not told in the words of their options.
+        ("CONNMARK", ["CONNMARK", rest @ ..])
+        | ("LOG" | "NFLOG", ["LOG" | "NFLOG" | "nflog-prefix", rest @ ..]) => {
+            (format!(" {}", rest.join(" ")), words.len())
+        }
+        ("DNAT", [to, ..]) if to.starts_with("to:") => (format!(" --to-destination {}", &to[3..]), 1),
+        ("SNAT", [to, ..]) if to.starts_with("to:") => (format!(" --to-source {}", &to[3..]), 1),
+        ("MASQUERADE" | "SNAT" | "DNAT", [how @ ("random-fully" | "random"), ..]) => (format!(" --{how}"), 1),
+        ("CT", ["NOTRACK" | "notrack", ..]) => (" --notrack".to_owned(), 1),
+        _ => return None,
+    })
 }
 
 /// `dpt:80`, `spts:1:2`.

@@ -108,7 +108,8 @@ impl Part {
 }
 
 /// Those whose absence must be told, or it would pass for a finding.
-const WANTED: &[Part] = &[Part::Links, Part::Addresses, Part::Routes, Part::Neighbours, Part::Fdb, Part::Sysctls];
+const WANTED: &[Part] =
+    &[Part::Links, Part::Addresses, Part::Routes, Part::Neighbours, Part::Fdb, Part::Sysctls];
 
 /// Reads all collections, those of one node in the order of time.
 ///
@@ -165,7 +166,10 @@ fn take(given: &Given) -> Result<(Pieces, Vec<String>), ForeignError> {
         }
     }
     if read.is_empty() {
-        return Err(ForeignError::Nothing { path: given.path.clone(), files: found.texts.len() + found.skipped });
+        return Err(ForeignError::Nothing {
+            path: given.path.clone(),
+            files: found.texts.len() + found.skipped,
+        });
     }
     Ok((pieces, notes(given, &read, &left, (found.skipped, strange))))
 }
@@ -188,9 +192,12 @@ fn notes(
     let path = given.path.display();
     let of = if given.inside.is_empty() { given.node.clone() } else { format!("the pod on {}", given.node) };
     let single = given.path.is_file() && read.iter().all(|(_, files)| files.len() == 1) && left.is_empty();
-    let what = read.iter().map(|(what, files)| {
-        if single { (*what).to_owned() } else { format!("{what} ({})", named(files, 2)) }
-    });
+    let what =
+        read.iter().map(
+            |(what, files)| {
+                if single { (*what).to_owned() } else { format!("{what} ({})", named(files, 2)) }
+            },
+        );
     let mut notes = vec![format!("state of {of} from {path}: {}", what.collect::<Vec<_>>().join(", "))];
     if strange > 0 {
         notes.push(format!("  {strange} lines of these files were not understood"));
@@ -257,7 +264,9 @@ fn in_time(readings: &[Pieces]) -> Vec<(String, When, String)> {
     }
     if let Some(mut before) = before {
         // What was read once has not changed, as far as is known.
-        for part in PARTS.iter().filter(|part| readings.iter().filter(|own| own.parts.contains(part)).count() == 1) {
+        for part in
+            PARTS.iter().filter(|part| readings.iter().filter(|own| own.parts.contains(part)).count() == 1)
+        {
             for pieces in readings {
                 pieces.give(*part, &mut before);
             }
@@ -295,13 +304,20 @@ impl Collected {
         for text in self.texts.0 {
             let known = texts.find(&text.node, &text.name, text.when);
             if known.is_some_and(|known| matches!(known.content, Known::Read(_))) {
-                notes.push(format!("{} of {} is in the case already: what was collected is left out", text.name, text.node));
+                notes.push(format!(
+                    "{} of {} is in the case already: what was collected is left out",
+                    text.name, text.node
+                ));
                 continue;
             }
-            if let (true, Some(host)) = (text.name == STATE, text.content.read().and_then(|text| Host::parse(text).ok())) {
+            if let (true, Some(host)) =
+                (text.name == STATE, text.content.read().and_then(|text| Host::parse(text).ok()))
+            {
                 know(case, &text.node, &host);
             }
-            if text.name == CONNTRACK && let Known::Read(entries) = &text.content {
+            if text.name == CONNTRACK
+                && let Known::Read(entries) = &text.content
+            {
                 let known = case.conntrack.iter().any(|known| known.node == text.node);
                 if !known {
                     case.conntrack.push(ConntrackText { node: text.node.clone(), text: entries.clone() });

@@ -17,7 +17,9 @@ fn host(texts: &[(&str, &str)]) -> Host {
         pieces.take(name, text);
     }
     let mut host = Host::default();
-    PARTS.iter().for_each(|part| pieces.give(*part, &mut host));
+    for part in PARTS {
+        pieces.give(*part, &mut host);
+    }
     host
 }
 
@@ -116,21 +118,41 @@ fn neighbours_forwarding_rules_and_queues_are_read() {
              TcpExtListenDrops               5                  0.0\n\
              cpu=0 found=1 drop=2\ncpu=1 found=1 drop=3\n",
         ),
-        ("ip_-4_rule", "0:\tfrom all lookup local\n100:\tfrom 10.0.0.0/8 fwmark 0x1/0xff lookup 7\n32767:\tfrom all lookup default\n"),
+        (
+            "ip_-4_rule",
+            "0:\tfrom all lookup local\n100:\tfrom 10.0.0.0/8 fwmark 0x1/0xff lookup 7\n32767:\tfrom all lookup default\n",
+        ),
         ("ip_-6_rule", "0:\tfrom all lookup local\n32766:\tfrom all lookup main\n"),
     ]);
     assert_eq!(host.neighbours[0].mac.as_deref(), Some("66:2f:bb:36:30:14"));
-    assert_eq!((host.neighbours[0].state.as_str(), host.neighbours[1].state.as_str()), ("permanent", "failed"));
+    assert_eq!(
+        (host.neighbours[0].state.as_str(), host.neighbours[1].state.as_str()),
+        ("permanent", "failed")
+    );
     assert_eq!(host.fdb[0].dst, "192.168.50.12".parse::<IpAddr>().ok());
     assert_eq!(host.fdb[1].state, "noarp");
-    assert_eq!((host.queues[0].drops, host.queues[0].overlimits, host.queues[0].parent.as_str()), (7, 9, "ffff:ffff"));
+    assert_eq!(
+        (host.queues[0].drops, host.queues[0].overlimits, host.queues[0].parent.as_str()),
+        (7, 9, "ffff:ffff")
+    );
     assert_eq!(host.addresses[0].address.to_string(), "192.168.50.11/24");
     assert_eq!(host.sysctl("net.ipv4.conf.vxlan.calico.rp_filter"), Some(1));
     assert!(host.sysctl("kernel.panic").is_none());
-    let counted = ["Ip:InNoRoutes", "Ip6InNoRoutes", "TcpExt:ListenDrops", "conntrack:drop"].map(|name| host.counter(name));
+    let counted = ["Ip:InNoRoutes", "Ip6InNoRoutes", "TcpExt:ListenDrops", "conntrack:drop"]
+        .map(|name| host.counter(name));
     assert_eq!(counted, [3, 4, 5, 5]);
-    let rules: Vec<(u32, bool, bool)> = host.rules.iter().map(|rule| (rule.priority, rule.v6, rule.other)).collect();
-    assert_eq!(rules, [(0, false, false), (100, false, true), (32767, false, false), (0, true, false), (32766, true, false)]);
+    let rules: Vec<(u32, bool, bool)> =
+        host.rules.iter().map(|rule| (rule.priority, rule.v6, rule.other)).collect();
+    assert_eq!(
+        rules,
+        [
+            (0, false, false),
+            (100, false, true),
+            (32767, false, false),
+            (0, true, false),
+            (32766, true, false)
+        ]
+    );
     // `ip link` did not name it: it is no link.
     assert_eq!(host.links, []);
 }
@@ -145,7 +167,8 @@ fn one_file_may_hold_everything_in_any_order() {
     let (pieces, what) = of("all.txt", text);
     assert_eq!(what, ["iptables' rules", "ipsets", "connections", "nftables"]);
     let texts = pieces.texts();
-    let named = |name: &str| texts.iter().find(|(own, _)| own == name).map(|(_, text)| text.as_str()).unwrap();
+    let named =
+        |name: &str| texts.iter().find(|(own, _)| own == name).map(|(_, text)| text.as_str()).unwrap();
     assert!(named("ip6tables-nft-save").contains("[3:4] -A INPUT -j DROP\nCOMMIT\n"));
     assert_eq!(named("ipset"), "create s hash:net family inet\nadd s 10.0.0.0/8\n");
     assert!(named("conntrack").starts_with("tcp 6 9"));
@@ -181,7 +204,10 @@ fn what_is_read_twice_is_before_and_after() {
     let texts = in_time(&[reading(1, false), reading(5, true)]);
     let named: Vec<(&str, When)> = texts.iter().map(|(name, when, _)| (name.as_str(), *when)).collect();
     let (before, after) = (When::Before, When::After);
-    assert_eq!(named, [("iptables-save", before), ("iptables-save", after), ("state", before), ("state", after)]);
+    assert_eq!(
+        named,
+        [("iptables-save", before), ("iptables-save", after), ("state", before), ("state", after)]
+    );
     let host = |at: usize| Host::parse(&texts[at].2).unwrap();
     assert_eq!(host(3).grown(&host(2), "Ip6InNoRoutes"), 4);
     assert_eq!(host(2).routes, host(3).routes, "what was read once has not changed, as far as is known");
@@ -224,10 +250,73 @@ proptest::proptest! {
 }
 
 const WORDS: &[&str] = &[
-    "\n", "\n", "\n", "\n ", " ", " ", "1: ", "2: eth0: <UP> mtu 1500", " inet ", " inet6 ", "10.0.0.1", "::1", "/24", "/99", "via ", "dev ",
-    "eth0", "table ", "metric ", "-1", "99999999999", "nexthop ", "default ", "blackhole ", "lladdr ", "aa:bb:cc:dd:ee:ff", " dev ",
-    "PERMANENT", "*filter", "COMMIT", "Chain X (policy DROP 1 packets, 2 bytes)", "Chain FORWARD (policy ", "pkts bytes", "0 0 DROP 6 -- * * 0.0.0.0/0 0.0.0.0/0 ",
-    "/* ", "*/", "! ", "match-set ", "Name: ", "Type:", "Members:", "add ", "create ", "RX: ", "TX: ", "packets ", "link/ether ", "vxlan id ",
-    "qdisc ", "(dropped 1, overlimits ", "from ", "all ", "lookup ", "fwmark ", "Ip: ", "0x", "entries early_drop", "ffffffffffffffff", "cpu=0 ",
-    "drop=18446744073709551615", "é", "\\", "peer ", "{\"nftables\":", "}", "table ip x {", "Features for ", ":", "mtu lock",
+    "\n",
+    "\n",
+    "\n",
+    "\n ",
+    " ",
+    " ",
+    "1: ",
+    "2: eth0: <UP> mtu 1500",
+    " inet ",
+    " inet6 ",
+    "10.0.0.1",
+    "::1",
+    "/24",
+    "/99",
+    "via ",
+    "dev ",
+    "eth0",
+    "table ",
+    "metric ",
+    "-1",
+    "99999999999",
+    "nexthop ",
+    "default ",
+    "blackhole ",
+    "lladdr ",
+    "aa:bb:cc:dd:ee:ff",
+    " dev ",
+    "PERMANENT",
+    "*filter",
+    "COMMIT",
+    "Chain X (policy DROP 1 packets, 2 bytes)",
+    "Chain FORWARD (policy ",
+    "pkts bytes",
+    "0 0 DROP 6 -- * * 0.0.0.0/0 0.0.0.0/0 ",
+    "/* ",
+    "*/",
+    "! ",
+    "match-set ",
+    "Name: ",
+    "Type:",
+    "Members:",
+    "add ",
+    "create ",
+    "RX: ",
+    "TX: ",
+    "packets ",
+    "link/ether ",
+    "vxlan id ",
+    "qdisc ",
+    "(dropped 1, overlimits ",
+    "from ",
+    "all ",
+    "lookup ",
+    "fwmark ",
+    "Ip: ",
+    "0x",
+    "entries early_drop",
+    "ffffffffffffffff",
+    "cpu=0 ",
+    "drop=18446744073709551615",
+    "é",
+    "\\",
+    "peer ",
+    "{\"nftables\":",
+    "}",
+    "table ip x {",
+    "Features for ",
+    ":",
+    "mtu lock",
 ];

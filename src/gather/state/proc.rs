@@ -31,9 +31,11 @@ const OF_LINKS: [(&str, &str); 6] = [
 /// Adds what `/proc` says to what is known.
 pub(super) fn read(host: &mut Host, inside_pod: bool) {
     sysctls(host);
-    for (name, parse) in
-        [("netstat", counters::named as fn(&str) -> Vec<(String, u64)>), ("snmp", counters::named), ("snmp6", counters::plain)]
-    {
+    for (name, parse) in [
+        ("netstat", counters::named as fn(&str) -> Vec<(String, u64)>),
+        ("snmp", counters::named),
+        ("snmp6", counters::plain),
+    ] {
         match fs::read_to_string(format!("/proc/thread-self/net/{name}")) {
             Ok(text) => host.counters.extend(parse(&text)),
             // A kernel without IPv6 has no snmp6.
