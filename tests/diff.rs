@@ -47,8 +47,9 @@ fn changes_are_those_reviewed() {
 fn a_case_is_the_same_as_itself() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("captures");
     let files = std::fs::read_dir(folder).expect("the folder of saved cases");
-    let names = files.map(|file| file.expect("an entry").file_name().to_string_lossy().into_owned());
-    for name in names.filter(|name| name.ends_with(".tgz")) {
+    let paths = files.map(|file| file.expect("an entry").path());
+    for path in paths.filter(|path| path.extension().is_some_and(|end| end == "tgz")) {
+        let name = path.to_string_lossy().into_owned();
         let output = diff(&[&name, &name, "-o", "json"]);
         let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("a JSON report");
         assert_eq!(report["schema"], "trace-drop/diff/v1");

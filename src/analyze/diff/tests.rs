@@ -116,7 +116,7 @@ fn rules_come_go_and_change_their_order() {
 }
 
 #[test]
-fn what_one_case_alone_has_read_is_notes() {
+fn what_one_case_alone_has_read_is_not_compared() {
     let (was, mut is) = (Opened::of("healthy"), Opened::of("healthy"));
     is.texts.0.retain(|text| text.node != "worker-2" || !text.name.ends_with("state"));
     let diff = compare(was.side(), is.side());

@@ -193,7 +193,9 @@ fn opened(archive: &Path) -> Result<Box<dyn Read>, BundleError> {
             let unpacked = zstd::Decoder::new(whole).map_err(BundleError::io("unpack", archive))?;
             Ok(Box::new(unpacked))
         }
-        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Ok(Box::new(lzma_rust2::XzReader::new(whole, true))),
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => {
+            Ok(Box::new(lzma_rust2::XzReader::new_mem_limit(whole, true, XZ_MEMORY)))
+        }
         _ if start.get(257..262) == Some(b"ustar") => Ok(Box::new(whole)),
         _ => {
             let found = "neither a tar nor one packed by gzip, xz or zstd".to_owned();
@@ -235,6 +237,9 @@ const MOST_BYTES: u64 = 64 << 30;
 
 /// More bytes of a collection of texts are refused.
 const MOST_FOREIGN_BYTES: u64 = 16 << 30;
+
+/// Most memory that unpacking xz may take, in KiB: `xz -9` takes 65 MiB, and a header may ask for 4 GiB.
+const XZ_MEMORY: u32 = 128 << 10;
 
 /// A tar header.
 const HEADER: u64 = 512;

@@ -19,6 +19,10 @@ pub(super) struct Reader {
     under: Under,
     /// Which of the two directions the next line of numbers is about, and what its columns are.
     columns: Option<(&'static str, Vec<String>)>,
+    /// A prefix alone on its line: a route, if next hops follow.
+    prefix: Option<HostRoute>,
+    /// Next hops just followed: the line before was one of theirs after all.
+    pub(super) was_route: bool,
     /// Rules whose family their text does not say, by their place.
     open: Vec<usize>,
 }
@@ -28,6 +32,7 @@ enum Under {
     #[default]
     Nothing,
     Link(usize),
+    Prefix,
     Route(usize),
     Queue(usize),
     Features(usize),
@@ -131,6 +136,13 @@ impl Reader {
         match self.under {
             Under::Nothing => None,
             Under::Link(at) => self.of_link(at, &words),
+            Under::Prefix => {
+                let route = self.prefix.take().filter(|_| words.first() == Some(&"nexthop"))?;
+                self.host.routes.push(route);
+                self.was_route = true;
+                self.under = Under::Route(self.host.routes.len() - 1);
+                self.hop(self.host.routes.len() - 1, &words)
+            }
             Under::Route(at) => self.hop(at, &words),
             Under::Queue(at) => {
                 self.sent(at, line);
@@ -274,8 +286,9 @@ impl Reader {
             route.dst = net("::/0")?;
         }
         let leads = route.dev.is_some() || route.via.is_some() || kind != "unicast";
-        // Several next hops stand on lines of their own.
         if !leads && !default && route.protocol == BOOT {
+            self.prefix = Some(route);
+            self.under = Under::Prefix;
             return None;
         }
         let known = self.host.routes.iter().position(|own| *own == route);
@@ -317,10 +330,9 @@ impl Reader {
                 }
                 "iif" => rule.iif = Some((*words.next()?).to_owned()),
                 "fwmark" => {
+                    // Whatever its mask, a rule that asks for a mark makes the lookup uncertain.
                     let value = words.next()?;
-                    let (value, mask) = value.split_once('/').unwrap_or((value, "0xffffffff"));
-                    rule.mark = Some(number(value)?);
-                    rule.other |= mask != "0xffffffff";
+                    rule.mark = Some(number(value.split_once('/').map_or(*value, |(value, _)| value))?);
                 }
                 "lookup" | "table" => rule.table = table(words.next()?),
                 "proto" => _ = words.next(),

@@ -261,6 +261,9 @@ impl Pieces {
     /// A line of `ip`, `bridge`, `tc` or `ethtool`.
     fn of_kernel(&mut self, line: &str, file: &mut File<'_>) -> bool {
         let Some(part) = self.reader.line(line) else { return false };
+        if std::mem::take(&mut self.reader.was_route) {
+            file.strange = file.strange.saturating_sub(1);
+        }
         self.parts.insert(part);
         file.count(part.words());
         true
@@ -411,7 +414,11 @@ impl Pieces {
             Part::Rules => to.rules.clone_from(&host.rules),
             Part::Neighbours => to.neighbours.clone_from(&host.neighbours),
             Part::Fdb => to.fdb.clone_from(&host.fdb),
-            Part::Queues => to.queues.clone_from(&host.queues),
+            Part::Queues => {
+                // As where they are read from the kernel: no queue at all is left out.
+                let own = host.queues.iter().filter(|queue| queue.kind != "noqueue" || queue.drops > 0);
+                to.queues = own.cloned().collect();
+            }
             Part::Sysctls => to.sysctls.clone_from(&self.sysctls),
             Part::Counters => to.counters.clone_from(&self.counters),
         }

@@ -147,7 +147,7 @@ fn neighbours_forwarding_rules_and_queues_are_read() {
         rules,
         [
             (0, false, false),
-            (100, false, true),
+            (100, false, false),
             (32767, false, false),
             (0, true, false),
             (32766, true, false)
