@@ -23,6 +23,9 @@ pub(super) fn run(typed: &args::Replay) -> Result<ExitCode, Failure> {
     };
     let bundle = Bundle::open(saved).map_err(Failure::work)?;
     match bundle.more() {
+        Some(_) if !typed.recorded.state.is_empty() => Err(Failure::usage(
+            "--state is for one pair: this case holds several, with the states of their nodes".to_owned(),
+        )),
         Some(more) => super::pairs::replay(&bundle, more, typed),
         None => with_saved(&bundle, &typed.recorded, typed.output.quiet, answer),
     }
