@@ -24,6 +24,8 @@ pub mod live;
 
 pub mod pairs;
 
+pub mod diff;
+
 mod account;
 
 mod survey;

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::evidence::foreign::Given;
+
 /// Says between which two points packets vanish on the way between two pods, and why.
 ///
 /// Captures at once on every point of the path on both nodes (the pod's veth, the tunnel device, the NIC), takes the
@@ -37,6 +39,8 @@ pub(super) enum Command {
     Replay(Replay),
     /// Extract packets for Wireshark, with a comment on each that vanished
     Pcap(pcap::Pcap),
+    /// Say what changed between two saved cases: verdict, loss, rules, routes, links, objects
+    Diff(Diff),
     /// Show and check Calico's addresses: pools, blocks, leaks; release one
     Ipam(ipam::Ipam),
     /// Make the rules of nodes readable, or follow a packet through them
@@ -79,6 +83,22 @@ pub(super) struct Rbac {
     /// Namespace of the agents' pods
     #[arg(long, value_name = "NS", default_value = "kube-system")]
     pub(super) agent_namespace: String,
+}
+
+/// What `diff` takes.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit status: 0 nothing changed, 1 something did, 2 usage error, 4 a case could not be read."
+)]
+pub(super) struct Diff {
+    /// The case to compare with: of a good day, or from before
+    #[arg(value_name = "BEFORE")]
+    pub(super) before: PathBuf,
+    /// The case of the incident, or from after
+    #[arg(value_name = "AFTER")]
+    pub(super) after: PathBuf,
+    #[command(flatten)]
+    pub(super) output: Output,
 }
 
 /// What `cleanup` takes.
@@ -202,6 +222,10 @@ pub(super) struct Recorded {
     /// A capture and where it was taken, in path order; POINT is node/interface
     #[arg(long, value_name = "POINT=FILE", value_parser = at)]
     pub(super) at: Vec<(String, PathBuf)>,
+    /// What somebody collected of a node: a sosreport, calicoctl's diags, a folder or a file of iptables-save, ip, …; twice for
+    /// one node: before and after; NODE/pod: inside the traced pod there
+    #[arg(long, value_name = "NODE=PATH", value_parser = state)]
+    pub(super) state: Vec<Given>,
     /// With --at: where the traffic starts [default: the sender of most packets in the first file]
     #[arg(long, value_name = "IP", requires = "at")]
     pub(super) from: Option<IpAddr>,
@@ -481,6 +505,19 @@ fn duration(typed: &str) -> Result<Duration, String> {
 /// The same, or nothing at all.
 fn duration_or_none(typed: &str) -> Result<Duration, String> {
     if typed == "0" { Ok(Duration::ZERO) } else { duration(typed) }
+}
+
+fn state(typed: &str) -> Result<Given, String> {
+    let (node, path) = typed
+        .split_once('=')
+        .filter(|(node, path)| !node.is_empty() && !path.is_empty())
+        .ok_or("want NODE=PATH, for example worker-1=sosreport-worker-1.tar.xz")?;
+    let (node, inside) = match node.split_once('/') {
+        None => (node, ""),
+        Some((node, "pod")) if !node.is_empty() => (node, "pod:"),
+        Some(_) => return Err("want NODE=PATH or NODE/pod=PATH".to_owned()),
+    };
+    Ok(Given { node: node.to_owned(), inside, path: PathBuf::from(path) })
 }
 
 fn at(typed: &str) -> Result<(String, PathBuf), String> {

@@ -2,6 +2,7 @@
 
 mod args;
 mod check;
+mod diff;
 mod ipam;
 mod node;
 mod pairs;
@@ -11,6 +12,7 @@ mod pods;
 mod progress;
 mod replay;
 mod rules;
+mod state;
 mod trace;
 mod watch;
 
@@ -39,6 +41,7 @@ pub fn run() -> ExitCode {
     let done = match typed.command {
         Some(args::Command::Replay(replay)) => replay::run(&replay),
         Some(args::Command::Pcap(typed)) => pcap::run(&typed),
+        Some(args::Command::Diff(typed)) => diff::run(&typed),
         Some(args::Command::Ipam(typed)) => ipam::run(&typed.what),
         Some(args::Command::Rules(rules)) => rules::run(&rules),
         Some(args::Command::Check(typed)) => check::run(&typed),

@@ -23,8 +23,11 @@ pub(super) fn run(typed: &args::Replay) -> Result<ExitCode, Failure> {
     };
     let bundle = Bundle::open(saved).map_err(Failure::work)?;
     match bundle.more() {
+        Some(_) if !typed.recorded.state.is_empty() => Err(Failure::usage(
+            "--state is for one pair: this case holds several, with the states of their nodes".to_owned(),
+        )),
         Some(more) => super::pairs::replay(&bundle, more, typed),
-        None => with_saved(&bundle, &typed.recorded, answer),
+        None => with_saved(&bundle, &typed.recorded, typed.output.quiet, answer),
     }
 }
 
@@ -35,7 +38,7 @@ pub(super) fn with_evidence<T>(
     work: impl FnOnce(&Evidence<'_>, &Texts) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     match &recorded.saved {
-        Some(saved) => with_saved(&Bundle::open(saved).map_err(Failure::work)?, recorded, work),
+        Some(saved) => with_saved(&Bundle::open(saved).map_err(Failure::work)?, recorded, quiet, work),
         None => with_files(recorded, quiet, work),
     }
 }
@@ -43,11 +46,13 @@ pub(super) fn with_evidence<T>(
 fn with_saved<T>(
     bundle: &Bundle,
     recorded: &args::Recorded,
+    quiet: bool,
     work: impl FnOnce(&Evidence<'_>, &Texts) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let mut case = bundle.case().clone();
     narrow(&mut case, &recorded.only);
-    let texts = bundle.texts().map_err(Failure::work)?;
+    let mut texts = bundle.texts().map_err(Failure::work)?;
+    super::state::add(&recorded.state, &mut case, &mut texts, quiet)?;
     let cluster = bundle.cluster_text().map_err(Failure::work)?;
     let cluster = cluster.and_then(|text| Cluster::from_json(&text).ok());
     let frames = || -> Result<Box<dyn FrameSource + '_>, CaptureError> { Ok(Box::new(bundle.frames()?)) };
@@ -64,8 +69,9 @@ fn with_files<T>(
     quiet: bool,
     work: impl FnOnce(&Evidence<'_>, &Texts) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let case = case_of_files(recorded, quiet)?;
-    let texts = Texts::default();
+    let mut case = case_of_files(recorded, quiet)?;
+    let mut texts = Texts::default();
+    super::state::add(&recorded.state, &mut case, &mut texts, quiet)?;
     let open = || -> Result<Box<dyn FrameSource + '_>, CaptureError> {
         let sources = recorded.at.iter().enumerate().map(|(index, (_, file))| {
             let point = PointId(u8::try_from(index).unwrap_or(u8::MAX));

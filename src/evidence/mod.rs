@@ -1,6 +1,6 @@
 //! What is known, as plain data: what was captured where, what the nodes said, what the cluster's objects say.
-//! Parsers of recorded text live here; files are opened in [`capture_file`] and [`bundle`] alone. Nothing here
-//! judges.
+//! Parsers of recorded text live here; files are opened in [`capture_file`], [`bundle`] and [`foreign`] alone. Nothing
+//! here judges.
 
 pub mod known;
 
@@ -25,6 +25,8 @@ pub mod plan;
 pub mod capture_file;
 
 pub mod bundle;
+
+pub mod foreign;
 
 pub use case::{CapturePoint, Case, ClockFact, Direction, Endpoint, Path, PointId, Role, StageKind};
 pub use known::Known;

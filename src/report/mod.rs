@@ -1,6 +1,7 @@
 //! Findings into text, JSON, markdown, a picture or a page, into a given writer: layout, never judgement.
 
 pub mod check;
+pub mod diff;
 pub mod ipam;
 mod json;
 mod markdown;

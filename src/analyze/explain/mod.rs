@@ -45,7 +45,8 @@ pub(super) fn explain(findings: &mut Findings, evidence: &Evidence<'_>, sift: &S
         let way = world.way(evidence.case, scope.direction);
         let faults = way.as_ref().map(faults).unwrap_or_default();
         if let Some(way) = &way {
-            findings.causes.extend(states::explain(&faults, &scope));
+            let apart = |node: &str| world.is_apart(node);
+            findings.causes.extend(states::explain(&faults, &scope, &apart));
             looked.extend(states::looked(way, &scope));
         }
         findings.causes.extend(traffic::explain(findings, evidence, way.as_ref(), &scope));

@@ -126,8 +126,9 @@ impl Stand {
     /// Adds a cause for every rule that ends packets, may be met by the lost ones, and moved.
     fn judge(&self, scene: &Scene, lost: Lost, cluster: Option<&Cluster>, causes: &mut Vec<Cause>) {
         let world = self.after.world(scene.v6);
-        for (name, after) in &world.rulesets {
+        for (number, (name, after)) in world.rulesets.iter().enumerate() {
             let Some((_, before)) = self.before.rulesets.iter().find(|(own, _)| own == name) else {
+                causes.extend(self.read_once(scene, &world, number, cluster));
                 continue;
             };
             for moved in delta(before, after) {
@@ -147,6 +148,52 @@ impl Stand {
         for met in &self.wide.met {
             causes.extend(self.uncounted(scene, &world, met));
         }
+    }
+
+    /// Rules that were read once, at some other moment: that such a packet is walked to one that ends it is all there is, and no
+    /// counter that moved. One that has never counted is named only where the walk leads nowhere else.
+    fn read_once(
+        &self,
+        scene: &Scene,
+        world: &World<'_>,
+        number: usize,
+        cluster: Option<&Cluster>,
+    ) -> Vec<Cause> {
+        let here = self.wide.met.iter().filter(|met| met.place.ruleset == number);
+        let ends = here.filter_map(|met| {
+            let (table, chain) = world.chain(&met.place)?;
+            let rule = world.rule(&met.place);
+            let kills = match rule {
+                Some(rule) => matches!(rule.target, Target::Drop | Target::Reject(_)),
+                None => chain.policy == Some(Policy::Drop),
+            };
+            let counters = if rule.is_some() { rule?.counters? } else { chain.counters };
+            let surely = self.surely.as_ref().is_some_and(|end| end.place.as_ref() == Some(&met.place));
+            let moved = Moved {
+                table: table.name.clone(),
+                chain: chain.name.clone(),
+                at: (met.place.table, met.place.chain),
+                rule: rule.cloned(),
+                policy: chain.policy,
+                index: met.place.rule.unwrap_or(chain.rules.len()),
+                packets: counters.packets,
+                bytes: counters.bytes,
+                restarted: false,
+            };
+            (kills && (surely || counters.packets > 0)).then_some((met, surely, moved))
+        });
+        let mut ends: Vec<_> = ends.collect();
+        if ends.iter().any(|(_, surely, _)| *surely) {
+            ends.retain(|(_, surely, _)| *surely);
+        }
+        let (name, after) = &world.rulesets[number];
+        let causes = ends.into_iter().map(|(met, surely, moved)| {
+            let leads = surely || (met.fits == Fits::Yes && met.certain);
+            let confidence =
+                if leads && moved.packets > 0 { Confidence::Likely } else { Confidence::Possible };
+            once(scene, name, after, &moved, (met, surely), confidence, cluster)
+        });
+        causes.collect()
     }
 
     /// nftables counts only where it is told to: of a rule that drops without a counter, its matches alone speak.
@@ -352,42 +399,84 @@ fn cause(
     lost: Lost,
     cluster: Option<&Cluster>,
 ) -> Cause {
-    let marking = marking_rule(after, moved);
-    let kind = moved.rule.as_ref().map_or(RuleKind::NotCalico, |rule| calico::rule_kind(&moved.chain, rule));
-    let policy = policy_behind(after, moved, cluster);
-    let asked = policies_asked(&kind, after, moved, cluster);
-    let confidence = confidence(surely, lost.agrees(moved.packets) && !moved.restarted);
-    let what = match &moved.rule {
-        Some(rule) => rule.text.clone(),
-        None => format!("policy DROP at the end of {}", moved.chain),
-    };
-    let fit_words = fit_words(&met.fits, surely);
+    let mut cause = suspected(scene, source, after, moved, met, cluster);
+    cause.confidence = confidence(surely, lost.agrees(moved.packets) && !moved.restarted);
+    cause.summary = format!(
+        "{} {} packets, {}, in {}",
+        cause.summary,
+        moved.packets,
+        if moved.packets == lost.sure {
+            "as many as were lost".to_owned()
+        } else {
+            format!("of {} lost", lost.sure)
+        },
+        place_words(scene, moved)
+    );
     let restarted = if moved.restarted {
         "; the chain was rewritten meanwhile, so this is what it counted since"
     } else {
         ""
     };
-    let place = format!(
-        "{}/{} {}",
-        moved.table,
-        moved.chain,
-        if scene.inside.is_empty() { "" } else { "in the pod" }
+    let detail = format!(
+        "counted {} packets while {} were lost; {}{restarted}",
+        moved.packets,
+        lost.sure,
+        fit_words(&met.fits, surely)
     );
+    cause.evidence.push(Proof { source: source_of(source), detail });
+    cause
+}
+
+/// The same of rules that were read once.
+fn once(
+    scene: &Scene,
+    source: &str,
+    after: &Ruleset,
+    moved: &Moved,
+    (met, surely): (&Met, bool),
+    confidence: Confidence,
+    cluster: Option<&Cluster>,
+) -> Cause {
+    let mut cause = suspected(scene, source, after, moved, met, cluster);
+    cause.confidence = confidence;
+    cause.summary = format!("{} such packets, in {}", cause.summary, place_words(scene, moved));
+    let counted = match moved.packets {
+        0 => "it had counted nothing when it was read".to_owned(),
+        packets => format!("it had counted {packets} packets when it was read"),
+    };
+    let detail = format!("{}; read once, {counted}", fit_words(&met.fits, surely));
+    cause.evidence.push(Proof { source: source_of(source), detail });
+    cause
+}
+
+fn place_words(scene: &Scene, moved: &Moved) -> String {
+    let inside = if scene.inside.is_empty() { "" } else { " in the pod" };
+    format!("{}/{}{inside}", moved.table, moved.chain)
+}
+
+/// A rule that ends packets: whose it is, what it says and what to do about it. How sure that is, and how many packets it
+/// took, is for the caller to say; the summary has only who did what.
+fn suspected(
+    scene: &Scene,
+    source: &str,
+    after: &Ruleset,
+    moved: &Moved,
+    met: &Met,
+    cluster: Option<&Cluster>,
+) -> Cause {
+    let marking = marking_rule(after, moved);
+    let kind = moved.rule.as_ref().map_or(RuleKind::NotCalico, |rule| calico::rule_kind(&moved.chain, rule));
+    let policy = policy_behind(after, moved, cluster);
+    let asked = policies_asked(&kind, after, moved, cluster);
+    let what = match &moved.rule {
+        Some(rule) => rule.text.clone(),
+        None => format!("policy DROP at the end of {}", moved.chain),
+    };
     Cause {
         kind: kind_word(scene, met.point, &kind),
         node: scene.node.clone(),
-        confidence,
-        summary: format!(
-            "{} {} packets, {}, in {}",
-            doer(met.point, &kind, policy.as_deref()),
-            moved.packets,
-            if moved.packets == lost.sure {
-                "as many as were lost".to_owned()
-            } else {
-                format!("of {} lost", lost.sure)
-            },
-            place.trim()
-        ),
+        confidence: Confidence::Possible,
+        summary: doer(met.point, &kind, policy.as_deref()),
         remedy: match &asked {
             Some(asked) => format!(
                 "allow this traffic in one of the pod's policies ({asked}), or in another that selects it"
@@ -402,20 +491,8 @@ fn cause(
                     format!("policies that select the pod, none of which accepts them: {asked}")
                 }),
             )
+            .chain([format!("{source}, table {}: {what}", moved.table)])
             .map(|detail| Proof { source: source_of(source), detail })
-            .chain([
-                Proof {
-                    source: source_of(source),
-                    detail: format!("{source}, table {}: {what}", moved.table),
-                },
-                Proof {
-                    source: source_of(source),
-                    detail: format!(
-                        "counted {} packets while {} were lost; {fit_words}{restarted}",
-                        moved.packets, lost.sure
-                    ),
-                },
-            ])
             .collect(),
     }
 }

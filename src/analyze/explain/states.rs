@@ -8,10 +8,17 @@ use crate::evidence::StageKind;
 
 use super::Scope;
 
-/// A cause for each fault that fits.
-pub(super) fn explain(faults: &[Fault], scope: &Scope) -> Vec<Cause> {
+/// A cause for each fault that fits; `apart` says whether a node's state is of another moment than the captures.
+pub(super) fn explain(faults: &[Fault], scope: &Scope, apart: &dyn Fn(&str) -> bool) -> Vec<Cause> {
     let here = faults.iter().filter(|fault| fault.stage.is_some_and(|stage| scope.kinds.contains(&stage)));
-    here.filter_map(|fault| judge(fault, scope)).collect()
+    let judged = here.filter_map(|fault| judge(fault, scope)).map(|mut cause| {
+        // A state of another moment may have been mended, or broken, in between.
+        if apart(&cause.node) && cause.confidence == Confidence::Confirmed {
+            cause.confidence = Confidence::Likely;
+        }
+        cause
+    });
+    judged.collect()
 }
 
 fn judge(fault: &Fault, scope: &Scope) -> Option<Cause> {

@@ -61,6 +61,8 @@ pub struct Seen {
     pub before: Host,
     /// After it.
     pub after: Host,
+    /// It was read once, nobody knows how long before or after: nothing can have grown.
+    pub once: bool,
 }
 
 /// One direction of a path, with what is known of its places.
@@ -126,6 +128,7 @@ impl World {
                     parsed.map_err(|why| world.unread.push(format!("no {name} of {}: {why}", node.name))).ok()
                 };
                 let (before, after) = (read(When::Before), read(When::After));
+                let once = before.is_none();
                 let Some(after) = after.or_else(|| before.clone()) else { continue };
                 let before = before.unwrap_or_else(|| after.clone());
                 let unread = after.unread.iter().map(|why| format!("{}: {why}", node.name));
@@ -137,7 +140,7 @@ impl World {
                     )
                 });
                 world.unread.extend(differ);
-                world.seen.push((node.name.clone(), inside, Seen { before, after }));
+                world.seen.push((node.name.clone(), inside, Seen { before, after, once }));
             }
         }
         world.unread.sort();
@@ -153,6 +156,11 @@ impl World {
     /// What was read of a node, or of a pod on it (`pod:`, `pod2:`).
     pub fn seen(&self, node: &str, inside: &str) -> Option<&Seen> {
         self.seen.iter().find(|(name, at, _)| name == node && *at == inside).map(|(_, _, seen)| seen)
+    }
+
+    /// Whether a node's state is of some other moment than the captures.
+    pub fn is_apart(&self, node: &str) -> bool {
+        self.seen(node, "").is_some_and(|seen| seen.once)
     }
 
     /// One direction, as the case's points name its places.

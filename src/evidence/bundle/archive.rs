@@ -97,6 +97,50 @@ pub(super) fn unpack(archive: &Path) -> Result<TempDir, BundleError> {
     Ok(folder)
 }
 
+/// Whether bytes are the beginning of an archive that can be opened, or of something packed that cannot.
+pub fn is_archive(start: &[u8]) -> bool {
+    let packed: [&[u8]; 4] = [&[0x1f, 0x8b], &[0x28, 0xb5, 0x2f, 0xfd], b"\xfd7zXZ\0", b"BZh"];
+    packed.iter().any(|magic| start.starts_with(magic)) || start.get(257..262) == Some(b"ustar")
+}
+
+/// Gives the plain files of any archive to `take`, by path and contents, and writes none of them. Links, devices and paths
+/// that lead out are passed over.
+///
+/// # Errors
+///
+/// When the archive cannot be read, or has more than an archive of texts can have.
+pub fn each_entry(
+    archive: &Path,
+    take: &mut dyn FnMut(&str, &mut dyn Read) -> io::Result<()>,
+) -> Result<(), BundleError> {
+    let allowance = Rc::new(Cell::new(HEADERS));
+    let bytes = Metered { bytes: opened(archive)?, allowance: Rc::clone(&allowance) };
+    let mut entries = tar::Archive::new(bytes);
+    let mut entries = entries.entries().map_err(BundleError::io("unpack", archive))?;
+    let mut total = 0_u64;
+    loop {
+        allowance.set(HEADERS);
+        let Some(entry) = entries.next() else { return Ok(()) };
+        let mut entry = entry.map_err(BundleError::io("unpack", archive))?;
+        total = total.saturating_add(entry.size()).saturating_add(HEADER);
+        if total > MOST_FOREIGN_BYTES {
+            let (archive, entry) =
+                (archive.to_owned(), String::from_utf8_lossy(&entry.path_bytes()).into_owned());
+            let why = format!("{total} bytes so far, more than {MOST_FOREIGN_BYTES}");
+            return Err(BundleError::Refused { archive, entry, why });
+        }
+        // What is passed over is read too, by the next step.
+        allowance.set(entry.size().saturating_add(HEADERS));
+        let path = entry.path().ok().and_then(|path| inside(&path));
+        let plain = matches!(entry.header().entry_type(), EntryType::Regular | EntryType::Continuous);
+        if let (Some(path), true) = (path, plain) {
+            take(&path.to_string_lossy(), &mut entry).map_err(BundleError::io("unpack", archive))?;
+        }
+        let left = io::copy(&mut entry, &mut io::sink());
+        left.map_err(BundleError::io("unpack", archive))?;
+    }
+}
+
 /// Where the entry is to go (None: nowhere), or why it may not.
 fn judged<R: Read>(entry: &tar::Entry<'_, R>, n_entries: u32, total: u64) -> Result<Option<PathBuf>, String> {
     if n_entries > MOST_ENTRIES {
@@ -149,9 +193,12 @@ fn opened(archive: &Path) -> Result<Box<dyn Read>, BundleError> {
             let unpacked = zstd::Decoder::new(whole).map_err(BundleError::io("unpack", archive))?;
             Ok(Box::new(unpacked))
         }
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => {
+            Ok(Box::new(lzma_rust2::XzReader::new_mem_limit(whole, true, XZ_MEMORY)))
+        }
         _ if start.get(257..262) == Some(b"ustar") => Ok(Box::new(whole)),
         _ => {
-            let found = "neither a tar nor one packed by gzip or zstd".to_owned();
+            let found = "neither a tar nor one packed by gzip, xz or zstd".to_owned();
             Err(BundleError::NotACase { path: archive.to_owned(), found })
         }
     }
@@ -187,6 +234,15 @@ const MOST_ENTRIES: u32 = 10_000;
 
 /// More bytes are refused.
 const MOST_BYTES: u64 = 64 << 30;
+
+/// More bytes of a collection of texts are refused.
+const MOST_FOREIGN_BYTES: u64 = 16 << 30;
+
+/// Most memory that unpacking xz may take, in KiB: `xz -9` takes 65 MiB, and a header may ask for 4 GiB.
+const XZ_MEMORY: u32 = 128 << 10;
+
+/// A tar header.
+const HEADER: u64 = 512;
 
 /// Bytes that may stand between two entries' contents.
 const HEADERS: u64 = 1 << 20;

@@ -25,7 +25,7 @@ use crate::evidence::case::{Case, PointId};
 use crate::evidence::known::Known;
 use crate::evidence::texts::{Text, Texts};
 
-pub use archive::{copy, pack};
+pub use archive::{copy, each_entry, is_archive, pack};
 pub use error::BundleError;
 pub use writer::Writer;
 

@@ -4,6 +4,7 @@
 //! taken for a finding.
 
 mod answer;
+pub mod counters;
 mod lookup;
 
 use std::collections::BTreeMap;

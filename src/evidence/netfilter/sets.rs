@@ -4,7 +4,7 @@
 //! they are: one table for each combination of prefix lengths, the most specific asked first, as the kernel does
 //! (`mtype_test_cidrs` of `ip_set_hash_gen.h`). A member that cannot be read makes "not in the set" unknown.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
@@ -258,6 +258,20 @@ impl Sets {
         if let Some(set) = last.filter(|_| cut).and_then(|name| sets.by_name.get_mut(&name)) {
             set.members.leave_out();
             sets.not_understood.push((text.lines().count(), "the text ends inside this line".to_owned()));
+        }
+        sets
+    }
+
+    /// The members of `ipset save` as they stand there, for who compares two texts.
+    pub fn as_text(text: &str) -> BTreeMap<&str, BTreeSet<&str>> {
+        let mut sets: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        for line in text.lines() {
+            let mut words = line.splitn(3, ' ');
+            match (words.next(), words.next(), words.next()) {
+                (Some("create"), Some(name), _) => drop(sets.entry(name).or_default()),
+                (Some("add"), Some(name), Some(member)) => _ = sets.entry(name).or_default().insert(member),
+                _ => {}
+            }
         }
         sets
     }

@@ -4,7 +4,7 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::evidence::host::{Host, Listener};
+use crate::evidence::host::{Host, Listener, counters};
 
 /// Sysctls of the whole namespace that decide about forwarding.
 const SYSCTLS: [&str; 9] = [
@@ -31,9 +31,11 @@ const OF_LINKS: [(&str, &str); 6] = [
 /// Adds what `/proc` says to what is known.
 pub(super) fn read(host: &mut Host, inside_pod: bool) {
     sysctls(host);
-    for (name, parse) in
-        [("netstat", named as fn(&str) -> Vec<(String, u64)>), ("snmp", named), ("snmp6", plain)]
-    {
+    for (name, parse) in [
+        ("netstat", counters::named as fn(&str) -> Vec<(String, u64)>),
+        ("snmp", counters::named),
+        ("snmp6", counters::plain),
+    ] {
         match fs::read_to_string(format!("/proc/thread-self/net/{name}")) {
             Ok(text) => host.counters.extend(parse(&text)),
             // A kernel without IPv6 has no snmp6.
@@ -42,7 +44,7 @@ pub(super) fn read(host: &mut Host, inside_pod: bool) {
         }
     }
     match fs::read_to_string("/proc/thread-self/net/stat/nf_conntrack") {
-        Ok(text) => host.counters.extend(conntrack(&text)),
+        Ok(text) => host.counters.extend(counters::conntrack(&text)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => host.unread.push(format!("/proc/net/stat/nf_conntrack: {error}")),
     }
@@ -80,45 +82,6 @@ fn sysctls(host: &mut Host) {
             host.sysctls.insert(name, value.trim().to_owned());
         }
     }
-}
-
-/// Lines in pairs, names and values: `Ip: InReceives …` and `Ip: 12 …`. Zeros are left out.
-fn named(text: &str) -> Vec<(String, u64)> {
-    let lines: Vec<&str> = text.lines().collect();
-    let mut all = Vec::new();
-    for pair in lines.chunks_exact(2) {
-        let (mut names, mut values) = (pair[0].split_whitespace(), pair[1].split_whitespace());
-        let (Some(group), Some(_)) = (names.next(), values.next()) else { continue };
-        for (name, value) in names.zip(values) {
-            if let Ok(value @ 1..) = value.parse() {
-                all.push((format!("{group}{name}"), value));
-            }
-        }
-    }
-    all
-}
-
-/// `Ip6InReceives   12`.
-fn plain(text: &str) -> Vec<(String, u64)> {
-    let pairs = text.lines().filter_map(|line| {
-        let (name, value) = line.split_once(char::is_whitespace)?;
-        Some((name.to_owned(), value.trim().parse().ok().filter(|value| *value > 0)?))
-    });
-    pairs.collect()
-}
-
-/// A line of names, then one of hexadecimal numbers for each CPU; `entries` is the same in all.
-fn conntrack(text: &str) -> Vec<(String, u64)> {
-    let mut lines = text.lines();
-    let names: Vec<&str> = lines.next().unwrap_or_default().split_whitespace().collect();
-    let mut sums = vec![0_u64; names.len()];
-    for line in lines {
-        for (sum, value) in sums.iter_mut().zip(line.split_whitespace()) {
-            *sum += u64::from_str_radix(value, 16).unwrap_or(0);
-        }
-    }
-    let named = names.iter().zip(sums).filter(|(name, sum)| **name != "entries" && *sum > 0);
-    named.map(|(name, sum)| (format!("conntrack:{name}"), sum)).collect()
 }
 
 /// The second column of each CPU's line counts packets that the backlog had no room for.
@@ -172,23 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counters_come_by_name() {
-        let text =
-            "Ip: Forwarding InReceives InNoRoutes\nIp: 1 20 0\nUdp: NoPorts InErrors\nUdp: 3 -1\nTcp: odd\n";
-        assert_eq!(
-            named(text),
-            [
-                ("Ip:Forwarding".to_owned(), 1),
-                ("Ip:InReceives".to_owned(), 20),
-                ("Udp:NoPorts".to_owned(), 3)
-            ]
-        );
-        assert_eq!(
-            plain("Ip6InReceives  \t 7\nIp6InNoRoutes 0\nnonsense\n"),
-            [("Ip6InReceives".to_owned(), 7)]
-        );
-        let text = "entries  found drop\n00000005 00000000 0000000a\n00000005 00000001 00000002\n";
-        assert_eq!(conntrack(text), [("conntrack:found".to_owned(), 1), ("conntrack:drop".to_owned(), 12)]);
+    fn the_backlogs_drops_are_added_up() {
         assert_eq!(softnet("0001 0000000f 0\n0001 00000001 0\n"), 16);
     }
 

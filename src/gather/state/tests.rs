@@ -1,7 +1,10 @@
 //! The state of namespaces made for the test, held against how they were made and against what the kernel itself says.
 
+use std::collections::BTreeMap;
+
 use super::Place;
-use crate::evidence::host::{Host, Question, Said};
+use crate::evidence::foreign::{self, Given};
+use crate::evidence::host::{Host, HostRoute, Link, Question, Said};
 use crate::gather::netns::Namespace;
 use crate::gather::rig::Rig;
 
@@ -56,6 +59,91 @@ fn reads_what_was_set_up() {
         p2.listening
     );
     assert_eq!(Host::parse(&serde_json::to_string(&p2).unwrap()).unwrap(), p2);
+}
+
+/// What others print with iproute2 and hand over is the same as what is read here; in words as in JSON.
+#[test]
+#[ignore = "needs root"]
+fn what_iproute2_prints_says_the_same() {
+    let rig = Rig::two_nodes_vxlan();
+    rig.run(
+        "n1",
+        "ip route add blackhole 10.244.1.0/26; ip rule add from 10.9.0.0/16 table 77 priority 100; ip rule add fwmark 0x10/0xff iif eth0 table 77
+         ip route add 10.8.0.0/16 dev eth0 table 77; ip route add unreachable 10.7.0.0/16; ip route add 10.6.0.0/16 via 192.168.50.2 metric 50 proto static
+         ip route add 10.5.0.0/16 nexthop via 192.168.50.2 dev eth0 nexthop via 192.168.50.3 dev eth0; ip neigh add 192.168.50.77 dev eth0 nud failed
+         tc qdisc add dev cali1 root tbf rate 200kbit burst 2000 limit 4000; ip -6 addr add fd00::1/64 dev eth0 nodad
+         ip -6 route add fd99::/64 via fd00::2; ip -6 rule add from fd98::/64 table 78 priority 200; ip link add x1 type veth peer name x2; ip link set x1 arp off",
+    );
+    let sets: [&[&str]; 2] = [
+        &[
+            "ip -s -d link",
+            "ip -d addr",
+            "ip route show table all",
+            "ip -6 route show table all",
+            "ip -4 rule",
+            "ip -6 rule",
+            "ip neigh",
+            "bridge fdb show",
+            "tc -s qdisc show",
+        ],
+        &[
+            "ip -j -s -d link",
+            "ip -j addr",
+            "ip -j route show table all",
+            "ip -j -6 route show table all",
+            "ip -j neigh",
+            "bridge -j fdb show",
+        ],
+    ];
+    for commands in sets {
+        let folder = tempfile::tempdir().unwrap();
+        for command in commands {
+            let printed = rig.run("n1", command).stdout;
+            std::fs::write(folder.path().join(command.replace(' ', "_")), printed).unwrap();
+        }
+        let node = "n1".to_owned();
+        let collected =
+            foreign::collect(&[Given { node, inside: "", path: folder.path().to_owned() }]).unwrap();
+        let text = collected.texts.newest("n1", "state").unwrap();
+        let theirs = Host::parse(text.content.read().unwrap()).unwrap();
+        let ours = state(&rig, "n1");
+        let links = |host: &Host| {
+            let plain = |link: &Link| Link { stats: BTreeMap::new(), checksums: None, ..link.clone() };
+            host.links.iter().map(plain).collect::<Vec<_>>()
+        };
+        assert_eq!(links(&theirs), links(&ours), "{commands:?}");
+        assert_eq!(sorted(&theirs.addresses), sorted(&ours.addresses));
+        // Routes of the tables that the kernel keeps for itself are of no weight beyond their words.
+        let routes = |host: &Host| sorted(&host.routes.iter().map(HostRoute::words).collect::<Vec<_>>());
+        assert_eq!(routes(&theirs), routes(&ours));
+        let of_main = |host: &Host| {
+            let own = host.routes.iter().filter(|route| route.table == 254 || route.table == 77);
+            sorted(&own.cloned().collect::<Vec<_>>())
+        };
+        assert_eq!(of_main(&theirs), of_main(&ours));
+        // `ip neigh` leaves out what needs no asking.
+        let asked = |host: &Host| {
+            let own = host.neighbours.iter().filter(|own| own.state != "noarp");
+            sorted(&own.cloned().collect::<Vec<_>>())
+        };
+        assert_eq!(asked(&theirs), asked(&ours));
+        let tunnel = |host: &Host| {
+            let own = host.fdb.iter().filter(|own| own.dst.is_some());
+            sorted(&own.map(|own| (&own.link, &own.mac, own.dst)).collect::<Vec<_>>())
+        };
+        assert_eq!(tunnel(&theirs), tunnel(&ours));
+        if !theirs.rules.is_empty() {
+            assert_eq!(sorted(&theirs.rules), sorted(&ours.rules));
+            assert_eq!(sorted(&theirs.queues), sorted(&ours.queues));
+        }
+    }
+}
+
+/// Order is of no matter.
+fn sorted<T: std::fmt::Debug>(all: &[T]) -> Vec<String> {
+    let mut words: Vec<String> = all.iter().map(|one| format!("{one:?}")).collect();
+    words.sort();
+    words
 }
 
 /// As `ethtool -k` says it, before and after `ethtool -K`.
@@ -168,7 +256,7 @@ fn the_kernels_own_word_on_a_route_counts() {
         src: Some("10.244.1.2".parse().unwrap()),
         iif: Some("cali1"),
     };
-    let device = |route: Option<&crate::evidence::host::HostRoute>| route.and_then(|route| route.dev.clone());
+    let device = |route: Option<&HostRoute>| route.and_then(|route| route.dev.clone());
     assert_eq!(device(host.lookup(&question).route).as_deref(), Some("eth0"));
     assert_eq!(device(host.routed(&question).route).as_deref(), Some("vxlan.calico"));
 }
