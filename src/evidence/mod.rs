@@ -24,6 +24,8 @@ pub mod plan;
 
 pub mod capture_file;
 
+pub mod recordings;
+
 pub mod bundle;
 
 pub use case::{CapturePoint, Case, ClockFact, Direction, Endpoint, Path, PointId, Role, StageKind};

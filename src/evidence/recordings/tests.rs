@@ -1,0 +1,1 @@
+//! Guesses on broken and odd input.
