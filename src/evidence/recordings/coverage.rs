@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use crate::evidence::case::Coverage;
-use crate::evidence::{CapturePoint, Known, Role};
+use crate::evidence::{CapturePoint, Direction, Known, Role};
 
 use super::look::{Class, Lane};
 use super::place::{Draft, Side};
@@ -34,6 +34,40 @@ pub(super) fn without_proof(drafts: &mut [Draft], encapsulated: bool) {
                  there with `udp port 4789` or without a filter"
                     .to_owned(),
             );
+        }
+    }
+}
+
+/// Leaves out what must have seen packets and shows none, and notes where one direction is missing. The drafts are in path
+/// order: a packet that came to a later place of its way has come by all before it.
+pub(super) fn without_blind(drafts: &mut [Draft]) {
+    for index in 0..drafts.len() {
+        if drafts[index].useless.is_some() {
+            continue;
+        }
+        let passed = |direction| {
+            let beyond = drafts.iter().enumerate().filter(|(other, draft)| {
+                draft.useless.is_none() && if direction == Direction::Forward { *other > index } else { *other < index }
+            });
+            beyond.map(|(_, draft)| draft.shows(direction)).max().unwrap_or(0) >= 3
+        };
+        let unseen: Vec<Direction> = [Direction::Forward, Direction::Reply]
+            .into_iter()
+            .filter(|direction| drafts[index].shows(*direction) == 0)
+            .filter(|direction| passed(*direction) || drafts[index].acknowledges(*direction))
+            .collect();
+        let blind = !drafts[index].has_traffic();
+        let draft = &mut drafts[index];
+        match unseen.as_slice() {
+            [] => {}
+            _ if blind => {
+                draft.useless = Some(
+                    "packets must have come by, as other captures show, and none is in it: it was not capturing then, or \
+                     its filter hid them"
+                        .to_owned(),
+                );
+            }
+            [only, ..] => draft.lacks = Some(*only),
         }
     }
 }
@@ -69,6 +103,13 @@ pub(super) fn points(
         let shows = draft.has_traffic() || draft.lane.class == Some(Class::Nothing) || apart;
         let span = if shows { own } else { of_node(false) };
         let id = unique(&points, point_id(draft, names));
+        if let Some(lacks) = draft.lacks {
+            let which = if lacks == Direction::Forward { "where the traffic starts" } else { "where it goes" };
+            warnings.push(format!(
+                "{id} shows no packet that comes from {which}, although some must have come by (a filter, or `-Q`): it does not \
+                 count for that direction"
+            ));
+        }
         if draft.lane.frames == 0 {
             warnings.push(format!("{id} holds no packet: it is taken to have been captured together with the others of {}", nodes[index]));
         }

@@ -85,6 +85,10 @@ pub(super) struct Sight {
     pub(super) bare: bool,
     /// A TCP SYN or an echo request: its sender begins.
     pub(super) asks: bool,
+    /// A TCP reset: a firewall on the way may have sent it under the other end's address.
+    pub(super) resets: bool,
+    /// TCP past its handshake: packets of the other direction have come to its sender.
+    pub(super) acknowledges: bool,
 }
 
 /// Calico gives every veth's host side one address: who bears it tells whose veth it is.
@@ -282,6 +286,8 @@ impl Sight {
                 Transport::Echo { request, .. } => *request,
                 _ => false,
             },
+            resets: matches!(&packet.transport, Transport::Tcp(tcp) if tcp.has(Tcp::RST)),
+            acknowledges: matches!(&packet.transport, Transport::Tcp(tcp) if tcp.has(Tcp::ACK) && tcp.flags & (Tcp::SYN | Tcp::RST) == 0),
         })
     }
 }

@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use super::capture_file::CaptureError;
 use super::case::{Aliases, Case, NodeFacts, Only};
 use super::plan;
-use super::{CapturePoint, Direction, Endpoint, PointId, Role};
+use super::{CapturePoint, Direction, Endpoint, Path, PointId, Role};
 use ends::{Asked, Ends};
 use look::{Lane, Sample};
 use name::Told;
@@ -140,6 +140,7 @@ impl Recordings {
             in_path_order(&mut drafts);
         }
         coverage::without_proof(&mut drafts, encapsulated);
+        coverage::without_blind(&mut drafts);
         let names = node_names(&drafts, &ends, said);
         for draft in &drafts {
             match &draft.useless {
@@ -342,6 +343,13 @@ fn point_id(draft: &Draft, names: &BTreeMap<Side, String>) -> String {
     format!("{}/{}", node(draft, names), draft.interface())
 }
 
+/// A path that does not count on a point: the stages on its two sides are one, named after the first.
+fn leave_out(path: &mut Path, id: PointId) {
+    let Some(at) = path.points.iter().position(|point| *point == id) else { return };
+    path.points.remove(at);
+    path.stages.remove(at.min(path.stages.len() - 1));
+}
+
 /// The files of a draft, and which interface of them.
 fn files(given: &[Recording], draft: &Draft) -> String {
     let mut words: String = match draft.lane.files.as_slice() {
@@ -417,6 +425,11 @@ fn case(drafts: &[Draft], ends: &Ends, points: Vec<CapturePoint>, encapsulated: 
     let (first, last) = (&points[0].node, &points[points.len() - 1].node);
     let mut paths = plan::paths(&points, encapsulated);
     for path in &mut paths {
+        for (id, draft) in (0..=u8::MAX).map(PointId).zip(drafts) {
+            if draft.lacks == Some(path.direction) && path.points.len() > 2 {
+                leave_out(path, id);
+            }
+        }
         let end = path.points.last().map(|PointId(id)| points[usize::from(*id)].role);
         path.open_end = !matches!(end, Some(Role::Veth | Role::Pod));
     }

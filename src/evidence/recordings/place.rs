@@ -35,6 +35,8 @@ pub(super) struct Draft {
     pub(super) because: Vec<&'static str>,
     /// Why it is of no use.
     pub(super) useless: Option<String>,
+    /// A direction whose packets must have come by and are not in it.
+    pub(super) lacks: Option<Direction>,
     content: Content,
 }
 
@@ -43,6 +45,10 @@ pub(super) struct Draft {
 struct Content {
     /// Packets of the two ends, and of these those in a tunnel.
     packets: usize,
+    /// By direction, without resets.
+    ways: [usize; 2],
+    /// Those that acknowledge something of the other direction.
+    acknowledging: [usize; 2],
     tunnelled: usize,
     plain: usize,
     /// Frames from or to the host's side of a veth.
@@ -64,7 +70,7 @@ struct Content {
 impl Draft {
     pub(super) fn new(lane: Lane, told: Told, said: Option<(String, String)>, ends: &Ends) -> Self {
         let content = Content::of(&lane, ends);
-        Self { lane, told, said, role: None, side: None, because: Vec::new(), useless: None, content }
+        Self { lane, told, said, role: None, side: None, because: Vec::new(), useless: None, lacks: None, content }
     }
 
     /// The node's name, said or in the file's name.
@@ -75,6 +81,17 @@ impl Draft {
     /// Whether it shows any packet of the two ends.
     pub(super) fn has_traffic(&self) -> bool {
         self.content.packets > 0
+    }
+
+    /// How many packets of a direction it shows, resets not counted.
+    pub(super) fn shows(&self, direction: Direction) -> usize {
+        self.content.ways[direction as usize]
+    }
+
+    /// Whether it shows packets that are an answer to packets of a direction.
+    pub(super) fn acknowledges(&self, direction: Direction) -> bool {
+        let other = if direction == Direction::Forward { Direction::Reply } else { Direction::Forward };
+        self.content.acknowledging[other as usize] >= 3
     }
 
     /// Whether it shows the traffic in a tunnel.
@@ -154,6 +171,8 @@ impl Content {
         }
         let Some(way) = ends.way(sight.src, sight.dst) else { return };
         self.packets += 1;
+        self.ways[way as usize] += usize::from(!sight.resets);
+        self.acknowledging[way as usize] += usize::from(sight.acknowledges);
         self.bare += usize::from(sight.bare && sight.tunnel.is_none());
         self.fresh[way as usize] += usize::from(matches!(sight.ttl, 64 | 128 | 255) && sight.tunnel.is_none());
         let near = near(way, sight.way);
