@@ -84,7 +84,8 @@ fn with_files<T>(
     quiet: bool,
     work: impl FnOnce(&Evidence<'_>, &Texts) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let said = recorded.at.iter().map(|(point, file)| Recording { file: file.clone(), point: Some(point.clone()) });
+    let said =
+        recorded.at.iter().map(|(point, file)| Recording { file: file.clone(), point: Some(point.clone()) });
     let plain = recorded.files.iter().map(|file| Recording { file: file.clone(), point: None });
     let given: Vec<Recording> = said.chain(plain).collect();
     let most = analyze::correlate::MAX_POSITIONS;

@@ -33,7 +33,8 @@ pub(super) fn shifts(
             continue;
         }
         let of = |wanted: &String| -> Vec<&Lane> {
-            let lanes = drafts.iter().zip(&nodes).filter(|(_, node)| *node == wanted).map(|(draft, _)| &draft.lane);
+            let lanes =
+                drafts.iter().zip(&nodes).filter(|(_, node)| *node == wanted).map(|(draft, _)| &draft.lane);
             lanes.filter(|lane| lane.class != Some(Class::Nothing)).collect()
         };
         let (ours, theirs) = (of(reference), of(name));

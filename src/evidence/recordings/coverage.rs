@@ -21,7 +21,10 @@ pub(super) fn without_proof(drafts: &mut [Draft], encapsulated: bool) {
     let one_is_tunnelled = drafts.iter().any(|draft| draft.role == Some(Role::Nic) && draft.is_tunnelled());
     for draft in drafts.iter_mut().filter(|draft| draft.useless.is_none()) {
         if frames.get(&of(draft)) == Some(&0) {
-            draft.useless = Some("no file of its node holds a packet: nothing shows that they were captured at that time".to_owned());
+            draft.useless = Some(
+                "no file of its node holds a packet: nothing shows that they were captured at that time"
+                    .to_owned(),
+            );
         } else if encapsulated
             && draft.role == Some(Role::Nic)
             && !draft.has_traffic()
@@ -47,7 +50,8 @@ pub(super) fn without_blind(drafts: &mut [Draft]) {
         }
         let passed = |direction| {
             let beyond = drafts.iter().enumerate().filter(|(other, draft)| {
-                draft.useless.is_none() && if direction == Direction::Forward { *other > index } else { *other < index }
+                draft.useless.is_none()
+                    && if direction == Direction::Forward { *other > index } else { *other < index }
             });
             beyond.map(|(_, draft)| draft.shows(direction)).max().unwrap_or(0) >= 3
         };
@@ -104,14 +108,18 @@ pub(super) fn points(
         let span = if shows { own } else { of_node(false) };
         let id = unique(&points, point_id(draft, names));
         if let Some(lacks) = draft.lacks {
-            let which = if lacks == Direction::Forward { "where the traffic starts" } else { "where it goes" };
+            let which =
+                if lacks == Direction::Forward { "where the traffic starts" } else { "where it goes" };
             warnings.push(format!(
                 "{id} shows no packet that comes from {which}, although some must have come by (a filter, or `-Q`): it does not \
                  count for that direction"
             ));
         }
         if draft.lane.frames == 0 {
-            warnings.push(format!("{id} holds no packet: it is taken to have been captured together with the others of {}", nodes[index]));
+            warnings.push(format!(
+                "{id} holds no packet: it is taken to have been captured together with the others of {}",
+                nodes[index]
+            ));
         }
         points.push(CapturePoint {
             node: nodes[index].clone(),
@@ -140,7 +148,8 @@ fn coverage(lane: &Lane, span: Option<(i64, i64)>, ahead: i64) -> Coverage {
     let fits = |(start, end): &(i64, i64)| {
         start < end && lane.span.is_none_or(|(first, last)| *start <= first && last <= *end)
     };
-    let sure = counted.filter(fits).map(|(start, end)| (start.saturating_sub(ahead), end.saturating_sub(ahead)));
+    let sure =
+        counted.filter(fits).map(|(start, end)| (start.saturating_sub(ahead), end.saturating_sub(ahead)));
     let span = sure.or(span);
     Coverage {
         started: span.map(|(first, _)| first),

@@ -49,22 +49,23 @@ impl Ends {
             .map(|(_, side)| side)
     }
 
-    /// As asked, else the pair that most lanes saw, most packets among equals. The one that begins comes first; when the
-    /// lanes are in path order, the one that is nearer to the first of them.
+    /// As asked, else those whose veths were captured, then those whom most lanes saw, then who talks most; when the lanes are
+    /// in path order, who talks most in the first. The one that begins is `from`; in path order, the one that is nearer to
+    /// the first lane.
     pub(super) fn choose(lanes: &[Lane], asked: Asked, in_order: bool) -> Option<(Self, String)> {
         if let (Some(from), Some(to)) = (asked.from, asked.to) {
             return Some((Self::translated(lanes, from, to), String::new()));
         }
-        let ((one, other), n_lanes, packets) = most_seen(lanes, asked)?;
+        let ((one, other), n_lanes, packets) = most_seen(lanes, asked, in_order)?;
         let (from, why) = match (asked.from, asked.to) {
             (Some(from), _) => (from, ""),
             (_, Some(to)) => (if to == one { other } else { one }, ""),
             (None, None) => beginner(lanes, (one, other), in_order),
         };
         let to = if from == one { other } else { one };
+        let captures = if n_lanes == 1 { "one capture" } else { &format!("{n_lanes} captures") };
         let words = format!(
-            "tracing {from} to {to}: {packets} packets of the two are in {n_lanes} of the captures, more than of any others\
-             {why}; --from and --to choose others"
+            "tracing {from} to {to}: {packets} packets of the two are in {captures}{why}; --from and --to choose others"
         );
         Some((Self::translated(lanes, from, to), words))
     }
@@ -99,12 +100,13 @@ impl Ends {
 type Pair = (IpAddr, IpAddr);
 
 /// The pair of addresses, the number of lanes that saw it, and its packets in all of them.
-fn most_seen(lanes: &[Lane], asked: Asked) -> Option<(Pair, usize, u64)> {
+fn most_seen(lanes: &[Lane], asked: Asked, in_order: bool) -> Option<(Pair, usize, u64)> {
     let mut pairs: BTreeMap<Pair, (BTreeSet<usize>, u64)> = BTreeMap::new();
     for (number, lane) in lanes.iter().enumerate() {
         for Sight { src, dst, .. } in &lane.sights {
             let fits = |end: Option<IpAddr>| end.is_none_or(|end| end == *src || end == *dst);
-            let between_hosts = !src.is_multicast() && !dst.is_multicast() && !src.is_loopback() && src != dst;
+            let between_hosts =
+                !src.is_multicast() && !dst.is_multicast() && !src.is_loopback() && src != dst;
             if between_hosts && fits(asked.from) && fits(asked.to) {
                 let (seen, packets) = pairs.entry((*src.min(dst), *src.max(dst))).or_default();
                 seen.insert(number);
@@ -112,7 +114,17 @@ fn most_seen(lanes: &[Lane], asked: Asked) -> Option<(Pair, usize, u64)> {
             }
         }
     }
-    let most = pairs.into_iter().max_by_key(|(_, (seen, packets))| (seen.len(), *packets))?;
+    let owners: BTreeSet<IpAddr> =
+        lanes.iter().filter(|lane| !lane.is_cooked()).filter_map(Lane::owner).collect();
+    let first = |pair: &Pair| {
+        let of_pair = |sight: &&Sight| (sight.src.min(sight.dst), sight.src.max(sight.dst)) == *pair;
+        let count = lanes.first().map_or(0, |lane| lane.sights.iter().filter(of_pair).count());
+        if in_order { count } else { 0 }
+    };
+    let most = pairs.into_iter().max_by_key(|(pair, (seen, packets))| {
+        let veths = [pair.0, pair.1].iter().filter(|end| owners.contains(end)).count();
+        (first(pair), veths, seen.len(), *packets)
+    })?;
     let (pair, (seen, packets)) = most;
     Some((pair, seen.len(), packets))
 }
@@ -127,7 +139,9 @@ fn beginner(lanes: &[Lane], (one, other): Pair, in_order: bool) -> (IpAddr, &'st
             None => {}
         }
     }
-    let of_pair = || lanes.iter().flat_map(|lane| &lane.sights).filter(|sight| tried.way(sight.src, sight.dst).is_some());
+    let of_pair = || {
+        lanes.iter().flat_map(|lane| &lane.sights).filter(|sight| tried.way(sight.src, sight.dst).is_some())
+    };
     let asks = |end: IpAddr| of_pair().filter(|sight| sight.asks && sight.src == end).count();
     let sends = |end: IpAddr| of_pair().filter(|sight| sight.src == end).count();
     let from = |first: bool| if first { one } else { other };

@@ -127,7 +127,11 @@ const MOST_LANES: usize = 512;
 
 impl Sample<'_> {
     /// Reads a file to its end; also gives how it was cut, if it was.
-    pub(super) fn look(self, number: usize, file: &Path) -> Result<(Vec<Lane>, Option<String>), CaptureError> {
+    pub(super) fn look(
+        self,
+        number: usize,
+        file: &Path,
+    ) -> Result<(Vec<Lane>, Option<String>), CaptureError> {
         let mut reader = Reader::open(file)?;
         let mut lanes: BTreeMap<(usize, Option<u32>), Lane> = BTreeMap::new();
         let (mut looked, mut kept) = (0, 0);
@@ -195,15 +199,30 @@ impl Lane {
         {
             self.vxlan_port = self.vxlan_port.or(tunnel.ports.map(|(_, port)| port));
         }
-        let Some(sight) = Sight::of(&packet, frame).filter(|sight| sight.key.is_multiple_of(sample.stride)) else {
+        let Some(sight) = Sight::of(&packet, frame).filter(|sight| sight.key.is_multiple_of(sample.stride))
+        else {
             return false;
         };
-        let wanted = sample.about.is_empty() || sample.about.contains(&sight.src) || sample.about.contains(&sight.dst);
+        let wanted =
+            sample.about.is_empty() || sample.about.contains(&sight.src) || sample.about.contains(&sight.dst);
         if !wanted && self.sights.len() >= MOST_OTHERS {
             return false;
         }
         self.sights.push(sight);
         true
+    }
+
+    /// The address of the pod whose veth it is, if it is one.
+    pub(super) fn owner(&self) -> Option<IpAddr> {
+        let mut counts: BTreeMap<IpAddr, usize> = BTreeMap::new();
+        for sight in self.sights.iter().filter(|sight| sight.tunnel.is_none()) {
+            match sight.gate {
+                Some(Gate::Takes) => *counts.entry(sight.src).or_default() += 1,
+                Some(Gate::Sends) => *counts.entry(sight.dst).or_default() += 1,
+                None => {}
+            }
+        }
+        counts.into_iter().max_by_key(|(_, count)| *count).map(|(address, _)| address)
     }
 
     /// Whether it is part of a capture of all interfaces.

@@ -62,12 +62,26 @@ pub enum RecordingsError {
         files: String,
     },
     /// Fewer than two places of the path.
-    #[error("{found}, and one place cannot show where packets vanish{because}; give captures of two places at least, and with --at where they were taken")]
+    #[error(
+        "{found}, and one place cannot show where packets vanish{because}; give captures of two places at least, and with --at where they were taken"
+    )]
     TooFew {
         /// What could be placed.
         found: String,
         /// Why the others could not.
         because: String,
+    },
+    /// Two captures of one place at one time.
+    #[error(
+        "{point} was given for captures that ran at the same time, {one} and {other}: one place has one capture at a time; give one of them, or say where the other was taken"
+    )]
+    Twice {
+        /// The point.
+        point: String,
+        /// A file.
+        one: String,
+        /// The other.
+        other: String,
     },
     /// More places than a path has.
     #[error("{found} captures are more than a path has points: give at most {most}")]
@@ -78,7 +92,9 @@ pub enum RecordingsError {
         most: usize,
     },
     /// The order that was said is not the one that packets take.
-    #[error("the points are given in path order from {from}, but its packets come by {last} before they come by {first}: turn the order, or --from and --to")]
+    #[error(
+        "the points are given in path order from {from}, but its packets come by {last} before they come by {first}: turn the order, or --from and --to"
+    )]
     WrongOrder {
         /// Where traffic starts.
         from: IpAddr,
@@ -99,19 +115,31 @@ impl Recordings {
     /// # Errors
     ///
     /// When a file cannot be read, or all of them show fewer than two places of one path.
-    pub fn read(given: &[Recording], from: Option<IpAddr>, to: Option<IpAddr>, most_points: usize) -> Result<Self, RecordingsError> {
+    pub fn read(
+        given: &[Recording],
+        from: Option<IpAddr>,
+        to: Option<IpAddr>,
+        most_points: usize,
+    ) -> Result<Self, RecordingsError> {
         if given.len() > MOST_FILES {
             return Err(RecordingsError::TooMany { found: given.len(), most: MOST_FILES });
         }
         let about: Vec<IpAddr> = from.into_iter().chain(to).collect();
         let mut warnings = Vec::new();
         let lanes = look_at(given, Sample { stride: 1, about: &about }, Some(&mut warnings))?;
+        twice(given, &lanes)?;
         let lanes = joined(given, lanes, &mut warnings);
         let asked = Asked { from, to };
         let in_order = given.iter().all(|recording| recording.point.is_some());
         let (ends, chosen) = Ends::choose(&lanes, asked, in_order).ok_or_else(|| no_packet(given, &about))?;
         let mut guesses: Vec<String> = Some(chosen).into_iter().filter(|words| !words.is_empty()).collect();
-        for (alias, end) in ends.aliases.to.iter().map(|alias| (alias, ends.to)).chain(ends.aliases.from.iter().map(|alias| (alias, ends.from))) {
+        for (alias, end) in ends
+            .aliases
+            .to
+            .iter()
+            .map(|alias| (alias, ends.to))
+            .chain(ends.aliases.from.iter().map(|alias| (alias, ends.from)))
+        {
             guesses.push(format!("{alias} is another address of {end}: the same packets bear either"));
         }
         let drafts = drafts(given, lanes, &ends);
@@ -130,7 +158,9 @@ impl Recordings {
         place::place(&mut drafts, &ends);
         let said = in_order && drafts.iter().all(|draft| draft.useless.is_some() || draft.side.is_none());
         let tunnel = drafts.iter().any(|draft| draft.useless.is_none() && draft.role == Some(Role::Tunnel));
-        let plain_nic = drafts.iter().any(|draft| draft.role == Some(Role::Nic) && draft.has_traffic() && !draft.is_tunnelled());
+        let plain_nic = drafts
+            .iter()
+            .any(|draft| draft.role == Some(Role::Nic) && draft.has_traffic() && !draft.is_tunnelled());
         let encapsulated = tunnel
             || drafts.iter().any(Draft::is_tunnelled)
             || (!said && !plain_nic && drafts.iter().any(|draft| draft.lane.tunnels));
@@ -165,6 +195,7 @@ impl Recordings {
             let id = |draft: &Draft| point_id(draft, &names);
             return Err(RecordingsError::WrongOrder { from: ends.from, first: id(first), last: id(last) });
         }
+        warnings.extend(gaps(&drafts, &names, encapsulated));
         let shifts = clocks::shifts(given, &drafts, &names, &ends, &mut warnings)?;
         let points = coverage::points(&drafts, &names, &shifts, &mut warnings);
         let case = case(&drafts, &ends, points, encapsulated, warnings);
@@ -174,7 +205,11 @@ impl Recordings {
 }
 
 /// The lanes of all files.
-fn look_at(given: &[Recording], sample: Sample<'_>, mut warnings: Option<&mut Vec<String>>) -> Result<Vec<Lane>, CaptureError> {
+fn look_at(
+    given: &[Recording],
+    sample: Sample<'_>,
+    mut warnings: Option<&mut Vec<String>>,
+) -> Result<Vec<Lane>, CaptureError> {
     let mut lanes = Vec::new();
     for (number, recording) in given.iter().enumerate() {
         let (more, cut) = sample.look(number, &recording.file)?;
@@ -186,6 +221,35 @@ fn look_at(given: &[Recording], sample: Sample<'_>, mut warnings: Option<&mut Ve
     Ok(lanes)
 }
 
+/// Files that were said to be of one point must follow each other.
+fn twice(given: &[Recording], lanes: &[Lane]) -> Result<(), RecordingsError> {
+    for (index, lane) in lanes.iter().enumerate() {
+        let Some(point) = &given[lane.files[0]].point else { continue };
+        for other in &lanes[index + 1..] {
+            let same = given[other.files[0]].point.as_ref() == Some(point) && lane.files != other.files;
+            if same && lane.index == other.index && overlap(lane, other) > AT_ONCE {
+                return Err(RecordingsError::Twice {
+                    point: point.clone(),
+                    one: given[lane.files[0]].file.display().to_string(),
+                    other: given[other.files[0]].file.display().to_string(),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Parts of a rotated capture may have this much in common, in nanoseconds.
+const AT_ONCE: i64 = 1_000_000_000;
+
+/// For how long two lanes saw packets at the same time.
+fn overlap(one: &Lane, other: &Lane) -> i64 {
+    match (one.span, other.span) {
+        (Some((a, b)), Some((c, d))) => b.min(d).saturating_sub(a.max(c)),
+        _ => 0,
+    }
+}
+
 /// Parts of one capture as one lane: files of one point, and files that rotation made.
 fn joined(given: &[Recording], lanes: Vec<Lane>, warnings: &mut Vec<String>) -> Vec<Lane> {
     let mut by_capture: BTreeMap<(String, usize, Option<u32>), Vec<Lane>> = BTreeMap::new();
@@ -193,7 +257,10 @@ fn joined(given: &[Recording], lanes: Vec<Lane>, warnings: &mut Vec<String>) -> 
     for lane in lanes {
         let recording = &given[lane.files[0]];
         let told = Told::by(&recording.file);
-        let of = recording.point.clone().unwrap_or_else(|| format!("{} {}", told.series, told.interface.unwrap_or_default()));
+        let of = recording
+            .point
+            .clone()
+            .unwrap_or_else(|| format!("{} {}", told.series, told.interface.unwrap_or_default()));
         let key = (of, lane.interface, lane.index);
         if !order.contains(&key) {
             order.push(key.clone());
@@ -225,8 +292,14 @@ fn chained(given: &[Recording], parts: Vec<Lane>, said: bool, warnings: &mut Vec
         };
         last_number = Some(own);
         match runs.last_mut() {
-            Some(run) if run.link == lane.link && (said || !overlaps(run, &lane)) && (follows || lane.frames == 0) => run.append(lane),
-            Some(run) if run.link == lane.link && !overlaps(run, &lane) => {
+            Some(run)
+                if run.link == lane.link
+                    && (said || overlap(run, &lane) <= AT_ONCE)
+                    && (follows || lane.frames == 0) =>
+            {
+                run.append(lane)
+            }
+            Some(run) if run.link == lane.link && overlap(run, &lane) <= AT_ONCE => {
                 gap = true;
                 runs.push(lane);
             }
@@ -245,13 +318,6 @@ fn chained(given: &[Recording], parts: Vec<Lane>, said: bool, warnings: &mut Vec
     runs
 }
 
-fn overlaps(one: &Lane, other: &Lane) -> bool {
-    match (one.span, other.span) {
-        (Some((_, last)), Some((first, _))) => first < last,
-        _ => false,
-    }
-}
-
 fn drafts(given: &[Recording], lanes: Vec<Lane>, ends: &Ends) -> Vec<Draft> {
     let mut files: BTreeMap<usize, usize> = BTreeMap::new();
     for lane in &lanes {
@@ -262,11 +328,12 @@ fn drafts(given: &[Recording], lanes: Vec<Lane>, ends: &Ends) -> Vec<Draft> {
         let recording = &given[lane.files[0]];
         let several = files[&lane.files[0]] > 1;
         let mut told = Told::by(&recording.file);
-        let said = recording.point.as_deref().and_then(|point| point.split_once('/')).map(|(node, interface)| {
-            // A file of several interfaces is not one point: the node is taken from what was said.
-            let interface = if several { "any" } else { interface };
-            (node.to_owned(), interface.to_owned())
-        });
+        let said =
+            recording.point.as_deref().and_then(|point| point.split_once('/')).map(|(node, interface)| {
+                // A file of several interfaces is not one point: the node is taken from what was said.
+                let interface = if several { "any" } else { interface };
+                (node.to_owned(), interface.to_owned())
+            });
         if lane.is_cooked() && told.node.is_none() {
             told.node = Told::node_of_all(&told.stem);
         }
@@ -289,11 +356,16 @@ fn in_path_order(drafts: &mut [Draft]) {
         let (Some(side), Some(role)) = (draft.side, draft.role) else { return (Side::To, 9) };
         (side, if side == Side::To { 3 - depth(role) } else { depth(role) })
     };
-    drafts.sort_by_key(|draft| (draft.useless.is_some(), place(draft), std::cmp::Reverse(draft.lane.sights.len())));
+    drafts.sort_by_key(|draft| {
+        (draft.useless.is_some(), place(draft), std::cmp::Reverse(draft.lane.sights.len()))
+    });
     let mut taken = BTreeSet::new();
     for draft in drafts.iter_mut().filter(|draft| draft.useless.is_none()) {
         if !taken.insert(place(draft)) {
-            draft.useless = Some(format!("another capture of the same place is used, {}", place::words(draft.side, draft.role)));
+            draft.useless = Some(format!(
+                "another capture of the same place is used, {}",
+                place::words(draft.side, draft.role)
+            ));
         }
     }
 }
@@ -310,7 +382,8 @@ fn node_names(drafts: &[Draft], ends: &Ends, said: bool) -> BTreeMap<Side, Strin
         let stem = || {
             of_side().find_map(|draft| {
                 let same = drafts.iter().filter(|other| other.lane.files.first() == draft.lane.files.first());
-                let alone = same.clone().count() > 1 && same.into_iter().all(|other| other.side.is_none_or(|of| of == side));
+                let alone = same.clone().count() > 1
+                    && same.into_iter().all(|other| other.side.is_none_or(|of| of == side));
                 alone.then(|| Told::node_of_all(&draft.told.stem)).flatten()
             })
         };
@@ -318,14 +391,22 @@ fn node_names(drafts: &[Draft], ends: &Ends, said: bool) -> BTreeMap<Side, Strin
         let shared = || {
             let from = names.get(&Side::From)?;
             let same = |draft: &Draft| {
-                draft.is_cooked() && drafts.iter().any(|other| other.side == Some(Side::From) && other.useless.is_none() && other.lane.files == draft.lane.files)
+                draft.is_cooked()
+                    && drafts.iter().any(|other| {
+                        other.side == Some(Side::From)
+                            && other.useless.is_none()
+                            && other.lane.files == draft.lane.files
+                    })
             };
             of_side().any(same).then(|| String::clone(from))
         };
         let shared = shared();
         let address = || place::sender(drafts, ends, direction).map(|address| address.to_string());
         let end = if side == Side::From { ends.from } else { ends.to };
-        names.insert(side, told.or_else(stem).or(shared).or_else(address).unwrap_or_else(|| format!("node-of-{end}")));
+        names.insert(
+            side,
+            told.or_else(stem).or(shared).or_else(address).unwrap_or_else(|| format!("node-of-{end}")),
+        );
     }
     // Both pods on one node, with one name.
     names.insert(Side::Between, "between".to_owned());
@@ -350,17 +431,58 @@ fn leave_out(path: &mut Path, id: PointId) {
     path.stages.remove(at.min(path.stages.len() - 1));
 }
 
+/// Places of the path that nobody captured, in words.
+fn gaps(drafts: &[Draft], names: &BTreeMap<Side, String>, encapsulated: bool) -> Vec<String> {
+    let mut words = Vec::new();
+    for pair in drafts.windows(2) {
+        let [one, other] = pair else { continue };
+        let (Some(a), Some(b)) = (one.role, other.role) else { continue };
+        let same_node = node(one, names) == node(other, names);
+        let (nic, tunnel) = ("the NIC", "the tunnel device");
+        let out: &[&str] = match a {
+            Role::Pod | Role::Veth if encapsulated => &[tunnel, nic],
+            Role::Pod | Role::Veth => &[nic],
+            Role::Tunnel => &[nic],
+            Role::Nic => &[],
+        };
+        let back: &[&str] = match b {
+            Role::Pod | Role::Veth if encapsulated => &[nic, tunnel],
+            Role::Pod | Role::Veth => &[nic],
+            Role::Tunnel => &[nic],
+            Role::Nic => &[],
+        };
+        let of = |what: &[&str], node: &str| {
+            (!what.is_empty()).then(|| format!("{} of {node}", what.join(" and ")))
+        };
+        let missing: Vec<String> = if same_node {
+            // On one node only what is between the two, and nothing between two veths.
+            let between = [tunnel].into_iter().filter(|_| encapsulated);
+            let veth = |role| matches!(role, Role::Pod | Role::Veth);
+            let skips = (veth(a) && b == Role::Nic) || (a == Role::Nic && veth(b));
+            between.filter(|_| skips).map(|what| format!("{what} of {}", node(one, names))).collect()
+        } else {
+            of(out, &node(one, names)).into_iter().chain(of(back, &node(other, names))).collect()
+        };
+        if !missing.is_empty() {
+            words.push(format!(
+                "no capture between {} and {} ({}): what is lost there can only be said to be lost between the two",
+                point_id(one, names),
+                point_id(other, names),
+                missing.join(", ")
+            ));
+        }
+    }
+    words
+}
+
 /// The files of a draft, and which interface of them.
 fn files(given: &[Recording], draft: &Draft) -> String {
     let mut words: String = match draft.lane.files.as_slice() {
         [] => String::new(),
-        [one] => given[*one].file.display().to_string(),
-        [first, .., last] => format!(
-            "{} to {} ({} files)",
-            given[*first].file.display(),
-            given[*last].file.display(),
-            draft.lane.files.len()
-        ),
+        [one] => short(given, *one),
+        [first, .., last] => {
+            format!("{} to {} ({} files)", short(given, *first), short(given, *last), draft.lane.files.len())
+        }
     };
     if let Some(index) = draft.lane.index {
         words = format!("interface {index} of {words}");
@@ -370,8 +492,21 @@ fn files(given: &[Recording], draft: &Draft) -> String {
     match draft.lane.class {
         Some(look::Class::Tunnelled) => format!("what is in a tunnel in {words}"),
         Some(look::Class::Plain) => format!("what is in no tunnel in {words}"),
-        Some(look::Class::NearFrom | look::Class::NearTo) => format!("what goes one way through the node in {words}"),
+        Some(look::Class::NearFrom | look::Class::NearTo) => {
+            format!("what goes one way through the node in {words}")
+        }
         Some(look::Class::Nothing) | None => words,
+    }
+}
+
+/// A file's name, with its folder where another has the same.
+fn short(given: &[Recording], number: usize) -> String {
+    let file = &given[number].file;
+    let name = file.file_name();
+    let alone = given.iter().filter(|other| other.file.file_name() == name).count() == 1;
+    match name.filter(|_| alone) {
+        Some(name) => name.to_string_lossy().into_owned(),
+        None => file.display().to_string(),
     }
 }
 
@@ -391,11 +526,11 @@ fn guess(given: &[Recording], draft: &Draft, names: &BTreeMap<Side, String>) -> 
         }
     }
     format!(
-        "{} is {}, {}: by {}",
+        "{} is {}, {}: {}",
         files(given, draft),
         point_id(draft, names),
         place::words(draft.side, draft.role),
-        if because.is_empty() { "its name".to_owned() } else { because.join("; ") }
+        because.join("; ")
     )
 }
 
@@ -412,16 +547,31 @@ fn no_packet(given: &[Recording], about: &[IpAddr]) -> RecordingsError {
     RecordingsError::NoPacket { about, files }
 }
 
-fn too_few(given: &[Recording], drafts: &[Draft], names: &BTreeMap<Side, String>, warnings: &[String]) -> RecordingsError {
+fn too_few(
+    given: &[Recording],
+    drafts: &[Draft],
+    names: &BTreeMap<Side, String>,
+    warnings: &[String],
+) -> RecordingsError {
     let found = match drafts {
-        [one] => format!("{} is the only capture that could be placed ({})", files(given, one), point_id(one, names)),
+        [one] => format!(
+            "{} is the only capture that could be placed ({})",
+            files(given, one),
+            point_id(one, names)
+        ),
         _ => "no capture could be placed on the path".to_owned(),
     };
     let because: String = warnings.iter().map(|why| format!("\n  {why}")).collect();
     RecordingsError::TooFew { found, because }
 }
 
-fn case(drafts: &[Draft], ends: &Ends, points: Vec<CapturePoint>, encapsulated: bool, warnings: Vec<String>) -> Case {
+fn case(
+    drafts: &[Draft],
+    ends: &Ends,
+    points: Vec<CapturePoint>,
+    encapsulated: bool,
+    warnings: Vec<String>,
+) -> Case {
     let (first, last) = (&points[0].node, &points[points.len() - 1].node);
     let mut paths = plan::paths(&points, encapsulated);
     for path in &mut paths {
@@ -433,7 +583,11 @@ fn case(drafts: &[Draft], ends: &Ends, points: Vec<CapturePoint>, encapsulated: 
         let end = path.points.last().map(|PointId(id)| points[usize::from(*id)].role);
         path.open_end = !matches!(end, Some(Role::Veth | Role::Pod));
     }
-    let end = |address: IpAddr, node: &str| Endpoint { name: address.to_string(), address, node: Some(node.to_owned()) };
+    let end = |address: IpAddr, node: &str| Endpoint {
+        name: address.to_string(),
+        address,
+        node: Some(node.to_owned()),
+    };
     let facts = |name: &str, direction| {
         let address = place::sender(drafts, ends, direction)?;
         Some(NodeFacts { name: name.to_owned(), addresses: vec![address], on_path: true })

@@ -29,7 +29,8 @@ impl Told {
         let stem = without_stamps(whole);
         let (rest, interface) = interface_in(stem);
         let folder = path.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
-        let node = node_in(&rest).or_else(|| folder.as_deref().filter(|_| interface.is_some()).and_then(node_in));
+        let node =
+            node_in(&rest).or_else(|| folder.as_deref().filter(|_| interface.is_some()).and_then(node_in));
         let parent = path.parent().map(|parent| parent.display().to_string()).unwrap_or_default();
         Self { node, interface, series: format!("{parent}/{stem}"), number, stem: stem.to_owned() }
     }
@@ -94,15 +95,17 @@ const SEPARATORS: [char; 8] = ['-', '_', '.', ' ', '@', '+', ':', ','];
 
 /// Finds an interface's name; gives what is left around it.
 fn interface_in(stem: &str) -> (String, Option<String>) {
-    let starts = stem.char_indices().filter(|(at, _)| {
-        stem[..*at].chars().next_back().is_none_or(|before| SEPARATORS.contains(&before))
-    });
+    let starts = stem
+        .char_indices()
+        .filter(|(at, _)| stem[..*at].chars().next_back().is_none_or(|before| SEPARATORS.contains(&before)));
     for (at, _) in starts {
         let Some((length, name)) = interface_at(&stem[at..]) else { continue };
         let before = stem[..at].trim_end_matches(SEPARATORS);
         let behind = stem[at + length..].trim_start_matches(SEPARATORS);
         for pod in ["pod", "pod1", "pod2"] {
-            if let Some(node) = before.strip_suffix(pod).filter(|node| node.is_empty() || node.ends_with(SEPARATORS)) {
+            if let Some(node) =
+                before.strip_suffix(pod).filter(|node| node.is_empty() || node.ends_with(SEPARATORS))
+            {
                 let rest = node.trim_end_matches(SEPARATORS);
                 return (rest.to_owned(), Some(format!("pod:{name}")));
             }
@@ -134,7 +137,9 @@ fn interface_at(text: &str) -> Option<(usize, String)> {
     let word = &text[..end];
     let behind = |prefix: &str| word.strip_prefix(prefix).filter(|rest| !rest.is_empty());
     let digits = |rest: &str| rest.bytes().all(|byte| byte.is_ascii_digit());
-    let numbered = ["eth", "bond", "tunl", "wlan", "em", "br", "team"].iter().any(|prefix| behind(prefix).is_some_and(digits));
+    let numbered = ["eth", "bond", "tunl", "wlan", "em", "br", "team"]
+        .iter()
+        .any(|prefix| behind(prefix).is_some_and(digits));
     let named = ["cali", "veth", "lxc", "ens", "enp", "eno", "enx"]
         .iter()
         .any(|prefix| behind(prefix).is_some_and(|rest| rest.bytes().any(|byte| byte.is_ascii_digit())));
@@ -153,7 +158,10 @@ fn interface_at(text: &str) -> Option<(usize, String)> {
 /// What is left of a name, if it can be a node's.
 fn node_in(rest: &str) -> Option<String> {
     let rest = rest.trim_matches(SEPARATORS);
-    let words = ["capture", "captures", "dump", "dumps", "tcpdump", "trace", "test", "out", "file", "merged", "pcap", "pcaps", "packets", "tmp", "log", "a", "b"];
+    let words = [
+        "capture", "captures", "dump", "dumps", "tcpdump", "trace", "test", "out", "file", "merged", "pcap",
+        "pcaps", "packets", "tmp", "log", "a", "b",
+    ];
     let nothing = rest.is_empty()
         || rest.bytes().all(|byte| byte.is_ascii_digit())
         || words.contains(&rest.to_ascii_lowercase().as_str());

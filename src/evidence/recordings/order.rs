@@ -46,6 +46,9 @@ pub(super) fn offset(ones: &[&Lane], others: &[&Lane], ends: &Ends) -> Option<Of
             all.extend(more);
         }
     }
+    if all.later.iter().all(Vec::is_empty) {
+        return by_others(ones, others);
+    }
     let packets = all.later.iter().map(Vec::len).sum();
     let [forward, reply] = all.later.map(median);
     let (nanos, both_ways) = match (forward, reply) {
@@ -54,6 +57,27 @@ pub(super) fn offset(ones: &[&Lane], others: &[&Lane], ends: &Ends) -> Option<Of
         (None, None) => return None,
     };
     Some(Offset { nanos, packets, both_ways })
+}
+
+/// From packets of others: which way they went is not asked, the time on the way is little beside what is looked for.
+fn by_others(ones: &[&Lane], others: &[&Lane]) -> Option<Offset> {
+    let once = |lanes: &[&Lane]| {
+        let mut seen: FxHashMap<(u64, u8), Option<i64>> = FxHashMap::default();
+        // The nearest to the wire: what is in a tunnel on both nodes.
+        for sight in lanes.iter().flat_map(|lane| &lane.sights).filter(|sight| sight.tunnel.is_some()) {
+            seen.entry((sight.key, sight.ttl)).and_modify(|known| *known = None).or_insert(Some(sight.time));
+        }
+        seen
+    };
+    let (ones, others) = (once(ones), once(others));
+    let later: Vec<i64> = ones
+        .iter()
+        .filter_map(|(key, time)| Some(others.get(key).copied()??.saturating_sub((*time)?)))
+        .collect();
+    let packets = later.len();
+    let nanos = median(later.clone())?;
+    let agree = later.iter().filter(|later| (**later - nanos).abs() < NEAR).count();
+    (packets >= 3 && agree * 10 > packets * 9).then_some(Offset { nanos, packets, both_ways: false })
 }
 
 /// What two lanes have in common, by direction.
@@ -120,7 +144,9 @@ impl Common {
             let (first, last) = span.fold((i64::MAX, i64::MIN), |(a, b), time| (a.min(time), b.max(time)));
             let at = |sight: &Sight| sight.time.saturating_add(shift);
             here.iter()
-                .filter(|(key, (which, sight))| *which == way && !there.contains_key(*key) && (first..=last).contains(&at(sight)))
+                .filter(|(key, (which, sight))| {
+                    *which == way && !there.contains_key(*key) && (first..=last).contains(&at(sight))
+                })
                 .count()
         };
         let forward = way == Direction::Forward;
@@ -128,7 +154,9 @@ impl Common {
             (1.., 0) => Some(if forward { First::One } else { First::Other }),
             (0, 1..) => Some(if forward { First::Other } else { First::One }),
             // Nothing was lost between the two: then the order says only how they are called.
-            (0, 0) if later.abs() < NEAR => Some(if (later >= 0) == forward { First::One } else { First::Other }),
+            (0, 0) if later.abs() < NEAR => {
+                Some(if (later >= 0) == forward { First::One } else { First::Other })
+            }
             _ => None,
         }
     }

@@ -9,7 +9,7 @@ use crate::evidence::{Direction, Role};
 use crate::packet::LinkType;
 
 use super::ends::Ends;
-use super::look::{Class, Gate, Lane, Sight, Way};
+use super::look::{Class, Lane, Sight, Way};
 use super::name::{Told, usual_role};
 use super::order::{self, First};
 
@@ -53,8 +53,6 @@ struct Content {
     plain: usize,
     /// Frames from or to the host's side of a veth.
     gates: usize,
-    /// Whose veth that is.
-    owners: BTreeMap<IpAddr, usize>,
     /// Plain packets with addresses of VXLAN devices, and all plain ones.
     vteps: usize,
     plain_of_all: usize,
@@ -70,7 +68,17 @@ struct Content {
 impl Draft {
     pub(super) fn new(lane: Lane, told: Told, said: Option<(String, String)>, ends: &Ends) -> Self {
         let content = Content::of(&lane, ends);
-        Self { lane, told, said, role: None, side: None, because: Vec::new(), useless: None, lacks: None, content }
+        Self {
+            lane,
+            told,
+            said,
+            role: None,
+            side: None,
+            because: Vec::new(),
+            useless: None,
+            lacks: None,
+            content,
+        }
     }
 
     /// The node's name, said or in the file's name.
@@ -163,18 +171,14 @@ impl Content {
             self.plain_of_all += 1;
             self.vteps += usize::from(sight.vtep);
             self.gates += usize::from(sight.gate.is_some());
-            match sight.gate {
-                Some(Gate::Takes) => *self.owners.entry(sight.src).or_default() += 1,
-                Some(Gate::Sends) => *self.owners.entry(sight.dst).or_default() += 1,
-                None => {}
-            }
         }
         let Some(way) = ends.way(sight.src, sight.dst) else { return };
         self.packets += 1;
         self.ways[way as usize] += usize::from(!sight.resets);
         self.acknowledging[way as usize] += usize::from(sight.acknowledges);
         self.bare += usize::from(sight.bare && sight.tunnel.is_none());
-        self.fresh[way as usize] += usize::from(matches!(sight.ttl, 64 | 128 | 255) && sight.tunnel.is_none());
+        self.fresh[way as usize] +=
+            usize::from(matches!(sight.ttl, 64 | 128 | 255) && sight.tunnel.is_none());
         let near = near(way, sight.way);
         if sight.tunnel.is_some() {
             self.tunnelled += 1;
@@ -211,9 +215,11 @@ pub(super) fn parts(lane: Lane, ends: &Ends) -> Vec<Lane> {
     let tunnelled = |sight: &Sight| sight.tunnel.is_some();
     let plain = |sight: &Sight| sight.tunnel.is_none();
     if lane.link == LinkType::LinuxSll {
-        let on = |side| move |sight: &Sight| {
-            let way = ends.way(sight.src, sight.dst);
-            sight.tunnel.is_none() && way.is_some_and(|way| near(way, sight.way) == Some(side))
+        let on = |side| {
+            move |sight: &Sight| {
+                let way = ends.way(sight.src, sight.dst);
+                sight.tunnel.is_none() && way.is_some_and(|way| near(way, sight.way) == Some(side))
+            }
         };
         let classes = [
             lane.part(Class::Tunnelled, tunnelled),
@@ -224,7 +230,8 @@ pub(super) fn parts(lane: Lane, ends: &Ends) -> Vec<Lane> {
         return if used.is_empty() { vec![lane] } else { used };
     }
     let of = |which: &dyn Fn(&Sight) -> bool| -> BTreeSet<u64> {
-        let traffic = lane.sights.iter().filter(|sight| ends.way(sight.src, sight.dst).is_some() && which(sight));
+        let traffic =
+            lane.sights.iter().filter(|sight| ends.way(sight.src, sight.dst).is_some() && which(sight));
         traffic.map(|sight| sight.key).collect()
     };
     let (in_tunnel, in_none) = (of(&tunnelled), of(&plain));
@@ -259,7 +266,8 @@ fn behind_each_other(lane: &Lane, ends: &Ends) -> bool {
 
 /// Says of each draft where it is, as far as all of them together tell.
 pub(super) fn place(drafts: &mut [Draft], ends: &Ends) {
-    let said_all = drafts.iter().all(|draft| draft.said.as_ref().is_some_and(|(_, interface)| interface != "any"));
+    let said_all =
+        drafts.iter().all(|draft| draft.said.as_ref().is_some_and(|(_, interface)| interface != "any"));
     for draft in drafts.iter_mut() {
         if doubled(&draft.lane, ends) || behind_each_other(&draft.lane, ends) {
             draft.useless = Some(
@@ -287,7 +295,10 @@ pub(super) fn place(drafts: &mut [Draft], ends: &Ends) {
             } else if draft.has_traffic() {
                 "neither its packets nor its name tell where it was taken".to_owned()
             } else {
-                format!("no packet between {} and {} is in it, and its name does not tell where it was taken", ends.from, ends.to)
+                format!(
+                    "no packet between {} and {} is in it, and its name does not tell where it was taken",
+                    ends.from, ends.to
+                )
             });
         }
     }
@@ -304,35 +315,40 @@ fn roles(drafts: &mut [Draft]) {
         let by_name = draft.called().as_deref().and_then(usual_role);
         let content = &draft.content;
         let clean = draft.lane.class.is_some_and(|class| class != Class::Plain);
-        if let Some((_, interface)) = draft.said.as_ref().filter(|(_, interface)| interface != "any" && !clean) {
+        if let Some((_, interface)) =
+            draft.said.as_ref().filter(|(_, interface)| interface != "any" && !clean)
+        {
             let role = super::name::role(interface);
-            draft.take_role(role, "it was said");
+            draft.take_role(role, "so it was said");
         } else if content.tunnelled > 0 && content.plain <= content.tunnelled {
-            draft.take_role(Role::Nic, "the packets are in a tunnel");
+            draft.take_role(Role::Nic, "the packets are in a tunnel there");
         } else if content.gates > 0 {
             match by_name {
                 Some(Role::Nic | Role::Pod) => {
-                    draft.take_role(Role::Pod, "the other end has Calico's address of veths, and it has a pod's interface's name");
+                    draft.take_role(Role::Pod, "the other side has Calico's MAC address of veths, and its name is not one of a host's veth");
                 }
-                _ => draft.take_role(Role::Veth, "it has Calico's address of veths"),
+                _ => draft.take_role(Role::Veth, "there is Calico's MAC address of veths"),
             }
         } else if content.plain > 0 && content.bare * 2 > content.plain {
             match by_name {
-                Some(role) => draft.take_role(role, "its name"),
-                None => draft.take_role(Role::Tunnel, "frames have no Ethernet addresses"),
+                Some(role) => draft.take_role(role, "it is named so"),
+                None => draft.take_role(Role::Tunnel, "its frames have no MAC addresses"),
             }
         } else if content.vteps > 0 && content.vteps * 2 > content.plain_of_all {
-            draft.take_role(Role::Tunnel, "it has addresses of VXLAN devices");
+            draft.take_role(Role::Tunnel, "the MAC addresses are of VXLAN devices");
         } else if let Some(role) = by_name {
-            draft.take_role(role, "its name");
+            draft.take_role(role, "it is named so");
         } else if content.plain > 0 && content.fresh.iter().sum::<usize>() * 3 > content.plain {
             draft.take_role(Role::Veth, "no router has lowered the TTL yet");
         } else if content.plain > 0 && any_tunnelled && content.fresh.iter().sum::<usize>() == 0 {
-            draft.take_role(Role::Tunnel, "the packets are in no tunnel here, and were routed");
+            draft.take_role(
+                Role::Tunnel,
+                "a router has lowered the TTL, and the packets are in no tunnel yet",
+            );
         } else if content.plain > 0 && !any_tunnel && content.fresh.iter().sum::<usize>() == 0 {
-            draft.take_role(Role::Nic, "no capture shows a tunnel, and the packets were routed");
+            draft.take_role(Role::Nic, "a router has lowered the TTL, and no capture shows a tunnel");
         } else if content.packets == 0 && draft.lane.tunnels {
-            draft.take_role(Role::Nic, "there are tunnels' packets");
+            draft.take_role(Role::Nic, "packets of tunnels are in it");
         }
     }
 }
@@ -340,15 +356,13 @@ fn roles(drafts: &mut [Draft]) {
 /// Veths tell by the pod's address, cooked captures by which way packets go through the interface.
 fn sides_by_packets(drafts: &mut [Draft], ends: &Ends) {
     for draft in used(drafts) {
-        let owners = &draft.content.owners;
-        if matches!(draft.role, Some(Role::Veth | Role::Pod)) && !owners.is_empty() {
-            let owner = owners.iter().max_by_key(|(_, count)| **count).map(|(address, _)| *address);
+        let owner = draft.lane.owner();
+        if matches!(draft.role, Some(Role::Veth | Role::Pod)) && owner.is_some() {
             match owner.and_then(|owner| ends.side(owner)) {
-                Some(Direction::Forward) => draft.take_side(Side::From, "that is the pod's address there"),
-                Some(Direction::Reply) => draft.take_side(Side::To, "that is the pod's address there"),
+                Some(Direction::Forward) => draft.take_side(Side::From, "the pod behind it has that address"),
+                Some(Direction::Reply) => draft.take_side(Side::To, "the pod behind it has that address"),
                 None if !draft.has_traffic() => {
-                    draft.useless =
-                        owner.map(|owner| format!("it is the veth of another pod, {owner}"));
+                    draft.useless = owner.map(|owner| format!("it is the veth of another pod, {owner}"));
                 }
                 None => {}
             }
@@ -359,7 +373,7 @@ fn sides_by_packets(drafts: &mut [Draft], ends: &Ends) {
         {
             let outwards = matches!(role, Role::Tunnel | Role::Nic);
             let side = if (nearer == Side::To) == outwards { Side::From } else { Side::To };
-            draft.take_side(side, "which way packets go through it");
+            draft.take_side(side, "packets go through it that way");
         }
     }
     cooked_pairs(drafts);
@@ -377,7 +391,7 @@ fn cooked_pairs(drafts: &mut [Draft]) {
         let (None, Some(nearer)) = (draft.role, draft.content.nearer()) else { continue };
         let Some((_, node)) = nics.iter().find(|(file, _)| draft.lane.files.contains(file)) else { continue };
         let role = if nearer == *node { Role::Veth } else { Role::Tunnel };
-        draft.take_role(role, "which way packets go through it");
+        draft.take_role(role, "packets go through it that way");
         draft.side = Some(*node);
     }
 }
@@ -387,16 +401,26 @@ fn cooked_pairs(drafts: &mut [Draft]) {
 pub(super) fn silent(drafts: &[Draft], encapsulated: bool) -> Vec<Draft> {
     let mut more: Vec<Draft> = Vec::new();
     for draft in drafts.iter().filter(|draft| draft.useless.is_none() && draft.is_cooked()) {
-        let (Some(side), Some(file)) = (draft.side.filter(|side| *side != Side::Between), draft.lane.files.first()) else { continue };
-        let there = |other: &&Draft| other.useless.is_none() && (other.side == Some(side) || other.lane.files.contains(file));
+        let (Some(side), Some(file)) =
+            (draft.side.filter(|side| *side != Side::Between), draft.lane.files.first())
+        else {
+            continue;
+        };
+        let there = |other: &&Draft| {
+            other.useless.is_none() && (other.side == Some(side) || other.lane.files.contains(file))
+        };
         let of_file: Vec<&Draft> = drafts.iter().filter(|other| other.lane.files.contains(file)).collect();
-        let plain = of_file.iter().any(|other| other.content.plain > 0 || other.content.gates > 0 || other.content.vteps > 0);
+        let plain = of_file
+            .iter()
+            .any(|other| other.content.plain > 0 || other.content.gates > 0 || other.content.vteps > 0);
         let outwards = if encapsulated { Role::Tunnel } else { Role::Nic };
         for role in [Role::Veth, outwards] {
             let known = drafts.iter().filter(there).any(|other| other.role == Some(role));
             let made = more.iter().any(|other| other.side == Some(side) && other.role == Some(role));
             // Pods of one node: packets do not leave it.
-            let both = drafts.iter().any(|other| other.lane.files.contains(file) && other.side != Some(side) && other.role == Some(Role::Veth));
+            let both = drafts.iter().any(|other| {
+                other.lane.files.contains(file) && other.side != Some(side) && other.role == Some(Role::Veth)
+            });
             if !plain || known || made || (both && role != Role::Veth) {
                 continue;
             }
@@ -422,7 +446,8 @@ fn sides_by_nodes(drafts: &mut [Draft]) {
     }
     let sure = |sides: &BTreeSet<Side>| (sides.len() == 1).then(|| sides.first().copied()).flatten();
     let known: BTreeSet<Side> = groups.values().filter_map(sure).collect();
-    let unknown: Vec<&String> = groups.iter().filter(|(_, sides)| sides.is_empty()).map(|(group, _)| group).collect();
+    let unknown: Vec<&String> =
+        groups.iter().filter(|(_, sides)| sides.is_empty()).map(|(group, _)| group).collect();
     let other = match (known.len(), known.first(), unknown.as_slice()) {
         (1, Some(Side::From), [one]) => Some(((*one).clone(), Side::To)),
         (1, Some(Side::To), [one]) => Some(((*one).clone(), Side::From)),
@@ -431,9 +456,9 @@ fn sides_by_nodes(drafts: &mut [Draft]) {
     for draft in used(drafts).filter(|draft| draft.side.is_none()) {
         let Some(group) = draft.group(&several) else { continue };
         if let Some(side) = groups.get(&group).and_then(sure) {
-            draft.take_side(side, "others of its node");
+            draft.take_side(side, "other captures of its node are there");
         } else if let Some((_, side)) = other.as_ref().filter(|(one, _)| *one == group) {
-            draft.take_side(*side, "the other node is known");
+            draft.take_side(*side, "it is not of the other node");
         }
     }
 }
@@ -455,7 +480,11 @@ fn files_of_one_node(drafts: &[Draft]) -> BTreeSet<usize> {
         let sides: BTreeSet<_> = drafts.iter().filter_map(|draft| draft.side).collect();
         names.len() == drafts.len() && !names.contains(&None) && sides.len() < 2
     };
-    files.into_iter().filter(|(_, drafts)| drafts.len() > 1 && one_node(drafts)).map(|(file, _)| file).collect()
+    files
+        .into_iter()
+        .filter(|(_, drafts)| drafts.len() > 1 && one_node(drafts))
+        .map(|(file, _)| file)
+        .collect()
 }
 
 /// The addresses that tunnels between the two nodes bear: who has packets of one of them with a third node is that one.
@@ -470,8 +499,10 @@ fn sides_by_addresses(drafts: &mut [Draft], ends: &Ends) {
             third[1] += usize::from(has(to) && !has(from));
         }
         match third {
-            [some, 0] if some > 0 => draft.take_side(Side::From, "its node's other packets"),
-            [0, some] if some > 0 => draft.take_side(Side::To, "its node's other packets"),
+            [some, 0] if some > 0 => {
+                draft.take_side(Side::From, "the node's address is in its other packets")
+            }
+            [0, some] if some > 0 => draft.take_side(Side::To, "the node's address is in its other packets"),
             _ => {}
         }
     }
@@ -504,33 +535,43 @@ fn sides_by_order(drafts: &mut [Draft], ends: &Ends) {
             .collect();
         let [a, b] = of_role[..] else { continue };
         let first = || order::of(&drafts[a].lane, &drafts[b].lane, ends);
-        let sides = match (drafts[a].side, drafts[b].side) {
-            (None, None) => first().map(|first| if first == First::One { [Side::From, Side::To] } else { [Side::To, Side::From] }),
-            (Some(Side::From), None) | (None, Some(Side::To)) if first() != Some(First::Other) => Some([Side::From, Side::To]),
-            (Some(Side::To), None) | (None, Some(Side::From)) if first() != Some(First::One) => Some([Side::To, Side::From]),
-            _ => None,
-        };
+        let sides =
+            match (drafts[a].side, drafts[b].side) {
+                (None, None) => first().map(|first| {
+                    if first == First::One { [Side::From, Side::To] } else { [Side::To, Side::From] }
+                }),
+                (Some(Side::From), None) | (None, Some(Side::To)) if first() != Some(First::Other) => {
+                    Some([Side::From, Side::To])
+                }
+                (Some(Side::To), None) | (None, Some(Side::From)) if first() != Some(First::One) => {
+                    Some([Side::To, Side::From])
+                }
+                _ => None,
+            };
         for (index, side) in [a, b].into_iter().zip(sides.into_iter().flatten()) {
             if drafts[index].side.is_none() {
-                drafts[index].take_side(side, "the order in which packets came by");
+                drafts[index].take_side(side, "packets came by in that order");
             }
         }
     }
     for index in 0..drafts.len() {
-        if drafts[index].useless.is_some() || drafts[index].side.is_some() || drafts[index].role != Some(Role::Tunnel) {
+        if drafts[index].useless.is_some()
+            || drafts[index].side.is_some()
+            || drafts[index].role != Some(Role::Tunnel)
+        {
             continue;
         }
         // A tunnel device is before its own node's NIC, and behind the other node's.
         let nics = drafts.iter().filter(|draft| draft.role == Some(Role::Nic));
-        let told: Option<Side> = nics.filter_map(|nic| {
-            match (nic.side?, order::of(&drafts[index].lane, &nic.lane, ends)?) {
+        let told: Option<Side> = nics
+            .filter_map(|nic| match (nic.side?, order::of(&drafts[index].lane, &nic.lane, ends)?) {
                 (Side::Between, _) => None,
                 (_, First::One) => Some(Side::From),
                 (_, First::Other) => Some(Side::To),
-            }
-        }).next();
+            })
+            .next();
         if let Some(side) = told {
-            drafts[index].take_side(side, "the order in which packets came by");
+            drafts[index].take_side(side, "packets came by in that order");
         }
     }
 }
@@ -552,7 +593,7 @@ fn the_last_one(drafts: &mut [Draft]) {
         .count()
         == 1;
     if alone && matches!(role, Some(Role::Nic | Role::Tunnel)) {
-        drafts[one].take_side(Side::Between, "which of the two nodes it is on is not known, but it is between their pods");
+        drafts[one].take_side(Side::Between, "it shows the packets; on which of the two nodes is not known");
     }
 }
 
