@@ -157,7 +157,7 @@ fn coverage(lane: &Lane, span: Option<(i64, i64)>, ahead: i64) -> Coverage {
         snaplen: lane.snaplen,
         received: lane.frames,
         dropped: statistics.dropped.unwrap_or(0),
-        guessed: sure.is_none() || statistics.dropped.is_none(),
+        guessed: true,
         ..Coverage::default()
     }
 }

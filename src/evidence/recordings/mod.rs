@@ -287,7 +287,7 @@ fn chained(given: &[Recording], parts: Vec<Lane>, said: bool, warnings: &mut Vec
         let own = number(&lane);
         let follows = match (last_number, own) {
             // `tcpdump -W` begins again at 0.
-            (Some(Some(last)), Some(own)) => own == last + 1 || own == 0,
+            (Some(last), Some(own)) => own == last.unwrap_or(0) + 1 || own == 0,
             _ => true,
         };
         last_number = Some(own);

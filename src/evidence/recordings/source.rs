@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use crate::evidence::PointId;
 use crate::evidence::capture_file::{CaptureError, FrameSource, Merge, Part, Record, Row};
-use crate::packet::{Nanos, Packet};
+use crate::packet::{Nanos, Packet, Transport};
 
 use super::Recording;
 use super::ends::Ends;
@@ -107,7 +107,10 @@ impl Unit {
             return Some(lane.point);
         }
         let packet = Packet::read(&record.frame);
-        let tunnelled = !packet.tunnels.is_empty();
+        // A later fragment of a tunnel's packet shows no tunnel.
+        let piece = packet.transport == Transport::LaterFragment
+            && packet.ip().is_some_and(|ip| ends.way(ip.src, ip.dst).is_none());
+        let tunnelled = piece || !packet.tunnels.is_empty();
         let near = || {
             let ip = packet.ip()?;
             place::near(ends.way(ip.src, ip.dst)?, packet.cooked.map(|cooked| look::way(cooked.packet_type)))
