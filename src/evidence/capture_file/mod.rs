@@ -20,7 +20,7 @@ use crate::evidence::case::{Coverage, PointId};
 use crate::packet::{Frame, LinkType, Timestamp};
 
 pub use error::CaptureError;
-pub use row::{Part, Row};
+pub use row::{Part, PointOf, Row};
 pub use source::{FileSource, Merge};
 pub use writer::{InterfaceSpec, PcapNgWriter};
 

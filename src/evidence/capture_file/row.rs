@@ -10,12 +10,15 @@ use crate::packet::{Frame, Nanos};
 
 use super::{CaptureError, Found, FrameSource, Reader, Record};
 
+/// The point of a frame; None leaves it out.
+pub type PointOf<'r> = Box<dyn Fn(&Record<'_>) -> Option<PointId> + 'r>;
+
 /// One file of a row.
 pub struct Part<'r> {
     /// Where it is.
     pub file: PathBuf,
-    /// The point of a frame; None leaves it out.
-    pub point: Box<dyn Fn(&Record<'_>) -> Option<PointId> + 'r>,
+    /// Says it of each frame.
+    pub point: PointOf<'r>,
     /// Taken off its stamps.
     pub ahead: Nanos,
 }

@@ -168,5 +168,5 @@ fn unique(points: &[CapturePoint], id: String) -> String {
     if !taken(&id) {
         return id;
     }
-    (2..).map(|number| format!("{id}-{number}")).find(|id| !taken(id)).unwrap_or(id)
+    (2..=points.len() + 2).map(|number| format!("{id}-{number}")).find(|id| !taken(id)).unwrap_or(id)
 }

@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 use crate::evidence::Direction;
 use crate::evidence::case::Aliases;
 
-use super::look::{Lane, Sight};
+use super::look::{Lane, Says, Sight};
 use super::order::{self, First};
 
 /// The two ends.
@@ -142,7 +142,7 @@ fn beginner(lanes: &[Lane], (one, other): Pair, in_order: bool) -> (IpAddr, &'st
     let of_pair = || {
         lanes.iter().flat_map(|lane| &lane.sights).filter(|sight| tried.way(sight.src, sight.dst).is_some())
     };
-    let asks = |end: IpAddr| of_pair().filter(|sight| sight.asks && sight.src == end).count();
+    let asks = |end: IpAddr| of_pair().filter(|sight| sight.says == Says::Asks && sight.src == end).count();
     let sends = |end: IpAddr| of_pair().filter(|sight| sight.src == end).count();
     let from = |first: bool| if first { one } else { other };
     match (asks(one), asks(other)) {

@@ -83,12 +83,20 @@ pub(super) struct Sight {
     pub(super) way: Option<Way>,
     /// Whether the device has no Ethernet addresses.
     pub(super) bare: bool,
+    /// What it says of the other direction.
+    pub(super) says: Says,
+}
+
+/// What a packet says of the other direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Says {
     /// A TCP SYN or an echo request: its sender begins.
-    pub(super) asks: bool,
+    Asks,
     /// A TCP reset: a firewall on the way may have sent it under the other end's address.
-    pub(super) resets: bool,
+    Resets,
     /// TCP past its handshake: packets of the other direction have come to its sender.
-    pub(super) acknowledges: bool,
+    Acknowledges,
+    Nothing,
 }
 
 /// Calico gives every veth's host side one address: who bears it tells whose veth it is.
@@ -300,13 +308,13 @@ impl Sight {
             vtep,
             way: cooked.map(|cooked| way(cooked.packet_type)),
             bare,
-            asks: match &packet.transport {
-                Transport::Tcp(tcp) => tcp.has(Tcp::SYN) && !tcp.has(Tcp::ACK),
-                Transport::Echo { request, .. } => *request,
-                _ => false,
+            says: match &packet.transport {
+                Transport::Tcp(tcp) if tcp.has(Tcp::RST) => Says::Resets,
+                Transport::Tcp(tcp) if tcp.has(Tcp::SYN) && !tcp.has(Tcp::ACK) => Says::Asks,
+                Transport::Tcp(tcp) if tcp.has(Tcp::ACK) && !tcp.has(Tcp::SYN) => Says::Acknowledges,
+                Transport::Echo { request: true, .. } => Says::Asks,
+                _ => Says::Nothing,
             },
-            resets: matches!(&packet.transport, Transport::Tcp(tcp) if tcp.has(Tcp::RST)),
-            acknowledges: matches!(&packet.transport, Transport::Tcp(tcp) if tcp.has(Tcp::ACK) && tcp.flags & (Tcp::SYN | Tcp::RST) == 0),
         })
     }
 }

@@ -281,7 +281,7 @@ fn joined(given: &[Recording], lanes: Vec<Lane>, warnings: &mut Vec<String>) -> 
 fn chained(given: &[Recording], parts: Vec<Lane>, said: bool, warnings: &mut Vec<String>) -> Vec<Lane> {
     let number = |lane: &Lane| Told::by(&given[lane.files[0]].file).number;
     let mut runs: Vec<Lane> = Vec::new();
-    let mut last_number = None;
+    let mut last_number: Option<Option<u64>> = None;
     let mut gap = false;
     for lane in parts {
         let own = number(&lane);
@@ -297,7 +297,7 @@ fn chained(given: &[Recording], parts: Vec<Lane>, said: bool, warnings: &mut Vec
                     && (said || overlap(run, &lane) <= AT_ONCE)
                     && (follows || lane.frames == 0) =>
             {
-                run.append(lane)
+                run.append(lane);
             }
             Some(run) if run.link == lane.link && overlap(run, &lane) <= AT_ONCE => {
                 gap = true;
@@ -434,6 +434,12 @@ fn leave_out(path: &mut Path, id: PointId) {
 /// Places of the path that nobody captured, in words.
 fn gaps(drafts: &[Draft], names: &BTreeMap<Side, String>, encapsulated: bool) -> Vec<String> {
     let mut words = Vec::new();
+    if let Some(first) = drafts.first().filter(|first| matches!(first.role, Some(Role::Tunnel | Role::Nic))) {
+        words.push(format!(
+            "no capture before {}: what is lost on the way there is not seen",
+            point_id(first, names)
+        ));
+    }
     for pair in drafts.windows(2) {
         let [one, other] = pair else { continue };
         let (Some(a), Some(b)) = (one.role, other.role) else { continue };
@@ -441,14 +447,12 @@ fn gaps(drafts: &[Draft], names: &BTreeMap<Side, String>, encapsulated: bool) ->
         let (nic, tunnel) = ("the NIC", "the tunnel device");
         let out: &[&str] = match a {
             Role::Pod | Role::Veth if encapsulated => &[tunnel, nic],
-            Role::Pod | Role::Veth => &[nic],
-            Role::Tunnel => &[nic],
+            Role::Pod | Role::Veth | Role::Tunnel => &[nic],
             Role::Nic => &[],
         };
         let back: &[&str] = match b {
             Role::Pod | Role::Veth if encapsulated => &[nic, tunnel],
-            Role::Pod | Role::Veth => &[nic],
-            Role::Tunnel => &[nic],
+            Role::Pod | Role::Veth | Role::Tunnel => &[nic],
             Role::Nic => &[],
         };
         let of = |what: &[&str], node: &str| {
@@ -561,7 +565,7 @@ fn too_few(
         ),
         _ => "no capture could be placed on the path".to_owned(),
     };
-    let because: String = warnings.iter().map(|why| format!("\n  {why}")).collect();
+    let because = warnings.iter().fold(String::new(), |all, why| all + "\n  " + why);
     RecordingsError::TooFew { found, because }
 }
 

@@ -9,7 +9,7 @@ use crate::evidence::{Direction, Role};
 use crate::packet::LinkType;
 
 use super::ends::Ends;
-use super::look::{Class, Lane, Sight, Way};
+use super::look::{Class, Lane, Says, Sight, Way};
 use super::name::{Told, usual_role};
 use super::order::{self, First};
 
@@ -174,8 +174,8 @@ impl Content {
         }
         let Some(way) = ends.way(sight.src, sight.dst) else { return };
         self.packets += 1;
-        self.ways[way as usize] += usize::from(!sight.resets);
-        self.acknowledging[way as usize] += usize::from(sight.acknowledges);
+        self.ways[way as usize] += usize::from(sight.says != Says::Resets);
+        self.acknowledging[way as usize] += usize::from(sight.says == Says::Acknowledges);
         self.bare += usize::from(sight.bare && sight.tunnel.is_none());
         self.fresh[way as usize] +=
             usize::from(matches!(sight.ttl, 64 | 128 | 255) && sight.tunnel.is_none());
@@ -500,7 +500,7 @@ fn sides_by_addresses(drafts: &mut [Draft], ends: &Ends) {
         }
         match third {
             [some, 0] if some > 0 => {
-                draft.take_side(Side::From, "the node's address is in its other packets")
+                draft.take_side(Side::From, "the node's address is in its other packets");
             }
             [0, some] if some > 0 => draft.take_side(Side::To, "the node's address is in its other packets"),
             _ => {}
@@ -562,14 +562,12 @@ fn sides_by_order(drafts: &mut [Draft], ends: &Ends) {
             continue;
         }
         // A tunnel device is before its own node's NIC, and behind the other node's.
-        let nics = drafts.iter().filter(|draft| draft.role == Some(Role::Nic));
-        let told: Option<Side> = nics
-            .filter_map(|nic| match (nic.side?, order::of(&drafts[index].lane, &nic.lane, ends)?) {
-                (Side::Between, _) => None,
-                (_, First::One) => Some(Side::From),
-                (_, First::Other) => Some(Side::To),
-            })
-            .next();
+        let mut nics = drafts.iter().filter(|draft| draft.role == Some(Role::Nic));
+        let told = nics.find_map(|nic| match (nic.side?, order::of(&drafts[index].lane, &nic.lane, ends)?) {
+            (Side::Between, _) => None,
+            (_, First::One) => Some(Side::From),
+            (_, First::Other) => Some(Side::To),
+        });
         if let Some(side) = told {
             drafts[index].take_side(side, "packets came by in that order");
         }
