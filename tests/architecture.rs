@@ -17,6 +17,7 @@ const ORDER: &[&str] = &[
     "evidence::calico",
     "evidence::plan",
     "evidence::capture_file",
+    "evidence::recordings",
     "evidence::bundle",
     "evidence::foreign",
     "evidence",

@@ -166,11 +166,9 @@ fn a_closed_pipe_ends_quietly() {
     assert_eq!((done.status.code(), done.stderr.len()), (Some(0), 0));
 }
 
-/// The same frames as plain files, taken apart with editcap: the same place is named.
-#[test]
-fn plain_files_give_the_same_place() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = |name: &str| folder.path().join(name).display().to_string();
+/// The frames of a saved case as plain files, taken apart with tshark: each point and its file.
+fn taken_apart(folder: &Path) -> Vec<(&'static str, String)> {
+    let path = |name: &str| folder.join(name).display().to_string();
     let run = |words: &[&str]| {
         let done = Command::new(words[0])
             .args(&words[1..])
@@ -181,34 +179,64 @@ fn plain_files_give_the_same_place() {
     let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("captures/deliver.tgz").display().to_string();
     run(&["tar", "xzf", &case, "-C", &path(".")]);
     let points = [
-        ("worker-1/calia7a3e029a7b", "veth1.pcap"),
-        ("worker-1/eth0", "nic1.pcap"),
-        ("worker-2/eth0", "nic2.pcap"),
-        ("worker-2/vxlan.calico", "tunnel2.pcap"),
-        ("worker-2/cali7715d358f22", "veth2.pcap"),
+        "worker-1/calia7a3e029a7b",
+        "worker-1/eth0",
+        "worker-2/eth0",
+        "worker-2/vxlan.calico",
+        "worker-2/cali7715d358f22",
     ];
-    let mut words = vec!["replay".to_owned()];
-    for (point, file) in points {
+    let taken = points.map(|point| {
+        let file = path(&format!("{}.pcap", point.replace('/', "_")));
         let filter = format!("frame.interface_name == \"{point}\"");
-        run(&[
-            "tshark",
-            "-r",
-            &path("deliver/capture.pcapng"),
-            "-Y",
-            &filter,
-            "-F",
-            "nsecpcap",
-            "-w",
-            &path(file),
-        ]);
-        words.extend(["--at".to_owned(), format!("{point}={}", path(file))]);
+        let capture = path("deliver/capture.pcapng");
+        run(&["tshark", "-r", &capture, "-Y", &filter, "-F", "nsecpcap", "-w", &file]);
+        (point, file)
+    });
+    taken.into()
+}
+
+fn words(all: &[String]) -> Vec<&str> {
+    all.iter().map(String::as_str).collect()
+}
+
+/// The same frames as plain files: the same place is named, and what was guessed is said.
+#[test]
+fn plain_files_give_the_same_place() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let taken = taken_apart(folder.path());
+    let said: Vec<String> =
+        taken.iter().flat_map(|(point, file)| ["--at".to_owned(), format!("{point}={file}")]).collect();
+    let named: Vec<String> = taken.iter().rev().map(|(_, file)| file.clone()).collect();
+    for files in [&said, &named] {
+        let done = trace_drop(&[&["replay", "-o", "json"], words(files).as_slice()].concat());
+        let json: serde_json::Value = serde_json::from_slice(&done.stdout).expect("a JSON report");
+        assert_eq!(json["verdict"]["stage"]["kind"], "deliver", "{json}");
+        assert_eq!(json["verdict"]["stage"]["to"], "worker-2/cali7715d358f22");
+        // The last ones are too near to the end of what the files show: the capture may have ended.
+        let lost = json["verdict"]["lost"].as_u64().expect("a number");
+        assert!((15..=30).contains(&lost), "{lost}");
+        assert_eq!(json["verdict"]["confidence"], "likely");
     }
-    words.extend(["-o", "json"].map(str::to_owned));
-    let done = trace_drop(&words.iter().map(String::as_str).collect::<Vec<_>>());
-    let json: serde_json::Value = serde_json::from_slice(&done.stdout).expect("a JSON report");
-    assert_eq!(json["verdict"]["stage"]["kind"], "deliver", "{json}");
-    // The last ones are too near to the end of what the files show: the capture may have ended.
-    let lost = json["verdict"]["lost"].as_u64().expect("a number");
-    assert!((15..=30).contains(&lost), "{lost}");
-    assert_eq!(json["verdict"]["confidence"], "likely");
+    let without = |text: String| text.replace(&folder.path().display().to_string(), "FOLDER");
+    insta::assert_snapshot!(
+        "replay_of_plain_files",
+        without(all(&[&["replay"], words(&named).as_slice()].concat()))
+    );
+    insta::assert_snapshot!("error_replay_one_capture", without(all(&["replay", &taken[0].1])));
+    insta::assert_snapshot!(
+        "error_replay_two_nics",
+        without(all(&["replay", "--at", &said[1], "--at", &said[1]]))
+    );
+    insta::assert_snapshot!(
+        "error_replay_nobody",
+        without(all(&["replay", &taken[0].1, &taken[1].1, "--from", "10.9.9.9"]))
+    );
+    insta::assert_snapshot!(
+        "error_replay_case_and_capture",
+        without(all(&["replay", "captures/deliver.tgz", &taken[1].1]))
+    );
+    insta::assert_snapshot!(
+        "error_replay_ends_of_a_case",
+        all(&["replay", "captures/deliver.tgz", "--from", "10.9.9.9"])
+    );
 }

@@ -94,9 +94,9 @@ def node_links(topology, node):
         "link set lo up", "link set eth0 up",
         f"addr add {node.address}/24 dev eth0", f"addr add {node.address6}/64 dev eth0",
         f"route add default via {t.GATEWAY}", f"route add default via {t.GATEWAY6}",
-        f"link add vxlan.calico mtu {t.TUNNEL_MTU} address {node.mac} type vxlan id {t.VNI} dstport {t.PORT} "
+        f"link add vxlan.calico mtu {t.TUNNEL_MTU} address {node.mac} type vxlan id {t.VNI} dstport {topology.port} "
         f"local {node.address} dev eth0 nolearning",
-        f"link add vxlan-v6.calico mtu {t.TUNNEL6_MTU} address {node.mac6} type vxlan id {t.VNI} dstport {t.PORT} "
+        f"link add vxlan-v6.calico mtu {t.TUNNEL6_MTU} address {node.mac6} type vxlan id {t.VNI} dstport {topology.port} "
         f"local {node.address6} dev eth0 nolearning",
         # The devices' own multicast has no FDB entry and would count as dropped.
         "link set vxlan.calico addrgenmode none", "link set vxlan-v6.calico addrgenmode none",
@@ -104,6 +104,8 @@ def node_links(topology, node):
         f"addr add {node.tunnel}/32 dev vxlan.calico", f"addr add {node.tunnel6}/128 dev vxlan-v6.calico",
         f"route add blackhole {node.block} proto 80", f"route add blackhole {node.block6} dev lo proto 80",
     ]
+    if topology.tunnel == "ipip":
+        lines += ["tuntap add dev tunl0 mode tun", f"link set tunl0 mtu {t.IPIP_MTU} up", f"addr add {node.tunnel}/32 dev tunl0"]
     fdb = []
     for peer in topology.nodes:
         if peer is node:
@@ -114,6 +116,10 @@ def node_links(topology, node):
             f"route replace {peer.block} via {peer.tunnel} dev vxlan.calico onlink",
             f"route replace {peer.block6} via {peer.tunnel6} dev vxlan-v6.calico onlink metric 1024",
         ]
+        if topology.tunnel == "ipip":
+            lines.append(f"route replace {peer.block} dev tunl0")
+        elif topology.tunnel == "none":
+            lines.append(f"route replace {peer.block} via {peer.address} dev eth0")
         fdb += [f"fdb replace {peer.mac} dev vxlan.calico dst {peer.address} self permanent",
                 f"fdb replace {peer.mac6} dev vxlan-v6.calico dst {peer.address6} self permanent"]
     batch(node.name, lines)

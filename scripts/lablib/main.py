@@ -45,8 +45,8 @@ class State:
 
 def up(words):
     state = State(words.name)
-    topology = t.Topology(words.name, words.nodes, words.pods)
-    data = {"nodes": words.nodes, "pods": words.pods, "backend": words.backend, "layout": words.layout, "fault": None}
+    topology = t.Topology(words.name, words.nodes, words.pods, words.tunnel)
+    data = {"nodes": words.nodes, "pods": words.pods, "tunnel": words.tunnel, "backend": words.backend, "layout": words.layout, "fault": None}
     if state.read():
         raise SystemExit(f"lab: {words.name} is up already; `lab --name {words.name} down` ends it")
     state.write(data)
@@ -59,16 +59,23 @@ def up(words):
         for v6, tool in ((False, "iptables"), (True, "ip6tables")):
             text = rules.Felix(topology, node, v6, words.layout).tables()
             build.inside(node.name, f"{tool}-{words.backend}-restore", "--noflush", text=text)
-    started = [(pod, start_server(pod)) for pod in topology.pods]
-    for pod, process in started:
+    started = [(f"the server of {pod.key}", start(pod.netns, "servers.py")) for pod in topology.pods]
+    if topology.tunnel == "ipip":
+        started += [(f"IPIP on {node.name}", start_ipip(topology, node)) for node in topology.nodes]
+    for what, process in started:
         if not process.stdout.readline().startswith(b"ready"):
-            raise SystemExit(f"lab: the server of {pod.key} did not start")
+            raise SystemExit(f"lab: {what} did not start")
     if not words.quiet:
         print(f"lab {words.name}: {len(topology.nodes)} nodes, {len(topology.pods)} pods, rules in {words.backend}", file=sys.stderr)
 
 
-def start_server(pod):
-    command = ["ip", "netns", "exec", pod.netns, sys.executable, "-B", str(HERE / "servers.py")]
+def start_ipip(topology, node):
+    peers = [f"{peer.block}={peer.address}" for peer in topology.nodes if peer is not node]
+    return start(node.name, "ipip.py", "tunl0", node.address, *peers)
+
+
+def start(netns, script, *words):
+    command = ["ip", "netns", "exec", netns, sys.executable, "-B", str(HERE / script), *words]
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
 
 
@@ -87,7 +94,8 @@ def down(words):
 def end(pid):
     """Ends a server of ours, and nothing else."""
     try:
-        if b"servers.py" in Path(f"/proc/{pid}/cmdline").read_bytes():
+        words = Path(f"/proc/{pid}/cmdline").read_bytes()
+        if b"servers.py" in words or b"lablib/ipip.py" in words:
             os.kill(pid, signal.SIGKILL)
     except (FileNotFoundError, ProcessLookupError):
         pass
@@ -97,7 +105,7 @@ def loaded(words):
     data = State(words.name).read()
     if data is None:
         raise SystemExit(f"lab: {words.name} is not up; start it with `lab --name {words.name} up`")
-    return data, t.Topology(words.name, data["nodes"], data["pods"])
+    return data, t.Topology(words.name, data["nodes"], data["pods"], data.get("tunnel", "vxlan"))
 
 
 def cluster(words):
@@ -151,6 +159,7 @@ def parser():
     one.add_argument("--backend", choices=["nft", "legacy", "nftables"], default="nft",
                      help="which iptables holds the rules, or nftables without iptables")
     one.add_argument("--layout", choices=["new", "old"], default="new", help="Calico's mark layout: 3.30 and later, or before")
+    one.add_argument("--tunnel", default="vxlan", metavar="vxlan|vxlan:PORT|ipip|none", help="how packets go from node to node")
     one.add_argument("-q", "--quiet", action="store_true")
     one.set_defaults(run=up)
     commands.add_parser("down", help="remove it").set_defaults(run=down)

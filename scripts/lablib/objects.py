@@ -63,10 +63,11 @@ def hash_of(text):
 
 def calico(topology):
     crd = "crd.projectcalico.org/v1"
+    mode = lambda tunnel: "Always" if topology.tunnel == tunnel else "Never"  # noqa: E731
     items = [
-        thing(crd, "IPPool", "default-ipv4-ippool", spec={"cidr": t.POOL, "blockSize": 26, "vxlanMode": "Always", "ipipMode": "Never", "natOutgoing": True, "nodeSelector": "all()", "allowedUses": ["Workload", "Tunnel"]}),
+        thing(crd, "IPPool", "default-ipv4-ippool", spec={"cidr": t.POOL, "blockSize": 26, "vxlanMode": mode("vxlan"), "ipipMode": mode("ipip"), "natOutgoing": True, "nodeSelector": "all()", "allowedUses": ["Workload", "Tunnel"]}),
         thing(crd, "IPPool", "default-ipv6-ippool", spec={"cidr": t.POOL6, "blockSize": 122, "vxlanMode": "Always", "ipipMode": "Never", "natOutgoing": True, "nodeSelector": "all()", "allowedUses": ["Workload", "Tunnel"]}),
-        thing(crd, "FelixConfiguration", "default", spec={"vxlanEnabled": True, "vxlanPort": t.PORT, "vxlanVNI": t.VNI, "ipv6Support": True}),
+        thing(crd, "FelixConfiguration", "default", spec={"vxlanEnabled": True, "vxlanPort": topology.port, "vxlanVNI": t.VNI, "ipv6Support": True}),
         thing(crd, "IPAMConfig", "default", spec={"strictAffinity": False, "autoAllocateBlocks": True, "maxBlocksPerHost": 0}),
     ]
     for node in topology.nodes:

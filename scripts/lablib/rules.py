@@ -90,13 +90,13 @@ class Felix:
             table.chain(f"cali-{name}", [])
         s0 = self.scratch0
         table.chain("cali-PREROUTING", [
-            ([], clear(self.all)), ([], f"-p udp --dport {t.PORT} --jump NOTRACK"),
+            ([], clear(self.all)), ([], f"-p udp --dport {self.topology.port} --jump NOTRACK"),
             ([], f"--in-interface cali+ {put(s0)}"), ([], f"{mark(s0)} --jump cali-rpf-skip"),
             ([], f"{mark(s0)} -m rpfilter --invert --validmark --jump DROP"),
             ([], f"{mark(0, s0)} --jump cali-from-host-endpoint"), ([], f"{mark(ACCEPT)} --jump ACCEPT")])
         table.chain("cali-OUTPUT", [
             ([], clear(self.all)), ([], "--jump cali-to-host-endpoint"),
-            ([], f"-p udp --dport {t.PORT} --jump NOTRACK"), ([], f"{mark(ACCEPT)} --jump ACCEPT")])
+            ([], f"-p udp --dport {self.topology.port} --jump NOTRACK"), ([], f"{mark(ACCEPT)} --jump ACCEPT")])
         table.chain("PREROUTING", [([], "--jump cali-PREROUTING")])
         table.chain("OUTPUT", [([], "--jump cali-OUTPUT")])
         return table
@@ -176,7 +176,7 @@ class Felix:
         return table
 
     def host(self, table):
-        vxlan = f"-p 17 -m multiport --destination-ports {t.PORT}"
+        vxlan = f"-p 17 -m multiport --destination-ports {self.topology.port}"
         table.chain("cali-INPUT", [
             ([f"Allow {self.word} VXLAN packets from allowed hosts"],
              f"{vxlan} -m set --match-set cali{self.f}all-vxlan-net src -m addrtype --dst-type LOCAL --jump ACCEPT"),
@@ -205,7 +205,7 @@ class Felix:
             rules = [([], "-m conntrack --ctstate RELATED,ESTABLISHED --jump ACCEPT"),
                      ([], "-m conntrack --ctstate INVALID --jump DROP"), ([], clear(ACCEPT | PASS))]
             if chain == "fw":
-                rules += [(["Drop VXLAN encapped packets originating in workloads"], f"-p 17 -m multiport --destination-ports {t.PORT} --jump DROP"),
+                rules += [(["Drop VXLAN encapped packets originating in workloads"], f"-p 17 -m multiport --destination-ports {self.topology.port} --jump DROP"),
                           (["Drop IPinIP encapped packets originating in workloads"], "-p 4 --jump DROP")]
             policies = self.applied(pod) if chain == "tw" else []
             if policies:

@@ -12,6 +12,7 @@ HOST_LINK_LOCAL = "fe80::ecee:eeff:feee:eeee"
 NIC_MTU = 1500
 TUNNEL_MTU = 1450
 TUNNEL6_MTU = 1430
+IPIP_MTU = 1480
 POD_MTU = 1430
 VNI = 4096
 PORT = 4789
@@ -75,8 +76,11 @@ class Pod:
 class Topology:
     """Everything that a lab of this name and size consists of."""
 
-    def __init__(self, name="lab", nodes=3, pods=2):
+    def __init__(self, name="lab", nodes=3, pods=2, tunnel="vxlan"):
+        """`tunnel` is how packets go from node to node: vxlan, vxlan:PORT, ipip, or none."""
         self.name = name
+        self.tunnel, _, port = tunnel.partition(":")
+        self.port = int(port or PORT)
         self.prefix = "" if name == "lab" else f"{name}-"
         self.underlay = f"{self.prefix}underlay"
         self.nodes = [Node(i, f"{self.prefix}worker-{i}") for i in range(1, nodes + 1)]

@@ -216,21 +216,21 @@ pub(super) struct Replay {
 /// A saved case or captures.
 #[derive(Debug, Args)]
 pub(super) struct Recorded {
-    /// A case saved with --save: a .tgz or a folder
-    #[arg(value_name = "SAVED", required_unless_present = "at", conflicts_with = "at")]
-    pub(super) saved: Option<PathBuf>,
-    /// A capture and where it was taken, in path order; POINT is node/interface
+    /// A case saved with --save (a .tgz or a folder), or capture files of two places or more: where they were taken is guessed
+    #[arg(value_name = "SAVED|FILE", required_unless_present = "at")]
+    pub(super) files: Vec<PathBuf>,
+    /// A capture and where it was taken, in path order; POINT is node/interface, node/any for all interfaces of a node
     #[arg(long, value_name = "POINT=FILE", value_parser = at)]
     pub(super) at: Vec<(String, PathBuf)>,
     /// What somebody collected of a node: a sosreport, calicoctl's diags, a folder or a file of iptables-save, ip, …; twice for
     /// one node: before and after; NODE/pod: inside the traced pod there
     #[arg(long, value_name = "NODE=PATH", value_parser = state)]
     pub(super) state: Vec<Given>,
-    /// With --at: where the traffic starts [default: the sender of most packets in the first file]
-    #[arg(long, value_name = "IP", requires = "at")]
+    /// With captures: where the traffic starts [default: of the two who talk most, the one who begins]
+    #[arg(long, value_name = "IP")]
     pub(super) from: Option<IpAddr>,
-    /// With --at: where it goes
-    #[arg(long, value_name = "IP", requires = "at")]
+    /// With captures: where it goes
+    #[arg(long, value_name = "IP")]
     pub(super) to: Option<IpAddr>,
     #[command(flatten)]
     pub(super) only: Only,

@@ -7,18 +7,17 @@ use super::args;
 use super::{Failure, show};
 use crate::analyze::{self, Evidence};
 use crate::evidence::bundle::Bundle;
-use crate::evidence::capture_file::{CaptureError, FileSource, FrameSource, Merge, Reader};
-use crate::evidence::case::{Aliases, Coverage};
+use crate::evidence::capture_file::{self, CaptureError, FrameSource};
 use crate::evidence::cluster::Cluster;
-use crate::evidence::{CapturePoint, Case, Endpoint, Known, PointId, Role, Texts, plan};
-use crate::packet::{Flow, Packet};
+use crate::evidence::recordings::{Recording, Recordings, RecordingsError};
+use crate::evidence::{Case, Texts};
 
 pub(super) fn run(typed: &args::Replay) -> Result<ExitCode, Failure> {
     let answer = |evidence: &Evidence<'_>, texts: &Texts| {
         let findings = analyze::run(evidence).map_err(Failure::work)?;
         show(&findings, texts, &typed.output)
     };
-    let Some(saved) = &typed.recorded.saved else {
+    let Some(saved) = saved(&typed.recorded)? else {
         return with_files(&typed.recorded, typed.output.quiet, answer);
     };
     let bundle = Bundle::open(saved).map_err(Failure::work)?;
@@ -37,9 +36,30 @@ pub(super) fn with_evidence<T>(
     quiet: bool,
     work: impl FnOnce(&Evidence<'_>, &Texts) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    match &recorded.saved {
+    match saved(recorded)? {
         Some(saved) => with_saved(&Bundle::open(saved).map_err(Failure::work)?, recorded, quiet, work),
         None => with_files(recorded, quiet, work),
+    }
+}
+
+/// The saved case that was given; None when captures were. Told by the contents, whatever the names.
+fn saved(recorded: &args::Recorded) -> Result<Option<&Path>, Failure> {
+    let case = recorded.files.iter().find(|file| !capture_file::is_capture(file));
+    match (case, recorded.files.as_slice()) {
+        (None, _) => Ok(None),
+        (Some(saved), [_]) if recorded.at.is_empty() => {
+            if recorded.from.is_some() || recorded.to.is_some() {
+                return Err(Failure::usage(format!(
+                    "{}: --from and --to are for captures; a saved case has its own two ends",
+                    saved.display()
+                )));
+            }
+            Ok(Some(saved))
+        }
+        (Some(other), _) => Err(Failure::usage(format!(
+            "{}: no pcap or pcapng; give one saved case alone, or captures only",
+            other.display()
+        ))),
     }
 }
 
@@ -69,152 +89,33 @@ fn with_files<T>(
     quiet: bool,
     work: impl FnOnce(&Evidence<'_>, &Texts) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let mut case = case_of_files(recorded, quiet)?;
+    let said =
+        recorded.at.iter().map(|(point, file)| Recording { file: file.clone(), point: Some(point.clone()) });
+    let plain = recorded.files.iter().map(|file| Recording { file: file.clone(), point: None });
+    let given: Vec<Recording> = said.chain(plain).collect();
+    let most = analyze::correlate::MAX_POSITIONS;
+    let Recordings { mut case, guesses, openings } =
+        Recordings::read(&given, recorded.from, recorded.to, most).map_err(failure)?;
+    if !quiet {
+        for guess in &guesses {
+            super::complain(guess);
+        }
+        for warning in &case.warnings {
+            super::complain(&format!("warning: {warning}"));
+        }
+    }
+    // In the report it is to be read what the answer rests on.
+    case.warnings.extend(guesses.into_iter().map(|guess| format!("guessed: {guess}")));
+    narrow(&mut case, &recorded.only);
     let mut texts = Texts::default();
     super::state::add(&recorded.state, &mut case, &mut texts, quiet)?;
-    let open = || -> Result<Box<dyn FrameSource + '_>, CaptureError> {
-        let sources = recorded.at.iter().enumerate().map(|(index, (_, file))| {
-            let point = PointId(u8::try_from(index).unwrap_or(u8::MAX));
-            open_as(file, point)
-        });
-        Ok(Box::new(Merge::new(sources.collect::<Result<_, _>>()?)))
-    };
+    let open = || -> Result<Box<dyn FrameSource + '_>, CaptureError> { openings.open() };
     work(&Evidence { case: &case, texts: &texts, cluster: None, frames: &open }, &texts)
 }
 
-fn open_as(file: &Path, point: PointId) -> Result<Box<dyn FrameSource>, CaptureError> {
-    Ok(Box::new(FileSource::all_at(Reader::open(file)?, point)))
-}
-
-/// The case that files by hand make: points in the order given, and nothing known of nodes.
-fn case_of_files(typed: &args::Recorded, quiet: bool) -> Result<Case, Failure> {
-    if typed.at.len() < 2 {
-        return Err(Failure::usage(
-            "one capture cannot show where packets vanish: give --at at least twice".to_owned(),
-        ));
+fn failure(error: RecordingsError) -> Failure {
+    match error {
+        RecordingsError::Capture(error) => Failure::work(error),
+        other => Failure::usage(other.to_string()),
     }
-    if typed.at.len() > analyze::correlate::MAX_POSITIONS {
-        return Err(Failure::usage(format!(
-            "{} captures are more than a path has points: give at most {}",
-            typed.at.len(),
-            analyze::correlate::MAX_POSITIONS
-        )));
-    }
-    let points = points_of_files(&typed.at)?;
-    let flow = match (typed.from, typed.to) {
-        (Some(from), Some(to)) => (from, to),
-        _ => guess(&typed.at[0].1, typed, quiet)?,
-    };
-    let encapsulated = points.iter().any(|point| point.role == Role::Tunnel);
-    let end = |address: std::net::IpAddr, node: &str| Endpoint {
-        name: address.to_string(),
-        address,
-        node: Some(node.to_owned()),
-    };
-    let mut case = Case {
-        from: end(flow.0, &points[0].node),
-        to: end(flow.1, &points[points.len() - 1].node),
-        aliases: Aliases::default(),
-        nodes: Vec::new(),
-        paths: plan::paths(&points, encapsulated),
-        points,
-        vxlan_port: 4789,
-        window: None,
-        clocks: Vec::new(),
-        only: crate::evidence::case::Only::default(),
-        probe: None,
-        conntrack: Vec::new(),
-        warnings: Vec::new(),
-    };
-    narrow(&mut case, &typed.only);
-    Ok(case)
-}
-
-/// The points, and from when to when they were captured: all files of a node together tell that.
-fn points_of_files(files: &[(String, std::path::PathBuf)]) -> Result<Vec<CapturePoint>, Failure> {
-    let mut points: Vec<CapturePoint> = Vec::new();
-    for (id, file) in files {
-        let mut reader = Reader::open(file).map_err(Failure::work)?;
-        let mut coverage = Coverage { guessed: true, ..Coverage::default() };
-        while let Some(record) = reader.next_record().map_err(Failure::work)? {
-            let time = record.frame.time.0;
-            coverage.started = Some(coverage.started.map_or(time, |started| started.min(time)));
-            coverage.stopped = coverage.stopped.max(Some(time));
-            coverage.received += 1;
-        }
-        coverage.snaplen = reader.interfaces().first().map_or(0, |interface| interface.snaplen);
-        if let Some(why) = reader.truncated() {
-            super::complain(&format!("warning: {}: {why}", file.display()));
-        }
-        let (node, interface) = id.split_once('/').expect("checked when it was typed");
-        points.push(CapturePoint {
-            id: id.clone(),
-            node: node.to_owned(),
-            interface: interface.to_owned(),
-            role: role(interface),
-            state: Known::Read(coverage),
-        });
-    }
-    share_times(&mut points);
-    Ok(points)
-}
-
-/// Captures of one node are taken to have begun and ended together.
-fn share_times(points: &mut [CapturePoint]) {
-    let of = |points: &[CapturePoint], node: &str| {
-        let own = points.iter().filter(|point| point.node == node).filter_map(|point| point.state.read());
-        own.fold((None, None), |(first, last): (Option<i64>, Option<i64>), coverage| {
-            let first = first.into_iter().chain(coverage.started).min();
-            (first, last.max(coverage.stopped))
-        })
-    };
-    for index in 0..points.len() {
-        let (started, stopped) = of(points, &points[index].node);
-        if let Known::Read(coverage) = &mut points[index].state {
-            coverage.started = started;
-            coverage.stopped = stopped;
-        }
-    }
-}
-
-/// What an interface of this name usually is.
-fn role(interface: &str) -> Role {
-    match interface {
-        name if name.starts_with("pod:") => Role::Pod,
-        name if name.starts_with("cali") || name.starts_with("veth") || name.starts_with("lxc") => Role::Veth,
-        name if name.starts_with("vxlan") || name.starts_with("tunl") || name.starts_with("flannel") => {
-            Role::Tunnel
-        }
-        _ => Role::Nic,
-    }
-}
-
-/// The two addresses between which most packets went in the first capture.
-fn guess(
-    file: &Path,
-    typed: &args::Recorded,
-    quiet: bool,
-) -> Result<(std::net::IpAddr, std::net::IpAddr), Failure> {
-    let mut counts: std::collections::BTreeMap<(std::net::IpAddr, std::net::IpAddr), u64> =
-        std::collections::BTreeMap::new();
-    let mut reader = Reader::open(file).map_err(Failure::work)?;
-    for _ in 0..100_000 {
-        let Some(record) = reader.next_record().map_err(Failure::work)? else { break };
-        if let Some(Flow { src, dst, .. }) = Packet::read(&record.frame).flow() {
-            *counts.entry((src, dst)).or_default() += 1;
-        }
-    }
-    let fits = |(src, dst): &(std::net::IpAddr, std::net::IpAddr)| {
-        typed.from.is_none_or(|from| from == *src) && typed.to.is_none_or(|to| to == *dst)
-    };
-    let most = counts.into_iter().filter(|(pair, _)| fits(pair)).max_by_key(|(_, count)| *count);
-    let ((src, dst), count) = most
-        .ok_or_else(|| Failure::usage(format!("no IP packet in {}: say --from and --to", file.display())))?;
-    if !quiet {
-        super::complain(&format!(
-            "tracing {src} to {dst}: most packets ({count}) in {}; --from and --to choose others",
-            file.display()
-        ));
-    }
-    Ok((src, dst))
 }

@@ -188,8 +188,7 @@ pub struct Coverage {
     pub dropped: u64,
     /// Frames that the interface lost (libpcap `ps_ifdrop`).
     pub dropped_interface: u64,
-    /// Beginning and end are only guessed from the packets of a file: captures of one node are taken to have run
-    /// together.
+    /// Beginning and end are only guessed, from the packets of files.
     #[serde(default)]
     pub guessed: bool,
     /// Capturing ended before its time, and why.

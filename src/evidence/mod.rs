@@ -24,6 +24,8 @@ pub mod plan;
 
 pub mod capture_file;
 
+pub mod recordings;
+
 pub mod bundle;
 
 pub mod foreign;

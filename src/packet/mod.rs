@@ -91,6 +91,10 @@ pub struct Cooked {
     pub if_index: Option<u32>,
     /// 0 to us, 1 broadcast, 2 multicast, 3 to somebody else, 4 sent by us.
     pub packet_type: u16,
+    /// What kind of device it was (`ARPHRD_…`): 1 Ethernet, 768 an IPIP tunnel, 65534 none.
+    pub hardware: u16,
+    /// The sender's address, where it is one of Ethernet.
+    pub sender: Option<[u8; 6]>,
 }
 
 /// One tunnel header around a packet, with the IP addresses that carried it.

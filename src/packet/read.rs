@@ -95,14 +95,24 @@ impl<'a> Reader<'a> {
             }
             LinkType::LinuxSll => {
                 let header = self.take(Layer::Link, 16)?;
-                self.packet.cooked = Some(Cooked { if_index: None, packet_type: be16(header, 0) });
-                self.tagged(be16(header, 14), 0)
+                self.packet.cooked = Some(Cooked {
+                    if_index: None,
+                    packet_type: be16(header, 0),
+                    hardware: be16(header, 2),
+                    sender: (be16(header, 4) == 6).then(|| mac(header, 6)),
+                });
+                self.tagged(be16(header, 14))
             }
             LinkType::LinuxSll2 => {
                 let header = self.take(Layer::Link, 20)?;
                 let packet_type = u16::from(header[10]);
-                self.packet.cooked = Some(Cooked { if_index: Some(be32(header, 4)), packet_type });
-                self.tagged(be16(header, 0), 0)
+                self.packet.cooked = Some(Cooked {
+                    if_index: Some(be32(header, 4)),
+                    packet_type,
+                    hardware: be16(header, 8),
+                    sender: (header[11] == 6).then(|| mac(header, 12)),
+                });
+                self.tagged(be16(header, 0))
             }
             LinkType::Raw => {
                 let version = self.need(Layer::Ip, 1)?[0] >> 4;
@@ -130,9 +140,13 @@ impl<'a> Reader<'a> {
 
     fn ethernet(&mut self) -> Read<(Macs, u16)> {
         let header = self.take(Layer::Link, 14)?;
-        let mac = |at: usize| <[u8; 6]>::try_from(&header[at..at + 6]).expect("six bytes");
-        let macs = Macs { dst: mac(0), src: mac(6) };
-        let mut ether_type = be16(header, 12);
+        let macs = Macs { dst: mac(header, 0), src: mac(header, 6) };
+        let ether_type = self.tags(be16(header, 12))?;
+        Ok((macs, ether_type))
+    }
+
+    /// Takes VLAN tags, two at most; gives the type of what follows.
+    fn tags(&mut self, mut ether_type: u16) -> Read<u16> {
         let mut depth = 0;
         while VLANS.contains(&ether_type) && depth < 2 {
             let tag = self.take(Layer::Vlan, 4)?;
@@ -142,16 +156,12 @@ impl<'a> Reader<'a> {
             ether_type = be16(tag, 2);
             depth += 1;
         }
-        Ok((macs, ether_type))
+        Ok(ether_type)
     }
 
-    /// What follows a cooked header: perhaps a VLAN tag.
-    fn tagged(&mut self, mut ether_type: u16, depth: usize) -> Read<()> {
-        if VLANS.contains(&ether_type) {
-            let tag = self.take(Layer::Vlan, 4)?;
-            self.packet.vlans[depth] = Some(be16(tag, 0) & 0x0fff);
-            ether_type = be16(tag, 2);
-        }
+    /// What follows a cooked header: perhaps VLAN tags.
+    fn tagged(&mut self, ether_type: u16) -> Read<()> {
+        let ether_type = self.tags(ether_type)?;
         self.network(ether_type)
     }
 
@@ -557,6 +567,10 @@ fn checksum(bytes: &[u8]) -> u32 {
         sum = (sum & 0xffff) + (sum >> 16);
     }
     sum
+}
+
+fn mac(bytes: &[u8], at: usize) -> [u8; 6] {
+    <[u8; 6]>::try_from(&bytes[at..at + 6]).expect("six bytes of a header")
 }
 
 fn be16(bytes: &[u8], at: usize) -> u16 {

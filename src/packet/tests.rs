@@ -89,7 +89,7 @@ fn every_link_type_leads_to_the_same_packet() {
         assert_eq!(packet.payload, b"hello", "{link}");
     }
     let cooked = Packet::read(&frame(&sll2, LinkType::LinuxSll2)).cooked;
-    assert_eq!(cooked, Some(Cooked { if_index: Some(7), packet_type: 4 }));
+    assert_eq!(cooked, Some(Cooked { if_index: Some(7), packet_type: 4, hardware: 1, sender: Some([1; 6]) }));
     assert_eq!(read(&twice).vlans, [Some(7), Some(42)]);
 }
 

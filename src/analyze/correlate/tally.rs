@@ -268,7 +268,11 @@ impl Tally {
         way.fragmented += u64::from(reach[0]) * u64::from(lot.fragments);
         for position in 0..n {
             way.entered[position] += u64::from(reach[position]) * lot.units;
-            way.missed[position] += u64::from(reach[position].saturating_sub(counts[position])) * lot.units;
+            // Before it began and after it ended a capture has missed nothing.
+            if way.listening[position].covers(lot.first) {
+                way.missed[position] +=
+                    u64::from(reach[position].saturating_sub(counts[position])) * lot.units;
+            }
         }
         if reach[n - 1] > 0 {
             way.longest_delivered = way.longest_delivered.max(lot.ip_len);

@@ -6,6 +6,7 @@ mod error;
 mod input;
 mod pcap;
 mod pcapng;
+mod row;
 mod source;
 mod writer;
 
@@ -19,6 +20,7 @@ use crate::evidence::case::{Coverage, PointId};
 use crate::packet::{Frame, LinkType, Timestamp};
 
 pub use error::CaptureError;
+pub use row::{Part, PointOf, Row};
 pub use source::{FileSource, Merge};
 pub use writer::{InterfaceSpec, PcapNgWriter};
 
@@ -193,12 +195,22 @@ impl fmt::Debug for Reader {
     }
 }
 
+/// Whether a file begins as a capture does, compressed or not; false for folders and what cannot be read.
+pub fn is_capture(path: &Path) -> bool {
+    let Ok(file) = File::open(path) else { return false };
+    let Ok(mut input) = Input::open(Box::new(file), "") else { return false };
+    let begun = input.need(4).unwrap_or(false);
+    let magic = input.window().first_chunk().filter(|_| begun);
+    magic.is_some_and(|magic| *magic == pcapng::SECTION_BYTES || Pcap::detect(*magic).is_some())
+}
+
 enum Format {
     Pcap(Pcap),
     PcapNg(PcapNg),
 }
 
 /// A frame, lying in the input's buffer.
+#[derive(Clone)]
 struct Found {
     interface: usize,
     time: Timestamp,

@@ -515,7 +515,10 @@ metadata: {name: deny, namespace: shop}
             "status":{"loadBalancer":{"ingress":[{"hostname":"lb.example"},{"ip":"192.0.2.2"}]}}}"#;
         let (cluster, warnings) = Cluster::parse(text).unwrap();
         let addresses: Vec<String> = cluster.services[0].addresses.iter().map(ToString::to_string).collect();
-        assert_eq!((addresses.join(" "), warnings.len()), ("10.96.0.10 fd00::a 192.0.2.1 192.0.2.2".into(), 0));
+        assert_eq!(
+            (addresses.join(" "), warnings.len()),
+            ("10.96.0.10 fd00::a 192.0.2.1 192.0.2.2".into(), 0)
+        );
     }
 
     #[test]

@@ -278,8 +278,7 @@ impl<'a> Reader<'a> {
             match self.api.fold("/api/v1/services", Cluster::default, add).await {
                 Ok(found) => self.cluster.append(found.unwrap_or_default()),
                 Err(error) => {
-                    self.warnings
-                        .push(format!("without knowing whether {address} is a Service's: {error}"));
+                    self.warnings.push(format!("without knowing whether {address} is a Service's: {error}"));
                 }
             }
         }
