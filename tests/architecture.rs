@@ -18,6 +18,7 @@ const ORDER: &[&str] = &[
     "evidence::plan",
     "evidence::capture_file",
     "evidence::bundle",
+    "evidence::redact",
     "evidence",
     "analyze::ipam",
     "analyze::state",

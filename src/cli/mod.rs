@@ -9,6 +9,7 @@ mod pcap;
 mod place;
 mod pods;
 mod progress;
+mod redact;
 mod replay;
 mod rules;
 mod trace;
@@ -39,6 +40,7 @@ pub fn run() -> ExitCode {
     let done = match typed.command {
         Some(args::Command::Replay(replay)) => replay::run(&replay),
         Some(args::Command::Pcap(typed)) => pcap::run(&typed),
+        Some(args::Command::Redact(typed)) => redact::run(&typed),
         Some(args::Command::Ipam(typed)) => ipam::run(&typed.what),
         Some(args::Command::Rules(rules)) => rules::run(&rules),
         Some(args::Command::Check(typed)) => check::run(&typed),

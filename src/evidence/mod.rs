@@ -26,6 +26,8 @@ pub mod capture_file;
 
 pub mod bundle;
 
+pub mod redact;
+
 pub use case::{CapturePoint, Case, ClockFact, Direction, Endpoint, Path, PointId, Role, StageKind};
 pub use known::Known;
 pub use texts::{Text, Texts, When};
