@@ -83,6 +83,11 @@ impl Names {
         self.own.insert(name.to_owned());
     }
 
+    /// Whether the case has something of that name.
+    pub(super) fn is_own(&self, name: &str) -> bool {
+        self.own.contains(name)
+    }
+
     /// Notes the beginnings of interfaces' names that a text speaks of; before any name is given.
     pub(super) fn learn_beginnings(&mut self, text: &str) {
         for (at, _) in text.match_indices("cali") {

@@ -81,6 +81,16 @@ impl Redactor {
         if let Some((hash, text)) = comment.strip_prefix("cali:").and_then(|rest| rest.split_once(';')) {
             return format!("{};{}", self.word(&format!("cali:{hash}")), self.comment(text));
         }
+        if FIXED.contains(&comment) {
+            return comment.to_owned();
+        }
+        // A tier's name may hold dots.
+        if let Some((tier, rest)) =
+            comment.strip_prefix("End of tier ").and_then(|rest| rest.rsplit_once(". "))
+            && FIXED.contains(&rest)
+        {
+            return format!("End of tier {}. {rest}", self.names.tier(tier));
+        }
         self.sentence(comment)
     }
 
@@ -122,7 +132,9 @@ impl Redactor {
             "Service" | "service" if bare.contains('/') => {
                 within(self, Class::Service).unwrap_or_else(|| self.name(bare))
             }
-            _ if is_sentence_word(bare) || KINDS.contains(&bare) => bare.to_owned(),
+            _ if is_sentence_word(bare) && !self.names.is_own(bare) || KINDS.contains(&bare) => {
+                bare.to_owned()
+            }
             _ if bare.contains(':') && bare.contains('/') && self.address(bare).is_none() => {
                 within(self, Class::Service).unwrap_or_else(|| self.name(bare))
             }
@@ -256,4 +268,49 @@ const KINDS: &[&str] = &[
     "IPAMHandle",
     "IPReservation",
     "IPAMConfiguration",
+];
+
+/// What Calico and kube-proxy write, whole: a pod may be called by one of the words.
+const FIXED: &[&str] = &[
+    "Drop if no policies passed packet",
+    "Reject if no policies passed packet",
+    "Drop if no profiles matched",
+    "Reject if no profiles matched",
+    "Unknown interface",
+    "Unknown endpoint",
+    "Drop IPv4 VXLAN packets from non-allowed hosts",
+    "Drop IPv6 VXLAN packets from non-allowed hosts",
+    "Reject IPv4 VXLAN packets from non-allowed hosts",
+    "Reject IPv6 VXLAN packets from non-allowed hosts",
+    "Drop IPv4 VXLAN packets from non-whitelisted hosts",
+    "Drop IPv6 VXLAN packets from non-whitelisted hosts",
+    "Drop VXLAN packets from non-whitelisted hosts",
+    "Drop IPIP packets from non-Calico hosts",
+    "Reject IPIP packets from non-Calico hosts",
+    "Drop VXLAN encapped packets originating in pods",
+    "Drop VXLAN encapped packets originating in workloads",
+    "Drop IPinIP encapped packets originating in pods",
+    "Drop IPinIP encapped packets originating in workloads",
+    "Configured DefaultEndpointToHostAction",
+    "Endpoint admin disabled",
+    "Return if policy accepted",
+    "Return if profile accepted",
+    "Policy explicitly accepted packet.",
+    "Host endpoint policy accepted packet.",
+    "Allow IPv4 VXLAN packets from allowed hosts",
+    "Allow IPv6 VXLAN packets from allowed hosts",
+    "Allow IPv4 VXLAN packets to other allowed hosts",
+    "Allow IPv6 VXLAN packets to other allowed hosts",
+    "Drop packets over ingress packet rate limit",
+    "Drop packets over egress packet rate limit",
+    "Reject connections over ingress connection limit",
+    "Reject connections over egress connection limit",
+    "kubernetes service portals",
+    "kubernetes forwarding rules",
+    "kubernetes forwarding conntrack rule",
+    "kubernetes postrouting rules",
+    "kubernetes service traffic requiring SNAT",
+    "kubernetes load balancer firewall",
+    "kubernetes externally-visible service portals",
+    "kubernetes health check service ports",
 ];
