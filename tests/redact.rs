@@ -223,8 +223,8 @@ impl Told {
         let files = files(case);
         let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
         let is_digit = |c: char| c.is_ascii_hexdigit() || c == ':' || c == '.';
-        let mut words: Vec<(String, fn(char) -> bool)> = Vec::new();
-        words.extend(self.names.iter().map(|name| (letters(name.as_bytes()), is_part as fn(char) -> bool)));
+        let mut words: Vec<(String, IsPart)> = Vec::new();
+        words.extend(self.names.iter().map(|name| (letters(name.as_bytes()), is_part as IsPart)));
         for address in self.addresses.iter().map(IpAddr::to_string) {
             words.push((address.replace(['.', ':'], "-"), is_part));
             words.push((address, is_digit));
@@ -232,7 +232,7 @@ impl Told {
         words.extend(
             self.cards
                 .iter()
-                .map(|mac| (mac.map(|byte| format!("{byte:02x}")).join(":"), is_digit as fn(char) -> bool)),
+                .map(|mac| (mac.map(|byte| format!("{byte:02x}")).join(":"), is_digit as IsPart)),
         );
         let mut bytes: Vec<String> = self.cards.iter().map(|mac| letters(mac)).collect();
         bytes.extend(self.addresses.iter().map(|address| match address {
@@ -257,8 +257,11 @@ impl Told {
     }
 }
 
+/// Whether a character belongs to the word beside it.
+type IsPart = fn(char) -> bool;
+
 /// Whether a word is there, and no part of a longer one.
-fn holds(all: &str, word: &str, is_part: fn(char) -> bool) -> bool {
+fn holds(all: &str, word: &str, is_part: IsPart) -> bool {
     all.match_indices(word).any(|(at, _)| {
         let (before, behind) = (&all[..at], &all[at + word.len()..]);
         !before.ends_with(is_part) && !behind.starts_with(is_part)

@@ -101,9 +101,10 @@ impl Addresses {
             [0, 0, 0, 0, 0, 0] | [0xee, 0xee, 0xee, 0xee, 0xee, 0xee] => mac,
             [first, ..] if first & 1 == 1 => mac,
             _ => {
-                let hash = self.key.hash(Purpose::Mac, &mac);
-                let [a, b, c, d, e, f, ..] = hash;
-                [a & 0xfc | 0x02, b, c, d, e, f]
+                let mut turned = [0; 6];
+                turned.copy_from_slice(&self.key.hash(Purpose::Mac, &mac)[..6]);
+                turned[0] = turned[0] & 0xfc | 0x02;
+                turned
             }
         }
     }
@@ -152,13 +153,19 @@ impl Addresses {
     fn link_local(&self, octets: [u8; 16]) -> Ipv6Addr {
         let mut turned = [0; 16];
         turned[..2].copy_from_slice(&[0xfe, 0x80]);
-        let [.., a, b, c, 0xff, 0xfe, d, e, f] = octets else {
-            let hash = self.key.hash(Purpose::LinkLocal, &octets);
-            turned[8..].copy_from_slice(&hash[..8]);
-            return turned.into();
-        };
-        let [a, b, c, d, e, f] = self.mac([a ^ 2, b, c, d, e, f]);
-        turned[8..].copy_from_slice(&[a ^ 2, b, c, 0xff, 0xfe, d, e, f]);
+        if octets[11..13] == [0xff, 0xfe] {
+            let mut card = [0; 6];
+            card[..3].copy_from_slice(&octets[8..11]);
+            card[3..].copy_from_slice(&octets[13..]);
+            card[0] ^= 2;
+            let card = self.mac(card);
+            turned[8..11].copy_from_slice(&card[..3]);
+            turned[11..13].copy_from_slice(&[0xff, 0xfe]);
+            turned[13..].copy_from_slice(&card[3..]);
+            turned[8] ^= 2;
+        } else {
+            turned[8..].copy_from_slice(&self.key.hash(Purpose::LinkLocal, &octets)[..8]);
+        }
         turned.into()
     }
 
@@ -306,10 +313,12 @@ mod tests {
         let mut all = some();
         let IpAddr::V4(v4) = all.ip("10.244.1.2".parse().unwrap()) else { panic!("IPv4 stays IPv4") };
         assert_eq!(all.ip("::ffff:10.244.1.2".parse().unwrap()), IpAddr::V6(v4.to_ipv6_mapped()));
-        let [a, b, c, d, e, f] = all.mac([0x02, 0, 0xc0, 0xa8, 0x32, 0x0b]);
+        let card = all.mac([0x02, 0, 0xc0, 0xa8, 0x32, 0x0b]);
         let turned = all.ip("fe80::c0ff:fea8:320b".parse().unwrap());
-        let expected = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f];
-        assert_eq!(turned, IpAddr::from(expected));
+        let IpAddr::V6(turned) = turned else { panic!("IPv6 stays IPv6") };
+        let octets = turned.octets();
+        let inside = [&[octets[8] ^ 2], &octets[9..11], &octets[13..]].concat();
+        assert_eq!((inside.as_slice(), &octets[11..13]), (&card[..], &[0xff, 0xfe][..]));
         let IpAddr::V6(group) = all.ip("ff02::1:ffa8:320b".parse().unwrap()) else {
             panic!("IPv6 stays IPv6")
         };

@@ -68,10 +68,9 @@ impl Redactor {
     fn of_calico(&mut self, rest: &str) -> String {
         for kind in ["tw-", "fw-", "th-", "fh-", "thfw-", "fhfw-", "sm-"] {
             if let Some(interface) = rest.strip_prefix(kind) {
-                let interface = if interface.starts_with('_') {
-                    format!("_{}", self.hashed(&interface[1..]))
-                } else {
-                    self.names.interface(interface)
+                let interface = match interface.strip_prefix('_') {
+                    Some(hash) => format!("_{}", self.hashed(hash)),
+                    None => self.names.interface(interface),
                 };
                 return format!("{kind}{interface}");
             }

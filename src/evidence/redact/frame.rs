@@ -156,7 +156,7 @@ impl Walk<'_> {
             protocol: self.old[at + 9],
             length: total.checked_sub(header),
         };
-        if self.be16(at + 6) & 0x1fff == 0 {
+        if self.be16(at + 6).trailing_zeros() >= 13 {
             self.transport(pseudo.protocol, at + header, packet_end, &pseudo);
         } else {
             self.blank(at + header, packet_end);

@@ -16,97 +16,67 @@ impl Redactor {
         serde_json::to_string(&host).map_err(|error| error.to_string())
     }
 
-    fn host(&mut self, host: Host) -> Host {
+    fn host(&mut self, mut host: Host) -> Host {
+        // All of it: a part that is added must be turned here.
         let Host {
-            links,
-            addresses,
-            routes,
-            rules,
-            answers,
-            neighbours,
-            fdb,
-            queues,
-            filters,
-            sysctls,
-            counters,
-            ..
-        } = host;
-        let listening = host.listening.into_iter().map(|mut socket| {
-            socket.address = self.addresses.ip(socket.address);
-            socket
-        });
-        let listening = listening.collect();
-        Host {
-            links: links.into_iter().map(|link| self.link(link)).collect(),
-            addresses: addresses
-                .into_iter()
-                .map(|mut at| {
-                    at.link = self.names.interface(&at.link);
-                    at.address = self.addresses.with_prefix(at.address);
-                    at
-                })
-                .collect(),
-            routes: routes.into_iter().map(|route| self.route(route)).collect(),
-            rules: rules
-                .into_iter()
-                .map(|mut rule| {
-                    rule.src = rule.src.map(|net| self.addresses.net(net));
-                    rule.dst = rule.dst.map(|net| self.addresses.net(net));
-                    rule.iif = rule.iif.map(|name| self.names.interface(&name));
-                    rule.action = self.term(&rule.action);
-                    rule
-                })
-                .collect(),
-            answers: answers.into_iter().map(|answer| self.answer(answer)).collect(),
-            neighbours: neighbours
-                .into_iter()
-                .map(|mut entry| {
-                    entry.link = self.names.interface(&entry.link);
-                    entry.address = self.addresses.ip(entry.address);
-                    entry.mac = entry.mac.map(|text| self.mac(&text));
-                    entry.state = self.term(&entry.state);
-                    entry
-                })
-                .collect(),
-            fdb: fdb
-                .into_iter()
-                .map(|mut entry| {
-                    entry.link = self.names.interface(&entry.link);
-                    entry.mac = self.mac(&entry.mac);
-                    entry.dst = entry.dst.map(|address| self.addresses.ip(address));
-                    entry.state = self.term(&entry.state);
-                    entry
-                })
-                .collect(),
-            queues: queues
-                .into_iter()
-                .map(|mut queue| {
-                    queue.link = self.names.interface(&queue.link);
-                    queue.kind = self.term(&queue.kind);
-                    queue.parent = self.term(&queue.parent);
-                    queue
-                })
-                .collect(),
-            filters: filters
-                .into_iter()
-                .map(|mut filter| {
-                    filter.link = self.names.interface(&filter.link);
-                    filter.kind = self.term(&filter.kind);
-                    filter.hook = self.term(&filter.hook);
-                    filter
-                })
-                .collect(),
-            sysctls: sysctls
-                .into_iter()
-                .filter_map(|(name, value)| {
-                    let numbers = value.split_whitespace().all(|word| word.parse::<i64>().is_ok());
-                    Some((self.sysctl(&name)?, value)).filter(|_| numbers)
-                })
-                .collect(),
-            counters: counters.into_iter().filter(|(name, _)| is_counter(name)).collect(),
-            listening,
-            unread: host.unread.iter().map(|why| self.unread(why)).collect(),
+            links: _,
+            addresses: _,
+            routes: _,
+            rules: _,
+            answers: _,
+            neighbours: _,
+            fdb: _,
+            queues: _,
+            filters: _,
+            sysctls: _,
+            counters: _,
+            listening: _,
+            unread: _,
+        } = &host;
+        host.links = host.links.into_iter().map(|link| self.link(link)).collect();
+        for at in &mut host.addresses {
+            at.link = self.names.interface(&at.link);
+            at.address = self.addresses.with_prefix(at.address);
         }
+        host.routes = host.routes.into_iter().map(|route| self.route(route)).collect();
+        for rule in &mut host.rules {
+            rule.src = rule.src.map(|net| self.addresses.net(net));
+            rule.dst = rule.dst.map(|net| self.addresses.net(net));
+            rule.iif = rule.iif.as_ref().map(|name| self.names.interface(name));
+            rule.action = self.term(&rule.action);
+        }
+        host.answers = host.answers.into_iter().map(|answer| self.answer(answer)).collect();
+        for entry in &mut host.neighbours {
+            entry.link = self.names.interface(&entry.link);
+            entry.address = self.addresses.ip(entry.address);
+            entry.mac = entry.mac.as_ref().map(|text| self.mac(text));
+            entry.state = self.term(&entry.state);
+        }
+        for entry in &mut host.fdb {
+            entry.link = self.names.interface(&entry.link);
+            entry.mac = self.mac(&entry.mac);
+            entry.dst = entry.dst.map(|address| self.addresses.ip(address));
+            entry.state = self.term(&entry.state);
+        }
+        for queue in &mut host.queues {
+            queue.link = self.names.interface(&queue.link);
+            queue.kind = self.term(&queue.kind);
+            queue.parent = self.term(&queue.parent);
+        }
+        for filter in &mut host.filters {
+            filter.link = self.names.interface(&filter.link);
+            filter.kind = self.term(&filter.kind);
+            filter.hook = self.term(&filter.hook);
+        }
+        for socket in &mut host.listening {
+            socket.address = self.addresses.ip(socket.address);
+        }
+        let is_numbers = |value: &str| value.split_whitespace().all(|word| word.parse::<i64>().is_ok());
+        let sysctls = host.sysctls.into_iter().filter(|(_, value)| is_numbers(value));
+        host.sysctls = sysctls.filter_map(|(name, value)| Some((self.sysctl(&name)?, value))).collect();
+        host.counters.retain(|name, _| is_counter(name));
+        host.unread = host.unread.iter().map(|why| self.unread(why)).collect();
+        host
     }
 
     fn link(&mut self, mut link: Link) -> Link {

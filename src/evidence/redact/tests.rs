@@ -122,7 +122,7 @@ fn a_policy_behind_a_hashed_chain_is_found_under_its_new_name() {
                 ..policy.clone()
             };
             let name = Ruleset::parse(&turned).tables[0].chains[0].name.clone();
-            let found = crate::evidence::calico::policy_of_chain(&name, &[], &[new.clone()])
+            let found = crate::evidence::calico::policy_of_chain(&name, &[], std::slice::from_ref(&new))
                 .unwrap_or_else(|| panic!("{chain} {name}"));
             assert_eq!((found.name, found.namespace), (new.name, new.namespace), "{chain} {name}");
         }
