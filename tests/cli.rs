@@ -38,6 +38,7 @@ fn help() {
     insta::assert_snapshot!("help_node_diags", all(&["node", "diags", "-h"]));
     insta::assert_snapshot!("help_rules", all(&["rules", "-h"]));
     insta::assert_snapshot!("help_pcap", all(&["pcap", "-h"]));
+    insta::assert_snapshot!("help_redact", all(&["redact", "-h"]));
 }
 
 const CLUSTER: &str = "tests/data/cluster.yaml";
