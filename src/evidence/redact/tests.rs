@@ -214,6 +214,58 @@ fn nftables_own_tables() {
     assert!(!turned.contains("Lester"));
 }
 
+/// What programs really print means the same afterwards: every table, chain and rule, with the same kinds of matches and target.
+#[test]
+fn real_rules_keep_their_sense() {
+    let files = [
+        "netfilter/calico-3.22-nft.txt",
+        "netfilter/calico-3.30-legacy.txt",
+        "netfilter/odd-v4-nft.txt",
+        "netfilter/odd-v6-legacy.txt",
+    ];
+    let files = files.iter().chain(&["nft/calico-new.json", "nft/calico-old.json", "nft/odd.json"]);
+    for file in files {
+        let text = std::fs::read_to_string(format!("{}/tests/data/{file}", env!("CARGO_MANIFEST_DIR")))
+            .expect("test data");
+        let nft = file.ends_with("json");
+        let parse = |text: &str| if nft { Ruleset::parse_nft(text) } else { Ruleset::parse(text) };
+        let turned = turned(if nft { "nft" } else { "iptables-save" }, &text);
+        let (old, new) = (parse(&text), parse(&turned));
+        assert_eq!(old.not_understood.len(), new.not_understood.len(), "{file}");
+        assert_eq!(old.tables.len(), new.tables.len(), "{file}");
+        let kind = |of: &dyn std::fmt::Debug| {
+            format!("{of:?}").split([' ', '(', '{']).next().unwrap_or_default().to_owned()
+        };
+        for (one, other) in old.tables.iter().zip(&new.tables) {
+            assert_eq!(
+                (one.chains.len(), one.complete),
+                (other.chains.len(), other.complete),
+                "{file} {}",
+                one.name
+            );
+            for (one, other) in one.chains.iter().zip(&other.chains) {
+                assert_eq!(
+                    (one.policy, one.hook.is_some()),
+                    (other.policy, other.hook.is_some()),
+                    "{file} {}",
+                    one.name
+                );
+                assert_eq!(one.rules.len(), other.rules.len(), "{file} {}", one.name);
+                for (one, other) in one.rules.iter().zip(&other.rules) {
+                    let kinds = |rule: &crate::evidence::netfilter::Rule| {
+                        let before: Vec<String> = rule.before.iter().map(|action| kind(action)).collect();
+                        let matches: Vec<String> = rule.matches.iter().map(|one| kind(one)).collect();
+                        (matches, before, kind(&rule.target), rule.counters, rule.comments.len())
+                    };
+                    assert_eq!(kinds(one), kinds(other), "{file}: {} | {}", one.text, other.text);
+                    let why = |rule| crate::evidence::calico::rule_kind("cali-FORWARD", rule);
+                    assert_eq!(kind(&why(one)), kind(&why(other)), "{file}: {} | {}", one.text, other.text);
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn sentences_keep_our_words_and_no_others() {
     let mut redactor = some(&Texts::default());

@@ -79,7 +79,9 @@ impl Redactor {
     /// A comment on a rule: Calico's and kube-proxy's sentences with other names in them. What others wrote does not come through.
     pub(super) fn comment(&mut self, comment: &str) -> String {
         if let Some((hash, text)) = comment.strip_prefix("cali:").and_then(|rest| rest.split_once(';')) {
-            return format!("{};{}", self.word(&format!("cali:{hash}")), self.comment(text));
+            let own = text.trim_start();
+            let (hash, comment) = (self.word(&format!("cali:{hash}")), self.comment(own));
+            return format!("{hash};{}{comment}", &text[..text.len() - own.len()]);
         }
         if FIXED.contains(&comment) {
             return comment.to_owned();
