@@ -257,6 +257,9 @@ fn with_manifest(place: &Place, change: impl FnOnce(String) -> String) -> PathBu
     folder
 }
 
+/// What becomes of a manifest.
+type Change<'c> = Box<dyn FnOnce(String) -> String + 'c>;
+
 #[test]
 fn manifests() {
     let listed = r#"{ "path": "x", "bytes": 0, "sha256": "" },"#;
@@ -298,11 +301,10 @@ fn manifests() {
         let mut changed = parts.next().unwrap_or_default().to_owned();
         for part in parts {
             let rest = part.split_once('"').expect("its end").1;
-            changed += &format!("\"read\": \"{}\"{rest}", first.trim_matches('"'));
+            changed += &["\"read\": \"", first.trim_matches('"'), "\"", rest].concat();
         }
         changed
     };
-    type Change<'c> = Box<dyn FnOnce(String) -> String + 'c>;
     let changes: [(Change<'_>, &str); 9] = [
         (Box::new(many), "more than 10000"),
         (Box::new(twice), "listed twice"),
