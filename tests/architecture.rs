@@ -20,6 +20,7 @@ const ORDER: &[&str] = &[
     "evidence::recordings",
     "evidence::bundle",
     "evidence::foreign",
+    "evidence::redact",
     "evidence",
     "analyze::ipam",
     "analyze::state",

@@ -39,6 +39,7 @@ fn help() {
     insta::assert_snapshot!("help_rules", all(&["rules", "-h"]));
     insta::assert_snapshot!("help_pcap", all(&["pcap", "-h"]));
     insta::assert_snapshot!("help_diff", all(&["diff", "-h"]));
+    insta::assert_snapshot!("help_redact", all(&["redact", "-h"]));
 }
 
 const CLUSTER: &str = "tests/data/cluster.yaml";

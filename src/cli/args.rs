@@ -3,6 +3,7 @@
 pub(super) mod check;
 pub(super) mod ipam;
 pub(super) mod pcap;
+pub(super) mod redact;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -41,6 +42,8 @@ pub(super) enum Command {
     Pcap(pcap::Pcap),
     /// Say what changed between two saved cases: verdict, loss, rules, routes, links, objects
     Diff(Diff),
+    /// Take payloads, addresses and names out of a saved case, so that it can be given away
+    Redact(redact::Redact),
     /// Show and check Calico's addresses: pools, blocks, leaks; release one
     Ipam(ipam::Ipam),
     /// Make the rules of nodes readable, or follow a packet through them
@@ -154,9 +157,8 @@ pub(super) struct Trace {
     /// Payload of each, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = 56, requires = "probe")]
     pub(super) probe_size: u16,
-    /// Keep everything as one file (.tgz) or a folder, to attach to a ticket and to replay
-    #[arg(long, value_name = "PATH")]
-    pub(super) save: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) saving: Saving,
     /// How much of each packet to keep
     #[arg(long, value_name = "BYTES", default_value_t = 256)]
     pub(super) snaplen: u32,
@@ -181,6 +183,17 @@ impl Trace {
     pub(super) fn lasting(&self) -> Option<Duration> {
         self.duration.or((!self.watching.endless()).then_some(Duration::from_secs(10)))
     }
+}
+
+/// What is kept.
+#[derive(Debug, Args)]
+pub(super) struct Saving {
+    /// Keep everything as one file (.tgz) or a folder, to attach to a ticket and to replay
+    #[arg(long, value_name = "PATH")]
+    pub(super) save: Option<PathBuf>,
+    /// Keep no payloads, and other addresses and names for all there are; the report is not redacted
+    #[arg(long, requires = "save")]
+    pub(super) redact: bool,
 }
 
 /// A trace that goes on.

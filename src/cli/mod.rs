@@ -10,6 +10,7 @@ mod pcap;
 mod place;
 mod pods;
 mod progress;
+mod redact;
 mod replay;
 mod rules;
 mod state;
@@ -42,6 +43,7 @@ pub fn run() -> ExitCode {
         Some(args::Command::Replay(replay)) => replay::run(&replay),
         Some(args::Command::Pcap(typed)) => pcap::run(&typed),
         Some(args::Command::Diff(typed)) => diff::run(&typed),
+        Some(args::Command::Redact(typed)) => redact::run(&typed),
         Some(args::Command::Ipam(typed)) => ipam::run(&typed.what),
         Some(args::Command::Rules(rules)) => rules::run(&rules),
         Some(args::Command::Check(typed)) => check::run(&typed),
@@ -56,13 +58,13 @@ pub fn run() -> ExitCode {
         }
         Some(args::Command::Rbac(typed)) => pods::rbac(&typed),
         Some(args::Command::Cleanup(typed)) => pods::cleanup(&typed),
-        Some(args::Command::Completions { shell }) => print(|out| {
+        Some(args::Command::Completions { shell }) => print_to(io::stdout().lock(), |out| {
             clap_complete::generate(shell, &mut args::Typed::command(), "trace-drop", out);
             Ok(())
         }),
-        Some(args::Command::Man) => {
-            print(|mut out| clap_mangen::Man::new(args::Typed::command()).render(&mut out))
-        }
+        Some(args::Command::Man) => print_to(io::stdout().lock(), |mut out| {
+            clap_mangen::Man::new(args::Typed::command()).render(&mut out)
+        }),
         None => trace::run(&typed.trace),
     };
     done.unwrap_or_else(|failure| {
@@ -170,9 +172,15 @@ fn no_color_unset() -> bool {
     std::env::var("NO_COLOR").unwrap_or_default().is_empty()
 }
 
-/// Writes to stdout; a reader that went away is no error.
+/// Writes to stdout, without what a terminal would obey; a reader that went away is no error.
 fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<ExitCode, Failure> {
-    let mut out = io::BufWriter::new(io::stdout().lock());
+    print_to(report::Shown::new(io::BufWriter::new(io::stdout().lock())), write)
+}
+
+fn print_to(
+    mut out: impl Write,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<ExitCode, Failure> {
     let written = write(&mut out).and_then(|()| out.flush());
     match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -182,7 +190,14 @@ fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<ExitCod
     }
 }
 
-/// One message on stderr.
+/// One message on stderr, without what a terminal would obey, and not without end: names of a file that somebody made may be in it.
 fn complain(words: &str) {
-    let _unseen = writeln!(io::stderr(), "{words}");
+    let mut shown: String = words.chars().take(LONGEST_MESSAGE).collect();
+    if shown.len() < words.len() {
+        shown.push('…');
+    }
+    let _unseen = writeln!(io::stderr(), "{}", report::harmless(&shown));
 }
+
+/// Characters of a message.
+const LONGEST_MESSAGE: usize = 8192;

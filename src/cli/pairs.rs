@@ -34,7 +34,7 @@ pub(super) fn run(typed: &args::Trace, (from, to): (&str, &str)) -> Result<ExitC
     if typed.dry_run {
         return super::pods::dry_run(typed, &plans, &notes, found.api.as_ref());
     }
-    if let Some(save) = &typed.save {
+    if let Some(save) = &typed.saving.save {
         trace::refuse_to_overwrite(save)?;
     }
     if !typed.output.quiet {
@@ -48,9 +48,9 @@ pub(super) fn run(typed: &args::Trace, (from, to): (&str, &str)) -> Result<ExitC
     let gathered = gathered.map_err(Failure::work)?;
     let cases: Vec<&Case> = std::iter::once(&gathered.case).chain(&gathered.more).collect();
     let code = answer(&cases, &gathered.texts, Some(&found.cluster), &notes, folder.path(), &typed.output)?;
-    if let Some(save) = &typed.save {
+    if let Some(save) = &typed.saving.save {
         let more = More { cases: gathered.more.clone(), notes };
-        trace::keep(&gathered, Some(more), &found.cluster, folder.path(), save)?;
+        trace::keep(&gathered, Some(more), &found.cluster, folder.path(), (save, typed.saving.redact))?;
         super::saved(save, &typed.output)?;
     }
     Ok(code)

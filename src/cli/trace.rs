@@ -30,7 +30,7 @@ pub(super) fn run(typed: &args::Trace) -> Result<ExitCode, Failure> {
     if typed.dry_run {
         return super::pods::dry_run(typed, &[plan], &[], api.as_ref());
     }
-    if let Some(save) = &typed.save {
+    if let Some(save) = &typed.saving.save {
         refuse_to_overwrite(save)?;
     }
     let folder = scratch()?;
@@ -61,10 +61,14 @@ pub(super) fn run(typed: &args::Trace) -> Result<ExitCode, Failure> {
         (Some(whole), Some(live)) => {
             evidence.case = whole;
             let mut findings = live.conclude(&evidence);
-            watch::note_what_is_kept(&mut findings, gathered.case.window.as_ref(), typed.save.is_some());
+            watch::note_what_is_kept(
+                &mut findings,
+                gathered.case.window.as_ref(),
+                typed.saving.save.is_some(),
+            );
             (findings, None)
         }
-        _ if typed.save.is_some() => {
+        _ if typed.saving.save.is_some() => {
             let done = analyze::run_with_marks(&evidence).map_err(Failure::work)?;
             (done.0, Some(done.1))
         }
@@ -72,11 +76,11 @@ pub(super) fn run(typed: &args::Trace) -> Result<ExitCode, Failure> {
     };
     // The report first: packing takes its time.
     let code = super::show(&findings, &gathered.texts, &typed.output)?;
-    if let Some(save) = &typed.save {
+    if let Some(save) = &typed.saving.save {
         if let Some(marks) = marks {
             super::pcap::comment(&evidence, &findings, marks, &folder.path().join(bundle::CAPTURE))?;
         }
-        keep(&gathered, None, &cluster, folder.path(), save)?;
+        keep(&gathered, None, &cluster, folder.path(), (save, typed.saving.redact))?;
         super::saved(save, &typed.output)?;
     }
     Ok(code)
@@ -241,13 +245,13 @@ pub(super) fn refuse_to_overwrite(save: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Keeps the case where the user wants it: packed, or as a folder.
+/// Keeps the case where the user wants it, redacted if so wanted.
 pub(super) fn keep(
     gathered: &gather::run::Gathered,
     more: Option<bundle::More>,
     cluster: &Cluster,
     folder: &Path,
-    save: &Path,
+    (save, redacted): (&Path, bool),
 ) -> Result<(), Failure> {
     let mut writer = bundle::Writer::create(folder).map_err(Failure::work)?;
     writer.put_texts(&gathered.texts).map_err(Failure::work)?;
@@ -256,6 +260,14 @@ pub(super) fn keep(
         writer.put_more(more);
     }
     writer.finish(&gathered.case).map_err(Failure::work)?;
+    if redacted {
+        return super::redact::pass_on(folder, save);
+    }
+    pass_on(folder, save)
+}
+
+/// Puts the case at `folder` where the user wants it: packed, or as a folder.
+pub(super) fn pass_on(folder: &Path, save: &Path) -> Result<(), Failure> {
     let name = save.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     if [".tgz", ".tar.gz"].iter().any(|end| name.ends_with(end)) {
         bundle::pack(folder, save).map_err(Failure::work)

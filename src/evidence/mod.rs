@@ -29,6 +29,7 @@ pub mod recordings;
 pub mod bundle;
 
 pub mod foreign;
+pub mod redact;
 
 pub use case::{CapturePoint, Case, ClockFact, Direction, Endpoint, Path, PointId, Role, StageKind};
 pub use known::Known;

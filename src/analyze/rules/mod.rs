@@ -6,7 +6,7 @@ pub mod journey;
 
 use std::collections::BTreeMap;
 
-use crate::evidence::calico::{self, ChainKind, PolicyKind, PolicyName};
+use crate::evidence::calico::{self, ChainKind, PolicyName};
 use crate::evidence::cluster::Cluster;
 use crate::evidence::netfilter::{Chain, Filters, Moved, Policy, Rule, Ruleset, Sets, Table, Target, delta};
 use crate::evidence::{Known, Texts, When};
@@ -217,7 +217,7 @@ pub(crate) struct Names<'c> {
 impl<'c> Names<'c> {
     pub(crate) fn new(cluster: Option<&'c Cluster>) -> Self {
         let all = cluster.map(|cluster| cluster.policies.as_slice()).unwrap_or_default();
-        Self { cluster, policies: all.iter().filter_map(policy_name).collect() }
+        Self { cluster, policies: all.iter().filter_map(PolicyName::of).collect() }
     }
 
     /// The pod behind a host interface.
@@ -269,17 +269,6 @@ impl<'c> Names<'c> {
             None => (8, "others".to_owned()),
         }
     }
-}
-
-/// A policy of the cluster as chains are named after it.
-fn policy_name(policy: &crate::evidence::cluster::Policy) -> Option<PolicyName> {
-    let kind = match policy.kind.as_str() {
-        "KubernetesNetworkPolicy" => PolicyKind::KubernetesNetworkPolicy,
-        "NetworkPolicy" => PolicyKind::NetworkPolicy,
-        "GlobalNetworkPolicy" => PolicyKind::GlobalNetworkPolicy,
-        _ => return None,
-    };
-    Some(PolicyName { kind, namespace: policy.namespace.clone(), name: policy.name.clone() })
 }
 
 #[cfg(test)]

@@ -65,9 +65,12 @@ pub fn copy(folder: &Path, target: &Path) -> Result<(), BundleError> {
 
 /// Unpacks `archive` into a folder that vanishes with what is returned.
 pub(super) fn unpack(archive: &Path) -> Result<TempDir, BundleError> {
-    let folder = TempDir::with_prefix("trace-drop-case-")
+    // The number of this process: what a killed one left is known by it.
+    let folder = TempDir::with_prefix(format!("trace-drop-{}-case-", std::process::id()))
         .map_err(BundleError::io("create a folder in", &std::env::temp_dir()))?;
     let allowance = Rc::new(Cell::new(HEADERS));
+    let packed = fs::metadata(archive).map_err(BundleError::io("open", archive))?.len();
+    let most = MOST_BYTES.min(FEW_BYTES.max(packed.saturating_mul(MOST_TIMES)));
     let bytes = Metered { bytes: opened(archive)?, allowance: Rc::clone(&allowance) };
     let mut entries = tar::Archive::new(bytes);
     let mut entries = entries.entries().map_err(BundleError::io("unpack", archive))?;
@@ -79,7 +82,7 @@ pub(super) fn unpack(archive: &Path) -> Result<TempDir, BundleError> {
         n_entries += 1;
         total = total.saturating_add(entry.size());
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        let path = match judged(&entry, n_entries, total) {
+        let path = match judged(&entry, n_entries, (total, most)) {
             Ok(path) => path,
             Err(why) => return Err(BundleError::Refused { archive: archive.to_owned(), entry: name, why }),
         };
@@ -87,8 +90,13 @@ pub(super) fn unpack(archive: &Path) -> Result<TempDir, BundleError> {
         else {
             continue;
         };
+        let place = folder.path().join(path);
+        if place.exists() {
+            let why = "it is there twice".to_owned();
+            return Err(BundleError::Refused { archive: archive.to_owned(), entry: name, why });
+        }
         allowance.set(entry.size().saturating_add(HEADERS));
-        write(&mut entry, &folder.path().join(path), archive)?;
+        write(&mut entry, &place, archive)?;
     }
     if n_entries == 0 {
         let found = "it holds nothing".to_owned();
@@ -142,12 +150,18 @@ pub fn each_entry(
 }
 
 /// Where the entry is to go (None: nowhere), or why it may not.
-fn judged<R: Read>(entry: &tar::Entry<'_, R>, n_entries: u32, total: u64) -> Result<Option<PathBuf>, String> {
+fn judged<R: Read>(
+    entry: &tar::Entry<'_, R>,
+    n_entries: u32,
+    (total, most): (u64, u64),
+) -> Result<Option<PathBuf>, String> {
     if n_entries > MOST_ENTRIES {
         return Err(format!("more than {MOST_ENTRIES} entries"));
     }
-    if total > MOST_BYTES {
-        return Err(format!("{total} bytes so far, more than {MOST_BYTES}"));
+    if total > most {
+        return Err(format!(
+            "{total} bytes so far, more than the {most} that an archive of this size may hold"
+        ));
     }
     let kind = entry.header().entry_type();
     match kind {
@@ -156,6 +170,12 @@ fn judged<R: Read>(entry: &tar::Entry<'_, R>, n_entries: u32, total: u64) -> Res
         other => return Err(format!("it is of type {other:?}, neither file nor folder")),
     }
     let path = entry.path().map_err(|error| error.to_string())?;
+    if path.to_string_lossy().chars().any(|c| c.is_control() || c == char::REPLACEMENT_CHARACTER) {
+        return Err("its name holds characters that no name of a case has".to_owned());
+    }
+    if path.components().count() > DEEPEST {
+        return Err(format!("more than {DEEPEST} folders deep"));
+    }
     let clean = inside(&path);
     if clean.is_none() && (kind != EntryType::Directory || path.components().count() > 1) {
         return Err("its path leads out of the case".to_owned());
@@ -230,7 +250,7 @@ fn stem(target: &Path) -> String {
 }
 
 /// More entries are refused.
-const MOST_ENTRIES: u32 = 10_000;
+pub(super) const MOST_ENTRIES: u32 = 10_000;
 
 /// More bytes are refused.
 const MOST_BYTES: u64 = 64 << 30;
@@ -243,6 +263,14 @@ const XZ_MEMORY: u32 = 128 << 10;
 
 /// A tar header.
 const HEADER: u64 = 512;
+/// A packed archive may hold that many times its own size: rules and frames without payloads come to less.
+const MOST_TIMES: u64 = 200;
+
+/// So much an archive may hold however small it is.
+const FEW_BYTES: u64 = 256 << 20;
+
+/// A case has a folder, `texts`, a node's folder and a file.
+const DEEPEST: usize = 8;
 
 /// Bytes that may stand between two entries' contents.
 const HEADERS: u64 = 1 << 20;

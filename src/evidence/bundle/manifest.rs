@@ -1,6 +1,7 @@
 //! `manifest.json`: the case itself, and which files belong to it with their sizes and checksums. Written last, so
 //! that a folder with a manifest is whole.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -13,6 +14,7 @@ use crate::evidence::case::Case;
 use crate::evidence::known::Known;
 use crate::evidence::texts::When;
 
+use super::archive::MOST_ENTRIES;
 use super::error::BundleError;
 
 /// The whole of `manifest.json`.
@@ -133,12 +135,27 @@ impl Manifest {
         if let Some(found) = std::iter::once(&self.case).chain(more).find_map(contradiction_of) {
             return Some(found);
         }
-        if let Some(file) = self.files.iter().find(|file| inside(Path::new(&file.path)).is_none()) {
-            return Some(format!("the file {:?} is not inside the case", file.path));
+        if self.files.len() > MOST_ENTRIES as usize {
+            return Some(format!("it lists {} files, more than {MOST_ENTRIES}", self.files.len()));
         }
-        let named = |path: &String| self.files.iter().any(|file| file.path == *path);
-        let lost = self.texts.iter().filter_map(|text| text.content.read()).find(|path| !named(path))?;
-        Some(format!("the text {lost:?} is not among the files"))
+        let mut named = HashMap::new();
+        for file in &self.files {
+            if inside(Path::new(&file.path)).is_none() {
+                return Some(format!("the file {:?} is not inside the case", file.path));
+            }
+            if named.insert(file.path.as_str(), file.bytes).is_some() {
+                return Some(format!("the file {:?} is listed twice", file.path));
+            }
+        }
+        let mut bytes = 0_u64;
+        for path in self.texts.iter().filter_map(|text| text.content.read()) {
+            // Taken out: two texts are not one file.
+            let Some(size) = named.remove(path.as_str()) else {
+                return Some(format!("the text {path:?} is not among the files, or is two texts"));
+            };
+            bytes = bytes.saturating_add(size);
+        }
+        (bytes > LONGEST_TEXTS).then(|| format!("its texts have {bytes} bytes, more than {LONGEST_TEXTS}"))
     }
 }
 
@@ -209,6 +226,9 @@ pub(super) const NAME: &str = "manifest.json";
 
 /// This format.
 pub(super) const FORMAT: &str = "trace-drop/case/v1";
+
+/// Most bytes of all texts: they are held in memory at once.
+const LONGEST_TEXTS: u64 = 256 << 20;
 
 /// Longest manifest that is read.
 pub(super) const LONGEST: u64 = 16 * 1024 * 1024;

@@ -4,6 +4,8 @@
 //! named as its owner would name it. A hashed name cannot be turned back: it is found by making the names of all known
 //! policies in each of the three ways that Calico has had, else by the comment on the chain's first rule.
 
+use crate::evidence::cluster::Policy;
+
 use super::names::chain_name;
 
 /// Kinds of policy that become chains.
@@ -53,6 +55,16 @@ pub enum PolicyDirection {
     Ingress,
     /// From the pod.
     Egress,
+}
+
+impl PolicyName {
+    /// A policy of the cluster as chains are named after it.
+    pub fn of(policy: &Policy) -> Option<Self> {
+        let kinds =
+            [PolicyKind::KubernetesNetworkPolicy, PolicyKind::NetworkPolicy, PolicyKind::GlobalNetworkPolicy];
+        let kind = kinds.into_iter().find(|kind| kind.word() == policy.kind)?;
+        Some(Self { kind, namespace: policy.namespace.clone(), name: policy.name.clone() })
+    }
 }
 
 impl PolicyKind {

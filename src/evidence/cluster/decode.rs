@@ -207,6 +207,8 @@ fn pod(object: PodObject) -> Result<Pod, String> {
     let annotated: Vec<&str> = annotated.into_iter().flat_map(|list| list.split(',')).collect();
     let texts = [listed, single, annotated].into_iter().find(|texts| !texts.is_empty()).unwrap_or_default();
     let owners = object.metadata.owner_references.iter().flatten();
+    let labels = object.metadata.labels.iter().flatten();
+    let labels = labels.filter(|(name, _)| LABELS.contains(&name.as_str()));
     Ok(Pod {
         namespace: object.metadata.namespace(),
         owner: owners.filter(|one| one.controller).map(|one| (one.kind.clone(), one.name.clone())).next(),
@@ -215,7 +217,7 @@ fn pod(object: PodObject) -> Result<Pod, String> {
         host_network: object.spec.host_network.unwrap_or(false),
         phase: object.status.phase,
         deleting: object.metadata.deletion_timestamp.is_some(),
-        labels: object.metadata.labels.unwrap_or_default(),
+        labels: labels.map(|(name, value)| (name.clone(), value.clone())).collect(),
         name: object.metadata.name,
     })
 }
@@ -228,6 +230,9 @@ struct ServiceObject {
     #[serde(default)]
     status: ServiceStatus,
 }
+
+/// Labels that are asked for: others may hold anything, and a case is given away.
+const LABELS: &[&str] = &["pod-template-hash", "k8s-app"];
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]

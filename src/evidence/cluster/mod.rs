@@ -84,7 +84,7 @@ pub struct Pod {
     /// It is being deleted: its address may be free already.
     #[serde(default)]
     pub deleting: bool,
-    /// Labels.
+    /// Labels: which workload it belongs to, and Calico's own.
     pub labels: BTreeMap<String, String>,
     /// Kind and name of the owner that controls it.
     #[serde(default)]

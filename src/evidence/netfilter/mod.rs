@@ -21,6 +21,8 @@ pub use delta::{Moved, delta};
 pub use filters::Filters;
 pub use hook::{Course, Hook, HookPoint};
 pub use matches::{HookSide, Match, Target};
+pub(crate) use parse::{Word, words};
+
 pub use packet::{CtState, Fits, Meets, first_state};
 pub use sets::{Sets, VerdictMap};
 pub use walk::walk;

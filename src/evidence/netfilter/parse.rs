@@ -33,9 +33,9 @@ impl Ruleset {
 
 /// One word of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Word {
-    pub(super) text: String,
-    pub(super) quoted: bool,
+pub(crate) struct Word {
+    pub(crate) text: String,
+    pub(crate) quoted: bool,
 }
 
 impl Word {
@@ -165,7 +165,7 @@ fn counters(text: &str) -> Option<Counters> {
 
 /// Words between spaces; `"…"` is one word, in which a backslash keeps the next character as it is
 /// (`xtables_save_string` of libxtables).
-fn words(text: &str) -> Result<Vec<Word>, String> {
+pub(crate) fn words(text: &str) -> Result<Vec<Word>, String> {
     let mut words = Vec::new();
     let mut chars = text.chars().peekable();
     while let Some(&c) = chars.peek() {

@@ -56,12 +56,10 @@ pub(crate) enum AgentError {
         source: Box<PodError>,
     },
     /// The template makes no command.
-    #[error("cannot reach node {node}: --reach '{template}' is no command: {why}")]
+    #[error("cannot reach node {node}: what --reach says is no command: {why}")]
     Template {
         /// Node.
         node: String,
-        /// As typed.
-        template: String,
         /// What is wrong.
         why: String,
     },
@@ -177,7 +175,7 @@ impl Agent {
             return Ok(Self::new(node, command, body, (Box::new(input), Box::new(output), errors)));
         }
         let words = command_for(reach, node)?;
-        let command = words.join(" ");
+        let command = told(&words);
         let failed = |source| AgentError::Spawn { node: node.name.clone(), command: command.clone(), source };
         let mut child = spawn(&words).map_err(failed)?;
         let (Some(input), Some(output), Some(errors)) =
@@ -400,16 +398,20 @@ async fn keep_tail(mut errors: impl AsyncRead + Unpin, tail: Arc<Mutex<Vec<u8>>>
     }
 }
 
+/// A command as it may be told: whoever typed it knows the rest, and errors go into saved cases, where a password is not to be.
+fn told(words: &[String]) -> String {
+    match words {
+        [program, _, .., last] => format!("{program} … {last}"),
+        short => short.join(" "),
+    }
+}
+
 /// The words that start an agent on a node.
 fn command_for(reach: &Reach, node: &NodeFacts) -> Result<Vec<String>, AgentError> {
     let Some(template) = &reach.template else {
         return if is_this_host(node) { Ok(reach.agent.clone()) } else { Err(no_way(node)) };
     };
-    let wrong = |why: &str| AgentError::Template {
-        node: node.name.clone(),
-        template: template.clone(),
-        why: why.to_owned(),
-    };
+    let wrong = |why: &str| AgentError::Template { node: node.name.clone(), why: why.to_owned() };
     let mut words = split_words(template).map_err(wrong)?;
     if words.is_empty() {
         return Err(wrong("it is empty"));
@@ -516,6 +518,15 @@ mod tests {
         let unknown = NodeFacts { addresses: vec![], ..node() };
         let error = command_for(&reach("ssh {address}"), &unknown).unwrap_err().to_string();
         assert!(error.contains("address is not known"), "{error}");
+    }
+
+    #[test]
+    fn arguments_of_a_command_are_not_told() {
+        let words = command_for(&reach("sshpass -p hunter2 ssh {node}"), &node()).unwrap();
+        assert_eq!(told(&words), "sshpass … agent");
+        assert_eq!(told(&["/bin/td".to_owned(), "agent".to_owned()]), "/bin/td agent");
+        let error = command_for(&reach("sshpass -p 'hunter2"), &node()).unwrap_err().to_string();
+        assert!(!error.contains("hunter2"), "{error}");
     }
 
     #[test]
