@@ -94,18 +94,17 @@ pub(super) fn points(
     let nodes: Vec<String> = drafts.iter().map(|draft| node(draft, names)).collect();
     let mut points: Vec<CapturePoint> = Vec::new();
     for (index, draft) in drafts.iter().enumerate() {
-        let of_node = |only_traffic: bool| {
+        let of_node = || {
             let all = (0..drafts.len()).filter(|other| nodes[*other] == nodes[index]);
-            let wanted = all.filter(|other| !only_traffic || drafts[*other].has_traffic());
-            wanted.filter_map(|other| spans[other]).reduce(|(a, b), (c, d)| (a.min(c), b.max(d)))
+            all.filter_map(|other| spans[other]).reduce(|(a, b), (c, d)| (a.min(c), b.max(d)))
         };
         let own = spans[index];
-        let apart = match (own, of_node(true)) {
-            (Some((first, last)), Some((from, to))) => last < from || to < first,
-            _ => false,
-        };
-        let shows = draft.has_traffic() || draft.lane.class == Some(Class::Nothing) || apart;
-        let span = if shows { own } else { of_node(false) };
+        // A few stray frames tell less of when a capture ran than the others of its node do.
+        let tells = draft.has_traffic()
+            || draft.lane.class == Some(Class::Nothing)
+            || draft.lane.frames >= ENOUGH
+            || own.is_some_and(|own| apart(own, drafts, ahead));
+        let span = if tells { own } else { of_node() };
         let id = unique(&points, point_id(draft, names));
         if let Some(lacks) = draft.lacks {
             let which =
@@ -130,6 +129,19 @@ pub(super) fn points(
         });
     }
     points
+}
+
+/// Frames that tell when a capture ran, also of others' traffic.
+const ENOUGH: u64 = 10;
+
+/// Whether a capture was over before the traffic began anywhere, or began when that had ended.
+fn apart((first, last): (i64, i64), drafts: &[Draft], ahead: &[i64]) -> bool {
+    let traffic = drafts.iter().zip(ahead).filter_map(|(draft, ahead)| {
+        let (from, to) = draft.traffic()?;
+        Some((from.saturating_sub(*ahead), to.saturating_sub(*ahead)))
+    });
+    let whole = traffic.reduce(|(a, b), (c, d)| (a.min(c), b.max(d)));
+    whole.is_some_and(|(from, to)| last < from || to < first)
 }
 
 /// From the first to the last frame of a file that one program wrote for several interfaces; else of the lane alone.

@@ -91,11 +91,12 @@ struct Common {
 
 impl Common {
     fn of(one: &Lane, other: &Lane, ends: &Ends) -> Self {
-        let (ones, others) = (single(one, ends), single(other, ends));
+        let (ones, others) = (first_sights(one, ends), first_sights(other, ends));
         let mut common = Self::default();
-        for (key, (way, a)) in &ones {
-            let Some((way_there, b)) = others.get(key) else { continue };
-            if way != way_there {
+        for (key, (way, a, count)) in &ones {
+            let Some((way_there, b, count_there)) = others.get(key) else { continue };
+            // What was sent again counts when neither lane has less of it: the first is the first in both.
+            if way != way_there || count != count_there {
                 continue;
             }
             common.later[*way as usize].push(b.time.saturating_sub(a.time));
@@ -138,13 +139,13 @@ impl Common {
             _ => return None,
         };
         let later = median(self.later[way as usize].clone())?;
-        let (ones, others) = (single(one, ends), single(other, ends));
+        let (ones, others) = (first_sights(one, ends), first_sights(other, ends));
         let missing = |here: &Seen, there: &Seen, shift: i64| {
-            let span = there.values().filter(|(which, _)| *which == way).map(|(_, sight)| sight.time);
+            let span = there.values().filter(|(which, _, _)| *which == way).map(|(_, sight, _)| sight.time);
             let (first, last) = span.fold((i64::MAX, i64::MIN), |(a, b), time| (a.min(time), b.max(time)));
             let at = |sight: &Sight| sight.time.saturating_add(shift);
             here.iter()
-                .filter(|(key, (which, sight))| {
+                .filter(|(key, (which, sight, _))| {
                     *which == way && !there.contains_key(*key) && (first..=last).contains(&at(sight))
                 })
                 .count()
@@ -167,17 +168,17 @@ const LEAST: i64 = 1_000;
 /// Clocks that are further apart do not tell any order.
 const NEAR: i64 = 100_000_000;
 
-type Seen = FxHashMap<u64, (Direction, Sight)>;
+type Seen = FxHashMap<u64, (Direction, Sight, u32)>;
 
-/// The traffic's packets that a lane saw just once.
-fn single(lane: &Lane, ends: &Ends) -> Seen {
-    let mut seen: FxHashMap<u64, Option<(Direction, Sight)>> = FxHashMap::default();
+/// The traffic's packets that a lane saw: the first sighting of each, and how many there were.
+fn first_sights(lane: &Lane, ends: &Ends) -> Seen {
+    let mut seen = Seen::default();
     for sight in &lane.sights {
         if let Some(way) = ends.way(sight.src, sight.dst) {
-            seen.entry(sight.key).and_modify(|known| *known = None).or_insert(Some((way, *sight)));
+            seen.entry(sight.key).and_modify(|(_, _, count)| *count += 1).or_insert((way, *sight, 1));
         }
     }
-    seen.into_iter().filter_map(|(key, sight)| Some((key, sight?))).collect()
+    seen
 }
 
 fn median(mut values: Vec<i64>) -> Option<i64> {

@@ -45,6 +45,8 @@ pub(super) struct Draft {
 struct Content {
     /// Packets of the two ends, and of these those in a tunnel.
     packets: usize,
+    /// When the first and the last of them came by.
+    span: Option<(i64, i64)>,
     /// By direction, without resets.
     ways: [usize; 2],
     /// Those that acknowledge something of the other direction.
@@ -89,6 +91,11 @@ impl Draft {
     /// Whether it shows any packet of the two ends.
     pub(super) fn has_traffic(&self) -> bool {
         self.content.packets > 0
+    }
+
+    /// When it saw the first and the last packet of the two ends.
+    pub(super) fn traffic(&self) -> Option<(i64, i64)> {
+        self.content.span
     }
 
     /// How many packets of a direction it shows, resets not counted.
@@ -174,6 +181,8 @@ impl Content {
         }
         let Some(way) = ends.way(sight.src, sight.dst) else { return };
         self.packets += 1;
+        let (first, last) = self.span.unwrap_or((sight.time, sight.time));
+        self.span = Some((first.min(sight.time), last.max(sight.time)));
         self.ways[way as usize] += usize::from(sight.says != Says::Resets);
         self.acknowledging[way as usize] += usize::from(sight.says == Says::Acknowledges);
         self.bare += usize::from(sight.bare && sight.tunnel.is_none());
