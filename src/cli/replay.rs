@@ -76,7 +76,7 @@ fn with_files<T>(
     work(&Evidence { case: &case, texts: &texts, cluster: None, frames: &open }, &texts)
 }
 
-fn open_as(file: &Path, point: PointId) -> Result<Box<dyn FrameSource>, CaptureError> {
+fn open_as(file: &Path, point: PointId) -> Result<Box<dyn FrameSource + Send>, CaptureError> {
     Ok(Box::new(FileSource::all_at(Reader::open(file)?, point)))
 }
 
@@ -124,51 +124,22 @@ fn case_of_files(typed: &args::Recorded, quiet: bool) -> Result<Case, Failure> {
     Ok(case)
 }
 
-/// The points, and from when to when they were captured: all files of a node together tell that.
+/// The points. From when to when they were captured is learned when the files are read.
 fn points_of_files(files: &[(String, std::path::PathBuf)]) -> Result<Vec<CapturePoint>, Failure> {
     let mut points: Vec<CapturePoint> = Vec::new();
     for (id, file) in files {
-        let mut reader = Reader::open(file).map_err(Failure::work)?;
-        let mut coverage = Coverage { guessed: true, ..Coverage::default() };
-        while let Some(record) = reader.next_record().map_err(Failure::work)? {
-            let time = record.frame.time.0;
-            coverage.started = Some(coverage.started.map_or(time, |started| started.min(time)));
-            coverage.stopped = coverage.stopped.max(Some(time));
-            coverage.received += 1;
-        }
-        coverage.snaplen = reader.interfaces().first().map_or(0, |interface| interface.snaplen);
-        if let Some(why) = reader.truncated() {
-            super::complain(&format!("warning: {}: {why}", file.display()));
-        }
+        let reader = Reader::open(file).map_err(Failure::work)?;
+        let snaplen = reader.interfaces().first().map_or(0, |interface| interface.snaplen);
         let (node, interface) = id.split_once('/').expect("checked when it was typed");
         points.push(CapturePoint {
             id: id.clone(),
             node: node.to_owned(),
             interface: interface.to_owned(),
             role: role(interface),
-            state: Known::Read(coverage),
+            state: Known::Read(Coverage { guessed: true, snaplen, ..Coverage::default() }),
         });
     }
-    share_times(&mut points);
     Ok(points)
-}
-
-/// Captures of one node are taken to have begun and ended together.
-fn share_times(points: &mut [CapturePoint]) {
-    let of = |points: &[CapturePoint], node: &str| {
-        let own = points.iter().filter(|point| point.node == node).filter_map(|point| point.state.read());
-        own.fold((None, None), |(first, last): (Option<i64>, Option<i64>), coverage| {
-            let first = first.into_iter().chain(coverage.started).min();
-            (first, last.max(coverage.stopped))
-        })
-    };
-    for index in 0..points.len() {
-        let (started, stopped) = of(points, &points[index].node);
-        if let Known::Read(coverage) = &mut points[index].state {
-            coverage.started = started;
-            coverage.stopped = stopped;
-        }
-    }
 }
 
 /// What an interface of this name usually is.

@@ -9,6 +9,7 @@ mod read;
 
 pub use flow::Flow;
 pub use frame::{Frame, LinkType, Nanos, Timestamp};
+pub use quick::{Plain, PlainTransport};
 
 use std::net::IpAddr;
 
@@ -43,7 +44,10 @@ pub struct Packet<'a> {
 impl<'a> Packet<'a> {
     /// Reads a frame from its link layer inwards, as far as its bytes and their sense go.
     pub fn read(frame: &Frame<'a>) -> Self {
-        quick::read(frame).unwrap_or_else(|| read::read(frame))
+        match Plain::find(frame) {
+            Some(plain) => plain.packet(),
+            None => read::read(frame),
+        }
     }
 
     /// The innermost IP header.

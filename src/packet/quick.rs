@@ -1,145 +1,250 @@
-//! The short way of [`Packet::read`], for what nearly every frame is: Ethernet, IPv4 without options and whole, and TCP,
-//! UDP or an echo, plain or once inside VXLAN. Gives what the long way ([`super::read`]) would give, or None where that
-//! one must look: any other layer, any length that does not fit.
+//! Header offsets of what nearly every frame is: Ethernet, IPv4 without options and whole, and TCP, UDP or an echo, plain or
+//! once inside VXLAN. Gives where the headers lie, so that a reader takes only the fields that it needs; what they say is
+//! what the long way ([`super::read`]) would say. None where that one must look: any other layer, any length that does not
+//! fit.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::read::{
     GENEVE_PORT, IPV4, VXLAN_BEGINS, VXLAN_PORTS, be16, be32, checksum, ipv4, nothing_read, tcp_fields,
 };
-use super::{Frame, Ip, LinkType, Macs, Network, Packet, Transport, Tunnel, TunnelKind, Udp};
+use super::{Frame, Ip, LinkType, Macs, Network, Packet, Tcp, Transport, Tunnel, TunnelKind, Tunnels, Udp};
 
-const ETHERNET: usize = 14;
-const IP: usize = 20;
-const UDP: usize = 8;
-const VXLAN: usize = 8;
-
-/// Reads a common frame.
-#[inline]
-pub(super) fn read<'a>(frame: &Frame<'a>) -> Option<Packet<'a>> {
-    if frame.link != LinkType::Ethernet {
-        return None;
-    }
-    let mut walk =
-        Walk { whole: frame.bytes, at: 0, end: (frame.wire_len as usize).max(frame.bytes.len()) };
-    let mut packet = nothing_read();
-    packet.macs = Some(walk.ethernet()?);
-    let mut ip = walk.ip()?;
-    if ip.protocol == 17 {
-        let udp = walk.udp()?;
-        if VXLAN_PORTS.contains(&udp.dst_port) {
-            let header = walk.take(VXLAN)?;
-            let kind = TunnelKind::Vxlan { vni: be32(header, 4) >> 8, flag_i: header[0] & 0x08 != 0 };
-            let inner_at = walk.at;
-            let inner_macs = Some(walk.ethernet()?);
-            let ports = Some((udp.src_port, udp.dst_port));
-            packet.tunnels.push(Tunnel { kind, outer: ip, ports, inner_at, inner_macs });
-            ip = walk.ip()?;
-            packet.transport =
-                if ip.protocol == 17 { walk.last_udp()? } else { walk.transport(ip.protocol)? };
-        } else {
-            packet.transport = walk.plain(udp)?;
-        }
-    } else {
-        packet.transport = walk.transport(ip.protocol)?;
-    }
-    packet.network = Network::Ip(ip);
-    let end = walk.end.min(walk.whole.len());
-    packet.payload = walk.whole.get(walk.at..end).unwrap_or_default();
-    packet.payload_len = u32::try_from(walk.end - walk.at).ok()?;
-    Some(packet)
+/// A common frame, and where its headers lie.
+#[derive(Debug, Clone, Copy)]
+pub struct Plain<'a> {
+    whole: &'a [u8],
+    /// The outer one, if there is a tunnel.
+    tunnel: Option<Header>,
+    ip: Header,
+    /// Where the transport header begins, and the payload.
+    transport: usize,
+    payload: usize,
 }
 
-/// A frame being read, as in the long way.
-struct Walk<'a> {
-    whole: &'a [u8],
+/// An IPv4 header of 20 bytes.
+#[derive(Debug, Clone, Copy)]
+struct Header {
     at: usize,
-    /// Where the packet ends on the wire.
+    /// Where its packet ends on the wire.
     end: usize,
 }
 
-impl<'a> Walk<'a> {
-    #[inline]
-    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
-        let bytes = self.whole.get(self.at..self.at + len)?;
-        self.at += len;
-        (self.at <= self.end).then_some(bytes)
-    }
+/// What a common frame carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlainTransport {
+    /// TCP.
+    Tcp(Tcp),
+    /// UDP: source and destination port.
+    Udp(u16, u16),
+    /// An echo of ICMP.
+    Echo {
+        /// True for a request.
+        request: bool,
+        /// Identifier.
+        id: u16,
+        /// Sequence number.
+        seq: u16,
+    },
+}
 
-    #[inline]
-    fn ethernet(&mut self) -> Option<Macs> {
-        let header: &[u8; ETHERNET] = self.take(ETHERNET)?.try_into().ok()?;
-        let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, ..] = *header;
-        let is_ip = be16(header, 12) == IPV4;
-        is_ip.then_some(Macs { dst: [d0, d1, d2, d3, d4, d5], src: [s0, s1, s2, s3, s4, s5] })
-    }
+const ETHERNET: usize = 14;
+const IP: usize = 20;
+const TCP_HEADER: usize = 20;
+/// Of UDP, VXLAN and an echo.
+const EIGHT: usize = 8;
+const ICMP: u8 = 1;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
 
+impl<'a> Plain<'a> {
+    /// Finds the headers of a common frame.
     #[inline]
-    fn ip(&mut self) -> Option<Ip> {
-        let left = self.end - self.at;
-        let begin = self.at;
-        let header: &[u8; IP] = self.take(IP)?.try_into().ok()?;
-        let flags = be16(header, 6);
-        // Five words and no options; neither more fragments nor an offset.
-        if header[0] != 0x45 || flags & 0x3fff != 0 {
+    pub fn find(frame: &Frame<'a>) -> Option<Self> {
+        if frame.link != LinkType::Ethernet {
             return None;
         }
-        let total = usize::from(be16(header, 2));
-        let total = if total == 0 || total > left { left } else { total.max(IP) };
-        self.end = begin + total;
-        Some(Ip {
+        let whole = frame.bytes;
+        let mut ip = header(whole, 0, (frame.wire_len as usize).max(whole.len()))?;
+        let mut tunnel = None;
+        if whole[ip.at + 9] == UDP {
+            let inner = ip.at + IP + 2 * EIGHT;
+            if ip.has(whole, 2 * EIGHT) && VXLAN_PORTS.contains(&be16(whole, ip.at + IP + 2)) {
+                tunnel = Some(ip);
+                ip = header(whole, inner, ip.end)?;
+            }
+        }
+        let transport = ip.at + IP;
+        let payload = match whole[ip.at + 9] {
+            TCP if ip.has(whole, TCP_HEADER) => {
+                let len = usize::from(whole[transport + 12] >> 4) * 4;
+                (len >= TCP_HEADER && ip.has(whole, len)).then_some(transport + len)?
+            }
+            UDP if ip.has(whole, EIGHT) => {
+                let port = be16(whole, transport + 2);
+                let is_tunnel = VXLAN_PORTS.contains(&port)
+                    || port == GENEVE_PORT
+                    || whole[transport + EIGHT..].starts_with(&VXLAN_BEGINS);
+                (!is_tunnel).then_some(transport + EIGHT)?
+            }
+            ICMP if ip.has(whole, EIGHT) => matches!(whole[transport], 0 | 8).then_some(transport + EIGHT)?,
+            _ => return None,
+        };
+        Some(Self { whole, tunnel, ip, transport, payload })
+    }
+
+    /// Where the tunnel around it leads, if there is one.
+    #[inline]
+    pub fn outer_dst(&self) -> Option<Ipv4Addr> {
+        self.tunnel.map(|outer| ipv4(self.whole, outer.at + 16))
+    }
+
+    /// Source.
+    #[inline]
+    pub fn src(&self) -> Ipv4Addr {
+        ipv4(self.whole, self.ip.at + 12)
+    }
+
+    /// Destination.
+    #[inline]
+    pub fn dst(&self) -> Ipv4Addr {
+        ipv4(self.whole, self.ip.at + 16)
+    }
+
+    /// IP protocol number.
+    #[inline]
+    pub fn protocol(&self) -> u8 {
+        self.whole[self.ip.at + 9]
+    }
+
+    /// Time to live.
+    #[inline]
+    pub fn ttl(&self) -> u8 {
+        self.whole[self.ip.at + 8]
+    }
+
+    /// IP identification.
+    #[inline]
+    pub fn id(&self) -> u32 {
+        u32::from(be16(self.whole, self.ip.at + 4))
+    }
+
+    /// Bytes behind the IP header, on the wire.
+    #[inline]
+    pub fn ip_payload_len(&self) -> u32 {
+        number(self.ip.end - self.transport)
+    }
+
+    /// Bytes behind the transport header, on the wire.
+    #[inline]
+    pub fn payload_len(&self) -> u32 {
+        number(self.ip.end - self.payload)
+    }
+
+    /// Those of them that were captured.
+    #[inline]
+    pub fn payload(&self) -> &'a [u8] {
+        self.whole.get(self.payload..self.ip.end.min(self.whole.len())).unwrap_or_default()
+    }
+
+    /// What it carries.
+    #[inline]
+    pub fn transport(&self) -> PlainTransport {
+        let header = &self.whole[self.transport..self.payload];
+        match self.protocol() {
+            TCP => PlainTransport::Tcp(tcp_fields(&header[..TCP_HEADER], &header[TCP_HEADER..])),
+            UDP => PlainTransport::Udp(be16(header, 0), be16(header, 2)),
+            _ => PlainTransport::Echo { request: header[0] == 8, id: be16(header, 4), seq: be16(header, 6) },
+        }
+    }
+
+    /// All that can be read of it.
+    #[inline]
+    pub(super) fn packet(&self) -> Packet<'a> {
+        let mut tunnels = Tunnels::new();
+        if let Some(outer) = self.tunnel {
+            let udp = udp(&self.whole[outer.at + IP..]);
+            let header = &self.whole[outer.at + IP + EIGHT..];
+            let inner_at = outer.at + IP + 2 * EIGHT;
+            tunnels.push(Tunnel {
+                kind: TunnelKind::Vxlan { vni: be32(header, 4) >> 8, flag_i: header[0] & 0x08 != 0 },
+                outer: outer.read(self.whole),
+                ports: Some((udp.src_port, udp.dst_port)),
+                inner_at,
+                inner_macs: Some(macs(&self.whole[inner_at..])),
+            });
+        }
+        let transport = match self.transport() {
+            PlainTransport::Tcp(tcp) => Transport::Tcp(tcp),
+            PlainTransport::Udp(..) => Transport::Udp(udp(&self.whole[self.transport..])),
+            PlainTransport::Echo { request, id, seq } => Transport::Echo { request, id, seq },
+        };
+        Packet {
+            macs: Some(macs(self.whole)),
+            tunnels,
+            network: Network::Ip(self.ip.read(self.whole)),
+            transport,
+            payload: self.payload(),
+            payload_len: self.payload_len(),
+            ..nothing_read()
+        }
+    }
+}
+
+impl Header {
+    /// Whether `len` bytes behind the header were captured and are the packet's own.
+    #[inline]
+    fn has(self, whole: &[u8], len: usize) -> bool {
+        let end = self.at + IP + len;
+        end <= whole.len() && end <= self.end
+    }
+
+    fn read(self, whole: &[u8]) -> Ip {
+        let header = &whole[self.at..self.at + IP];
+        Ip {
             src: IpAddr::V4(ipv4(header, 12)),
             dst: IpAddr::V4(ipv4(header, 16)),
             protocol: header[9],
             ttl: header[8],
             traffic_class: header[1],
             id: Some(u32::from(be16(header, 4))),
-            dont_fragment: flags & 0x4000 != 0,
+            dont_fragment: header[6] & 0x40 != 0,
             fragment: None,
-            payload_len: u32::try_from(total - IP).ok()?,
+            payload_len: number(self.end - self.at - IP),
             checksum_ok: Some(checksum(header) == 0xffff),
-        })
-    }
-
-    #[inline]
-    fn udp(&mut self) -> Option<Udp> {
-        let header: &[u8; UDP] = self.take(UDP)?.try_into().ok()?;
-        Some(Udp {
-            src_port: be16(header, 0),
-            dst_port: be16(header, 2),
-            len: be16(header, 4),
-            checksum: be16(header, 6),
-        })
-    }
-
-    /// A datagram that is surely no tunnel's.
-    #[inline]
-    fn plain(&self, udp: Udp) -> Option<Transport> {
-        let tunnel = udp.dst_port == GENEVE_PORT || self.whole[self.at..].starts_with(&VXLAN_BEGINS);
-        (!tunnel).then_some(Transport::Udp(udp))
-    }
-
-    /// A datagram inside a tunnel.
-    #[inline]
-    fn last_udp(&mut self) -> Option<Transport> {
-        let udp = self.udp()?;
-        if VXLAN_PORTS.contains(&udp.dst_port) { None } else { self.plain(udp) }
-    }
-
-    #[inline]
-    fn transport(&mut self, protocol: u8) -> Option<Transport> {
-        match protocol {
-            6 => {
-                let fixed = self.whole.get(self.at..self.at + 20)?;
-                let header = self.take(usize::from(fixed[12] >> 4) * 4)?;
-                (header.len() >= 20).then(|| Transport::Tcp(tcp_fields(&header[..20], &header[20..])))
-            }
-            1 => {
-                let header = self.take(8)?;
-                let (id, seq) = (be16(header, 4), be16(header, 6));
-                matches!(header[0], 0 | 8).then_some(Transport::Echo { request: header[0] == 8, id, seq })
-            }
-            _ => None,
         }
     }
+}
+
+/// The IPv4 header behind the Ethernet header at `at`, of a frame that ends at `end` on the wire.
+#[inline]
+fn header(whole: &[u8], at: usize, end: usize) -> Option<Header> {
+    let bytes = whole.get(at..at + ETHERNET + IP)?;
+    let at = at + ETHERNET;
+    // IPv4, five words long; neither more fragments nor an offset.
+    let plain = be16(bytes, 12) == IPV4 && bytes[14] == 0x45 && be16(bytes, 20) & 0x3fff == 0;
+    if !plain || at + IP > end {
+        return None;
+    }
+    let (total, left) = (usize::from(be16(bytes, 16)), end - at);
+    let total = if total == 0 || total > left { left } else { total.max(IP) };
+    Some(Header { at, end: at + total })
+}
+
+fn macs(bytes: &[u8]) -> Macs {
+    let mac = |at: usize| std::array::from_fn(|byte| bytes[at + byte]);
+    Macs { dst: mac(0), src: mac(6) }
+}
+
+fn udp(header: &[u8]) -> Udp {
+    Udp {
+        src_port: be16(header, 0),
+        dst_port: be16(header, 2),
+        len: be16(header, 4),
+        checksum: be16(header, 6),
+    }
+}
+
+fn number(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
 }
