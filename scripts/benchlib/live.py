@@ -63,9 +63,8 @@ def main(_words):
 
 def send(name, rate):
     """How many datagrams were sent from the client to the server."""
-    pod = json.loads(subprocess.run([LAB, "--name", name, "status"], check=True, capture_output=True).stdout)
-    client = next(pod for pod in pod["pods"] if pod["name"] == "default/client")
-    command = ["ip", "netns", "exec", client["netns"], sys.executable, "-c", SENDER, str(rate), "10.244.2.2"]
+    status = json.loads(subprocess.run([LAB, "--name", name, "status"], check=True, capture_output=True).stdout)
+    command = ["ip", "netns", "exec", status["pods"]["default/client"], sys.executable, "-c", SENDER, str(rate), "10.244.2.2"]
     return int(subprocess.run(command, check=True, capture_output=True).stdout)
 
 
