@@ -32,10 +32,13 @@ pub(super) fn read<'s>(
             let (back, empty) = channel();
             let look = &look;
             scope.spawn(move || look.watch(source.as_mut(), &full, &empty));
-            Lane { taken, back, batch: Batch::default(), next: 0, shown: Vec::new() }
+            Lane { taken, back, batch: Batch::default(), next: 0, shown: Vec::new(), latest: None }
         });
         let mut lanes: Vec<Lane> = lanes.collect();
-        merge(&mut lanes, pass, &mut edges, survey)
+        merge(&mut lanes, pass, &mut edges, survey)?;
+        let latest = lanes.iter().filter_map(|lane| lane.latest).max();
+        pass.pass_time(latest.unwrap_or(pass.latest));
+        Ok(())
     })?;
     let case = edges.into_case();
     pass.set_edges(&case, survey);
@@ -107,6 +110,8 @@ struct Lane {
     next: usize,
     /// Points that it showed.
     shown: Vec<PointId>,
+    /// Of all its frames, foreign ones too.
+    latest: Option<Timestamp>,
 }
 
 enum Message {
@@ -173,7 +178,7 @@ impl Lane {
     ) -> Result<Option<Timestamp>, CaptureError> {
         loop {
             let used = std::mem::take(&mut self.batch);
-            pass.latest = used.latest.map_or(pass.latest, |latest| pass.latest.max(latest));
+            self.latest = self.latest.max(used.latest);
             // A lane that has ended needs it no more.
             let _ = self.back.send(used);
             self.next = 0;

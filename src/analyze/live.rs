@@ -154,8 +154,7 @@ impl Pass {
 
     /// Time has gone that far.
     fn advance(&mut self, now: Timestamp) {
-        self.latest = self.latest.max(now);
-        self.pass_time();
+        self.pass_time(now);
         self.correlator.advance(self.latest);
     }
 

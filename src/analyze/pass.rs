@@ -63,7 +63,7 @@ impl Pass {
         self.links[point.index()].get_or_insert(frame.link);
         let packet = Packet::read(frame);
         let time = frame.time - self.shift[point.index()];
-        self.latest = self.latest.max(time);
+        self.pass_time(time);
         let sighting = match self.sift.sift(point, &packet) {
             Some(sifted) => {
                 self.frames[point.index()] += 1;
@@ -82,24 +82,24 @@ impl Pass {
         if let Some(sighting) = sighting {
             self.correlator.push(&sighting);
         }
-        self.pass_time();
     }
 
     /// Takes a frame of which a lane made a sighting: one that no fragment, way astray or ICMP error has to do with.
     #[inline]
     pub(super) fn see(&mut self, point: PointId, sighting: &Sighting) {
-        self.latest = self.latest.max(sighting.time);
+        self.pass_time(sighting.time);
         self.frames[point.index()] += 1;
         let flow = self.correlator.push(sighting);
         if sighting.position == self.last[sighting.direction as usize] {
             self.answers.arrived(sighting, flow);
         }
         self.answers.heard(sighting);
-        self.pass_time();
     }
 
+    /// Time has gone that far: what waited for too long is judged, before anything later is looked at.
     #[inline]
-    pub(super) fn pass_time(&mut self) {
+    pub(super) fn pass_time(&mut self, time: Timestamp) {
+        self.latest = self.latest.max(time);
         let correlator = &mut self.correlator;
         self.fragments.advance(self.latest, |late| {
             correlator.push(&late);
