@@ -25,8 +25,10 @@ def main():
     words.add_argument("--runs", type=int, default=5)
     words.add_argument("--growth", action="store_true", help="how the cost grows with packets, points, flows and loss")
     words.add_argument("--live", action="store_true", help="capturing beside tcpdump, in the lab; as root")
+    words.add_argument("--no-build", action="store_true", help="measure the release that is built")
     words = words.parse_args()
-    data.build()
+    if not words.no_build:
+        data.build()
     if words.live:
         return live.main(words)
     packets = words.packets or (10_000_000 if words.small_packets else 2_600_000)

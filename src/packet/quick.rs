@@ -221,8 +221,8 @@ impl Header {
 fn header(whole: &[u8], at: usize, end: usize) -> Option<Header> {
     let bytes = whole.get(at..at + ETHERNET + IP)?;
     let at = at + ETHERNET;
-    // IPv4, five words long; neither more fragments nor an offset.
-    let plain = be16(bytes, 12) == IPV4 && bytes[14] == 0x45 && be16(bytes, 20) & 0x3fff == 0;
+    // IPv4, five words long; below the two upper flags neither more fragments nor an offset.
+    let plain = be16(bytes, 12) == IPV4 && bytes[14] == 0x45 && be16(bytes, 20) << 2 == 0;
     if !plain || at + IP > end {
         return None;
     }

@@ -242,8 +242,9 @@ impl Members {
         let (src, dst) = (IpAddr::V4(plain.src()), IpAddr::V4(plain.dst()));
         let Some(direction) = self.between(src, dst) else { return Ok(None) };
         let (src_port, dst_port, has_ports) = match *transport {
-            PlainTransport::Tcp(Tcp { src_port, dst_port, .. }) => (src_port, dst_port, true),
-            PlainTransport::Udp(src_port, dst_port) => (src_port, dst_port, true),
+            PlainTransport::Tcp(Tcp { src_port, dst_port, .. }) | PlainTransport::Udp(src_port, dst_port) => {
+                (src_port, dst_port, true)
+            }
             PlainTransport::Echo { id, .. } => (id, id, false),
         };
         let protocol = plain.protocol();

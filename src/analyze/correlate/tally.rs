@@ -190,12 +190,12 @@ impl Tally {
         }
         let largest = &mut way.largest_packet[position];
         *largest = (*largest).max(sighting.ip_len);
-        if let Span::Tcp { len, .. } = sighting.print.span {
-            if len > way.largest_segment[position] {
-                way.largest_segment[position] = len;
-                let smallest = way.largest_segment.iter().filter(|largest| **largest > 0).min();
-                way.segment = smallest.copied().unwrap_or(u32::MAX);
-            }
+        if let Span::Tcp { len, .. } = sighting.print.span
+            && len > way.largest_segment[position]
+        {
+            way.largest_segment[position] = len;
+            let smallest = way.largest_segment.iter().filter(|largest| **largest > 0).min();
+            way.segment = smallest.copied().unwrap_or(u32::MAX);
         }
     }
 
