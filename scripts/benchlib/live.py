@@ -18,7 +18,7 @@ from . import data
 
 LAB = str(data.ROOT / "scripts" / "lab")
 SNAPLEN, BUFFER = 128, 32
-SECONDS = 4
+SECONDS = 3
 SIZE = 1_400
 RATES = [10_000, 30_000, 100_000, 0]
 SENDER = f"""
