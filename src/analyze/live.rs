@@ -8,7 +8,7 @@ use super::findings::Findings;
 use super::survey::Survey;
 use super::{Evidence, Pass, findings};
 use crate::evidence::capture_file::{CaptureError, FrameSource};
-use crate::evidence::{Case, Direction, Known, PointId};
+use crate::evidence::{Case, Known, PointId};
 use crate::packet::{Frame, LinkType, Nanos, Timestamp};
 
 /// One analysis under way.
@@ -154,18 +154,13 @@ impl Pass {
 
     /// Time has gone that far.
     fn advance(&mut self, now: Timestamp) {
-        self.latest = self.latest.max(now);
-        let correlator = &mut self.correlator;
-        self.fragments.advance(self.latest, |late| correlator.push(&late));
-        self.answers.advance(self.latest);
+        self.pass_time(now);
         self.correlator.advance(self.latest);
     }
 
     /// The captures have ended: their edges and the translations are known now.
     fn end(&mut self, case: &Case, survey: &Survey) {
-        for direction in [Direction::Forward, Direction::Reply] {
-            self.correlator.tally.ended(direction, survey.listening(case, direction));
-        }
+        self.set_edges(case, survey);
         let sift = &self.sift;
         for entry in &case.conntrack {
             self.correlator.nat.read_conntrack(&entry.text, |flow| sift.direction(flow));

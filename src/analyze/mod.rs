@@ -28,6 +28,12 @@ pub mod diff;
 
 mod account;
 
+mod edges;
+
+mod lanes;
+
+mod pass;
+
 mod survey;
 
 mod excerpts;
@@ -36,21 +42,18 @@ mod marks;
 
 use crate::evidence::capture_file::{CaptureError, FrameSource};
 use crate::evidence::{Case, Direction, Texts};
-use crate::packet::{Frame, LinkType, Nanos, Packet, Timestamp, Transport};
+use crate::packet::Timestamp;
 
+use correlate::Settings;
 use correlate::answers::Answers;
-use correlate::fingerprint::{Depth, Fingerprint};
-use correlate::gist::Gist;
 use correlate::nat::Nat;
 use correlate::reassembly::OuterFragments;
-use correlate::sift::{About, Sift, Sifted};
+use correlate::sift::{About, Sift};
 use correlate::tally::Tally;
-use correlate::{Correlator, Settings, Sighting};
 use findings::{Account, ErrorSeen, Findings, Translation};
 use marks::Kept;
+use pass::Pass;
 use survey::Survey;
-
-use crate::evidence::PointId;
 
 /// What one analysis may use.
 pub struct Evidence<'e> {
@@ -91,120 +94,26 @@ fn analyse(evidence: &Evidence<'_>, keep: bool) -> Result<(Findings, Kept), Capt
         pass.correlator.tally.keep_lost_trails();
     }
     let mut source = (evidence.frames)()?;
+    let parts = source.parts();
+    if !parts.is_empty() {
+        let case = lanes::read(parts, &mut pass, evidence.case, &survey)?;
+        let Evidence { texts, cluster, frames, .. } = *evidence;
+        return Ok(pass.conclude(&Evidence { case: &case, texts, cluster, frames: &|| frames() }, &survey));
+    }
+    drop(parts);
     while let Some((point, frame)) = source.next_frame()? {
         pass.take(point, &frame);
     }
     Ok(pass.conclude(evidence, &survey))
 }
 
-/// One reading of all frames.
-struct Pass {
-    sift: Sift,
-    depth: Depth,
-    /// Taken off each point's times.
-    shift: Vec<Nanos>,
-    correlator: Correlator,
-    fragments: OuterFragments,
-    answers: Answers,
-    frames: Vec<u64>,
-    links: Vec<Option<LinkType>>,
-    /// Frames of which too little was kept to recognise them.
-    cut: Vec<u64>,
-    /// The end of each direction's path.
-    last: [u8; 2],
-    latest: Timestamp,
-}
-
 impl Pass {
-    fn new(case: &Case, survey: &Survey, settings: Settings) -> Self {
-        let tally =
-            Tally::new(survey.listening(case, Direction::Forward), survey.listening(case, Direction::Reply));
-        let sift = Sift::new(case);
-        let mut nat = Nat::default();
-        for entry in &case.conntrack {
-            nat.read_conntrack(&entry.text, |flow| sift.direction(flow));
-        }
-        let length = |direction| {
-            let path = case.paths.iter().find(|path| path.direction == direction);
-            path.map_or(0, |path| u8::try_from(path.points.len().saturating_sub(1)).unwrap_or(u8::MAX))
-        };
-        Self {
-            sift,
-            depth: survey.depth,
-            shift: survey.shifts(case),
-            correlator: Correlator::new(settings, nat, tally),
-            fragments: OuterFragments::new(captured_by_us(case)),
-            answers: Answers::default(),
-            frames: vec![0; case.points.len()],
-            links: vec![None; case.points.len()],
-            cut: vec![0; case.points.len()],
-            last: [length(Direction::Forward), length(Direction::Reply)],
-            latest: Timestamp(i64::MIN),
-        }
-    }
-
-    fn take(&mut self, point: PointId, frame: &Frame<'_>) {
-        self.links[point.index()].get_or_insert(frame.link);
-        let packet = Packet::read(frame);
-        let time = frame.time - self.shift[point.index()];
-        self.latest = self.latest.max(time);
-        let sighting = match self.sift.sift(point, &packet) {
-            Some(sifted) => {
-                self.frames[point.index()] += 1;
-                self.sighting(point, &packet, sifted, time)
-            }
-            None => None,
-        };
-        let outer = packet.tunnels.first().map(|tunnel| &tunnel.outer);
-        let outer = outer.or(packet.ip().filter(|_| packet.transport == Transport::LaterFragment));
-        let sighting = match outer.filter(|outer| outer.fragment.is_some()) {
-            // A fragment of the traced packet itself, not of a tunnel's.
-            Some(_) if sighting.is_some() && packet.tunnels.is_empty() => sighting,
-            Some(outer) => self.fragments.take(point, outer, time, sighting),
-            None => sighting,
-        };
-        if let Some(sighting) = sighting {
-            self.correlator.push(&sighting);
-        }
-        let correlator = &mut self.correlator;
-        self.fragments.advance(self.latest, |late| correlator.push(&late));
-        self.answers.advance(self.latest);
-    }
-
-    fn sighting(
-        &mut self,
-        point: PointId,
-        packet: &Packet<'_>,
-        sifted: Sifted,
-        time: Timestamp,
-    ) -> Option<Sighting> {
-        let ip = packet.ip()?;
-        let Some(print) = Fingerprint::of(packet, sifted.direction, &sifted.flow, self.depth) else {
-            self.cut[point.index()] += 1;
-            return None;
-        };
-        let flow = self.correlator.nat.id(sifted.flow);
-        if sifted.position == self.last[sifted.direction as usize] {
-            self.answers.arrived(packet, sifted.direction, flow, time);
-        }
-        self.answers.heard(packet, sifted.direction, time);
-        Some(Sighting {
-            direction: sifted.direction,
-            position: sifted.position,
-            time,
-            print,
-            flow,
-            gist: Gist::of(packet),
-            ttl: ip.ttl,
-            ip_len: ip.payload_len + if ip.src.is_ipv4() { 20 } else { 40 },
-            astray: sifted.astray,
-        })
-    }
-
     fn conclude(mut self, evidence: &Evidence<'_>, survey: &Survey) -> (Findings, Kept) {
         let case = evidence.case;
         let correlator = &mut self.correlator;
-        self.fragments.advance(Timestamp(i64::MAX), |late| correlator.push(&late));
+        self.fragments.advance(Timestamp(i64::MAX), |late| {
+            correlator.push(&late);
+        });
         self.answers.finish(survey.stop(case).unwrap_or(self.latest));
         let (mut tally, mut nat) = self.correlator.finish();
         let mut findings = findings(case, survey, &self.sift, &self.answers, self.frames, &tally, &nat);
@@ -252,11 +161,6 @@ fn findings(
         account: Account::default(),
         routes,
     }
-}
-
-/// Whether the captures were made by this program, and so with one filter: only then their beginning is known.
-fn captured_by_us(case: &Case) -> bool {
-    case.points.iter().filter_map(|point| point.state.read()).all(|coverage| !coverage.guessed)
 }
 
 fn translations(case: &Case, nat: &Nat) -> Vec<Translation> {

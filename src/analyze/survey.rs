@@ -48,9 +48,13 @@ impl Survey {
         }
         let mut sift = Sift::new(case);
         let mut clocks = ClockSurvey::default();
+        let on_from = case.points.iter().map(|point| case.from.node.as_ref() == Some(&point.node));
+        let on_from: Vec<bool> = on_from.collect();
+        let one_clock = on_from.iter().all(|on_from| *on_from) || !on_from.contains(&true);
         for _ in 0..MOST {
             let Some((point, frame)) = source.next_frame()? else { break };
-            look(case, &mut sift, &mut clocks, &mut depth, point, &frame);
+            let on_from = (!one_clock).then(|| on_from[point.index()]);
+            look(case, &mut sift, &mut clocks, &mut depth, (point, on_from), &frame);
         }
         let mut survey =
             Self { depth, offset: clocks.offset(), applied: Nanos::default(), source: String::new() };
@@ -147,7 +151,7 @@ fn look(
     sift: &mut Sift,
     clocks: &mut ClockSurvey,
     depth: &mut Depth,
-    point: PointId,
+    (point, on_from): (PointId, Option<bool>),
     frame: &Frame<'_>,
 ) {
     let packet = Packet::read(frame);
@@ -165,10 +169,10 @@ fn look(
     }
     // Compared without payload: how deep frames can be compared is only known at the end.
     let shallow = Depth { payload: 0, timestamps: false, client_port: false };
-    if let Some(print) = Fingerprint::of(&packet, sifted.direction, &sifted.flow, shallow)
+    if let Some(on_from) = on_from
+        && let Some(print) = Fingerprint::of(&packet, sifted.direction, &sifted.flow, shallow)
         && sifted.astray.is_none()
     {
-        let on_from = case.from.node.as_ref() == Some(&case.points[point.index()].node);
         clocks.note(print.key, sifted.direction, sifted.position, on_from, frame.time);
     }
 }

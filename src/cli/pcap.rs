@@ -133,7 +133,7 @@ fn write(
     wanted: &Wanted<'_>,
     out: impl Write,
 ) -> Result<Written, Problem> {
-    let case = evidence.case;
+    let case = &findings.case;
     let links: Vec<LinkType> = (0..=u8::MAX)
         .take(case.points.len())
         .map(|number| marks.link(PointId(number)).filter(|_| !wanted.decap).unwrap_or(LinkType::Ethernet))

@@ -223,6 +223,17 @@ pub enum Direction {
     Reply,
 }
 
+impl Direction {
+    /// The other one.
+    #[must_use]
+    pub fn back(self) -> Self {
+        match self {
+            Self::Forward => Self::Reply,
+            Self::Reply => Self::Forward,
+        }
+    }
+}
+
 /// Between which two points, in the words of the report contract and in path order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -4,12 +4,16 @@
 
 mod flow;
 mod frame;
+mod quick;
 mod read;
 
 pub use flow::Flow;
 pub use frame::{Frame, LinkType, Nanos, Timestamp};
+pub use quick::{Plain, PlainTransport};
 
 use std::net::IpAddr;
+
+use smallvec::SmallVec;
 
 /// What was read of one frame.
 ///
@@ -24,7 +28,7 @@ pub struct Packet<'a> {
     /// VLAN ids of the frame itself, outermost first.
     pub vlans: [Option<u16>; 2],
     /// The tunnels around the innermost packet, outermost first; at most [`MAX_TUNNELS`].
-    pub tunnels: Vec<Tunnel>,
+    pub tunnels: Tunnels,
     /// The innermost network layer.
     pub network: Network,
     /// What the innermost IP packet carries.
@@ -40,7 +44,10 @@ pub struct Packet<'a> {
 impl<'a> Packet<'a> {
     /// Reads a frame from its link layer inwards, as far as its bytes and their sense go.
     pub fn read(frame: &Frame<'a>) -> Self {
-        read::read(frame)
+        match Plain::find(frame) {
+            Some(plain) => plain.packet(),
+            None => read::read(frame),
+        }
     }
 
     /// The innermost IP header.
@@ -71,6 +78,9 @@ impl<'a> Packet<'a> {
         Some(Flow { src: ip.src, dst: ip.dst, protocol: ip.protocol, src_port, dst_port })
     }
 }
+
+/// Most packets are in one tunnel at most: that one lies in place.
+pub type Tunnels = SmallVec<[Tunnel; 1]>;
 
 /// No more tunnels than this are taken off one packet: a guard against nested garbage.
 pub const MAX_TUNNELS: usize = 4;

@@ -1,6 +1,6 @@
-//! The reader behind [`Packet::read`]: walks a frame from the link layer inwards, takes tunnels off, and stops where
-//! bytes or sense end. Header formats come from etherparse; what it has not (cooked v2, loopback, VXLAN, Geneve,
-//! GRE, SCTP) is read here by offset.
+//! The reader behind [`Packet::read`], for every frame there is: walks it from the link layer inwards, takes tunnels
+//! off, and stops where bytes or sense end. Header formats come from etherparse; what it has not (cooked v2, loopback,
+//! VXLAN, Geneve, GRE, SCTP) is read here by offset.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -8,17 +8,19 @@ use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice};
 
 use super::{
     Arp, Cooked, Fragment, Frame, IcmpError, Ip, Layer, LinkType, MAX_TUNNELS, Macs, Network, Packet, Quoted,
-    Stop, StopReason, Tcp, Transport, Tunnel, TunnelKind, Udp,
+    Stop, StopReason, Tcp, Transport, Tunnel, TunnelKind, Tunnels, Udp,
 };
 
-const IPV4: u16 = 0x0800;
+pub(super) const IPV4: u16 = 0x0800;
 const IPV6: u16 = 0x86dd;
 const ARP: u16 = 0x0806;
 const VLANS: [u16; 3] = [0x8100, 0x88a8, 0x9100];
 
 /// VXLAN's port by RFC 7348, the kernel's old default, and the one that sites with a hypervisor in the way choose.
-const VXLAN_PORTS: [u16; 3] = [4789, 8472, 4799];
-const GENEVE_PORT: u16 = 6081;
+pub(super) const VXLAN_PORTS: [u16; 3] = [4789, 8472, 4799];
+pub(super) const GENEVE_PORT: u16 = 6081;
+/// The flag and three bytes that are 0: what a VXLAN header on another port begins with.
+pub(super) const VXLAN_BEGINS: [u8; 4] = [8, 0, 0, 0];
 
 /// A frame being read: what is left of it, and what was read so far.
 struct Reader<'a> {
@@ -42,12 +44,12 @@ pub(super) fn read<'a>(frame: &Frame<'a>) -> Packet<'a> {
 }
 
 /// A packet before its first header.
-fn nothing_read<'a>() -> Packet<'a> {
+pub(super) fn nothing_read<'a>() -> Packet<'a> {
     Packet {
         macs: None,
         cooked: None,
         vlans: [None; 2],
-        tunnels: Vec::new(),
+        tunnels: Tunnels::new(),
         network: Network::Other(0),
         transport: Transport::None,
         payload: &[],
@@ -377,7 +379,7 @@ impl<'a> Reader<'a> {
     /// On another port only a header that is exact, with a plausible frame behind it, is taken for VXLAN.
     fn looks_like_vxlan(&self) -> bool {
         let payload = self.packet.payload;
-        if payload.len() < 8 + 14 + 20 || payload[..4] != [8, 0, 0, 0] || payload[7] != 0 {
+        if payload.len() < 8 + 14 + 20 || payload[..4] != VXLAN_BEGINS || payload[7] != 0 {
             return false;
         }
         let inner = &payload[8..];
@@ -530,7 +532,7 @@ fn quoted_tcp(bytes: &[u8]) -> Tcp {
     tcp_fields(&fixed, bytes.get(20..).unwrap_or(&[]))
 }
 
-fn tcp_fields(fixed: &[u8], options: &[u8]) -> Tcp {
+pub(super) fn tcp_fields(fixed: &[u8], options: &[u8]) -> Tcp {
     let mut tcp = Tcp {
         src_port: be16(fixed, 0),
         dst_port: be16(fixed, 2),
@@ -561,7 +563,7 @@ fn tcp_fields(fixed: &[u8], options: &[u8]) -> Tcp {
 }
 
 /// The Internet checksum's running sum over whole words (RFC 1071): 0xffff when the stored checksum is right.
-fn checksum(bytes: &[u8]) -> u32 {
+pub(super) fn checksum(bytes: &[u8]) -> u32 {
     let mut sum: u32 = bytes.chunks_exact(2).map(|pair| u32::from(be16(pair, 0))).sum();
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
@@ -573,14 +575,14 @@ fn mac(bytes: &[u8], at: usize) -> [u8; 6] {
     <[u8; 6]>::try_from(&bytes[at..at + 6]).expect("six bytes of a header")
 }
 
-fn be16(bytes: &[u8], at: usize) -> u16 {
+pub(super) fn be16(bytes: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([bytes[at], bytes[at + 1]])
 }
 
-fn be32(bytes: &[u8], at: usize) -> u32 {
+pub(super) fn be32(bytes: &[u8], at: usize) -> u32 {
     u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
-fn ipv4(bytes: &[u8], at: usize) -> Ipv4Addr {
+pub(super) fn ipv4(bytes: &[u8], at: usize) -> Ipv4Addr {
     Ipv4Addr::from(be32(bytes, at))
 }

@@ -260,6 +260,44 @@ fn cutting_a_frame_only_loses_what_was_cut() {
     }
 }
 
+/// Frames of the commonest shapes, and their close kin.
+fn common() -> Vec<Vec<u8>> {
+    let ip = |protocol: u8, payload: &[u8], change: fn(&mut etherparse::Ipv4Header)| {
+        let len = u16::try_from(payload.len()).unwrap();
+        let mut header = etherparse::Ipv4Header::new(len, 64, protocol.into(), A, B).unwrap();
+        change(&mut header);
+        [&[4; 6][..], &[3; 6], &[8, 0], &header.to_bytes(), payload].concat()
+    };
+    let echo = [8, 0, 0, 0, 0, 77, 0, 5, 1, 2, 3, 4];
+    let mut tcp = Vec::new();
+    let options = [etherparse::TcpOptionElement::Noop, etherparse::TcpOptionElement::Timestamp(7, 9)];
+    let builder = PacketBuilder::ethernet2([1; 6], [2; 6]).ipv4(A, B, 64).tcp(1, 2, 1_000, 512).ack(9);
+    builder.options(&options).unwrap().write(&mut tcp, b"some words of payload").unwrap();
+    let plain = [
+        udp(b"hello, this is long enough to hold another frame"),
+        udp6(b"hello"),
+        tcp,
+        ip(1, &echo, |_| {}),
+        ip(1, &echo, |header| header.dont_fragment = true),
+        ip(17, &[0, 9, 0, 80, 0, 12, 0, 0, 1, 2, 3, 4], |header| header.more_fragments = true),
+        ip(1, &[3, 1, 0, 0, 0, 0, 0, 0, 0x45, 0, 0, 28], |_| {}),
+    ];
+    let tunnels = [(4789, 8), (8472, 8), (9000, 8), (4789, 0)];
+    let wrapped = plain.iter().flat_map(|inner| tunnels.map(|(port, flags)| vxlan(inner, port, flags)));
+    let twice = vxlan(&vxlan(&plain[0], 4789, 8), 4789, 8);
+    let mut all: Vec<_> = plain.iter().cloned().chain(wrapped).chain([twice]).collect();
+    all.push([&all[0][..], &[0; 9]].concat());
+    all
+}
+
+/// The short way is taken for what is common.
+#[test]
+fn common_frames_are_read_the_short_way() {
+    let all = common();
+    let short = all.iter().filter(|bytes| Plain::find(&frame(bytes, LinkType::Ethernet)).is_some());
+    assert_eq!(short.count(), 4 + 4 * 3 + 1);
+}
+
 const LINKS: [LinkType; 9] = [
     LinkType::Ethernet,
     LinkType::LinuxSll,
@@ -292,6 +330,27 @@ proptest! {
         bytes.truncate(len);
         let packet = Packet::read(&Frame { time: Timestamp(0), wire_len, link: LinkType::Ethernet, bytes: &bytes });
         prop_assert!(packet.payload.len() <= bytes.len());
+    }
+
+    /// The short way and the long one say the same, whatever was done to the frame.
+    #[test]
+    fn both_ways_read_the_same(
+        which in any::<prop::sample::Index>(),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
+        kept in prop::option::of(0_usize..140),
+        more in prop::option::of(0_u32..70_000),
+    ) {
+        let mut bytes = which.get(&common()).clone();
+        let wire_len = u32::try_from(bytes.len()).unwrap() + more.unwrap_or(0);
+        for (at, with) in damage {
+            let at = at.index(bytes.len());
+            bytes[at] = with;
+        }
+        bytes.truncate(kept.unwrap_or(usize::MAX));
+        let frame = Frame { time: Timestamp(0), wire_len, link: LinkType::Ethernet, bytes: &bytes };
+        if let Some(plain) = Plain::find(&frame) {
+            prop_assert_eq!(plain.packet(), read::read(&frame));
+        }
     }
 
     #[test]

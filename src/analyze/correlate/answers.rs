@@ -2,20 +2,23 @@
 //! an ICMP error refused. Only what a kernel always answers is asked for; a silent UDP server proves nothing.
 
 use std::collections::VecDeque;
-use std::hash::{Hash, Hasher};
+use std::hash::Hasher;
 
 use rustc_hash::{FxHashMap, FxHasher};
 
 use crate::evidence::Direction;
-use crate::packet::{Nanos, Packet, Quoted, Tcp, Timestamp, Transport};
+use crate::packet::{Nanos, Quoted, Tcp, Timestamp, Transport};
 
+use super::Sighting;
+use super::gist::Gist;
 use super::nat::FlowId;
 
 /// Requests waiting for their answer.
 #[derive(Debug, Default)]
 pub struct Answers {
-    open: FxHashMap<u64, Ask>,
-    queue: VecDeque<(Timestamp, u64)>,
+    /// Datagrams by themselves: they are many, of few ports, and not to be sought among a flood of echoes.
+    open: [FxHashMap<u64, Ask>; 2],
+    queue: VecDeque<(Timestamp, Key)>,
     /// What came of the requests of each direction.
     pub counts: [Answered; 2],
 }
@@ -47,22 +50,33 @@ struct Ask {
     flow: Option<FlowId>,
 }
 
+/// What a request and its answer have in common.
+#[derive(Debug, Clone, Copy)]
+struct Key {
+    hash: u64,
+    datagram: bool,
+}
+
 /// A kernel answers at once; this long covers a busy one.
 pub const PATIENCE: Nanos = Nanos::from_millis(3_000);
 /// Requests that came this close to the end of the capture are not judged.
 const EDGE: Nanos = Nanos::from_millis(250);
 const MOST_EXAMPLES: usize = 8;
+const UDP: u8 = 17;
 
 impl Answers {
-    /// A packet of `direction` that was seen at the end of its path.
-    pub fn arrived(&mut self, packet: &Packet<'_>, direction: Direction, flow: FlowId, time: Timestamp) {
-        let (key, must_answer) = match &packet.transport {
-            Transport::Echo { request: true, id, seq } => (echo(direction, *id, *seq), true),
-            Transport::Tcp(tcp) if tcp.has(Tcp::SYN) && !tcp.has(Tcp::ACK) => (syn(direction, tcp.seq), true),
-            Transport::Udp(udp) => (datagram(direction, udp.src_port, udp.dst_port), false),
+    /// A packet that was seen at the end of its path.
+    pub fn arrived(&mut self, seen: &Sighting, flow: FlowId) {
+        let Sighting { direction, time, .. } = *seen;
+        let (key, must_answer) = match seen.gist {
+            Gist::Echo { request: true, seq } => (echo(direction, seen.flow.src_port, seq), true),
+            Gist::Tcp { flags, seq, .. } if flags & (Tcp::SYN | Tcp::ACK) == Tcp::SYN => {
+                (syn(direction, seq), true)
+            }
+            Gist::Other(_) if seen.flow.protocol == UDP => (datagram(direction, ports(seen)), false),
             _ => return,
         };
-        let ask = self.open.entry(key).or_default();
+        let ask = self.open[usize::from(key.datagram)].entry(key.hash).or_default();
         if ask.arrived == 0 && !ask.answered && !ask.refused {
             self.queue.push_back((time, key));
         }
@@ -73,32 +87,37 @@ impl Answers {
         ask.last = ask.last.max(time);
     }
 
-    /// A packet of `direction` that may answer one that went the other way.
-    pub fn heard(&mut self, packet: &Packet<'_>, direction: Direction, time: Timestamp) {
-        let back = match direction {
-            Direction::Forward => Direction::Reply,
-            Direction::Reply => Direction::Forward,
-        };
-        let (key, refused) = match &packet.transport {
-            Transport::Echo { request: false, id, seq } => (echo(back, *id, *seq), false),
-            Transport::Tcp(tcp) if tcp.has(Tcp::ACK) && (tcp.has(Tcp::SYN) || tcp.has(Tcp::RST)) => {
-                (syn(back, tcp.ack.wrapping_sub(1)), tcp.has(Tcp::RST))
+    /// A packet that may answer one that went the other way.
+    pub fn heard(&mut self, seen: &Sighting) {
+        let back = seen.direction.back();
+        let (key, refused) = match seen.gist {
+            Gist::Echo { request: false, seq } => (echo(back, seen.flow.src_port, seq), false),
+            Gist::Tcp { flags, ack, .. } if flags & Tcp::ACK != 0 && flags & (Tcp::SYN | Tcp::RST) != 0 => {
+                (syn(back, ack.wrapping_sub(1)), flags & Tcp::RST != 0)
             }
-            Transport::Udp(udp) => (datagram(back, udp.dst_port, udp.src_port), false),
-            Transport::IcmpError(error) => {
-                match error.quoted.as_deref().and_then(|quoted| quoted_key(back, quoted)) {
-                    Some(key) => (key, true),
-                    None => return,
+            Gist::Other(_) if seen.flow.protocol == UDP => {
+                let (src_port, dst_port) = ports(seen);
+                let key = datagram(back, (dst_port, src_port));
+                if !self.open[1].contains_key(&key.hash) {
+                    return;
                 }
+                (key, false)
             }
             _ => return,
         };
-        let is_datagram = matches!(packet.transport, Transport::Udp(_));
-        if is_datagram && !self.open.contains_key(&key) {
-            return;
+        self.note(key, refused, seen.time);
+    }
+
+    /// An ICMP error of `direction` about a packet that went the other way.
+    pub fn heard_error(&mut self, quoted: &Quoted, direction: Direction, time: Timestamp) {
+        if let Some(key) = quoted_key(direction.back(), quoted) {
+            self.note(key, true, time);
         }
-        // Captures may show an answer before its request: it waits for it.
-        let ask = self.open.entry(key).or_insert_with(|| {
+    }
+
+    /// Captures may show an answer before its request: it waits for it.
+    fn note(&mut self, key: Key, refused: bool, time: Timestamp) {
+        let ask = self.open[usize::from(key.datagram)].entry(key.hash).or_insert_with(|| {
             self.queue.push_back((time, key));
             Ask { must_answer: true, ..Ask::default() }
         });
@@ -113,7 +132,7 @@ impl Answers {
                 break;
             }
             self.queue.pop_front();
-            match self.open.get(&key) {
+            match self.open[usize::from(key.datagram)].get(&key.hash) {
                 // A flow of datagrams is judged when it has been still for a while.
                 Some(ask) if !ask.must_answer && now - ask.last < PATIENCE => {
                     self.queue.push_back((ask.last.max(time + EDGE), key));
@@ -132,8 +151,8 @@ impl Answers {
         }
     }
 
-    fn judge(&mut self, key: u64) {
-        let Some(ask) = self.open.remove(&key) else { return };
+    fn judge(&mut self, key: Key) {
+        let Some(ask) = self.open[usize::from(key.datagram)].remove(&key.hash) else { return };
         let Some(direction) = ask.direction else { return };
         if !ask.must_answer && (!ask.refused || ask.answered) {
             return;
@@ -158,29 +177,37 @@ impl Answers {
     }
 }
 
-fn quoted_key(direction: Direction, quoted: &Quoted) -> Option<u64> {
+fn quoted_key(direction: Direction, quoted: &Quoted) -> Option<Key> {
     match &quoted.transport {
-        Transport::Udp(udp) => Some(datagram(direction, udp.src_port, udp.dst_port)),
+        Transport::Udp(udp) => Some(datagram(direction, (udp.src_port, udp.dst_port))),
         Transport::Tcp(tcp) => Some(syn(direction, tcp.seq)),
         Transport::Echo { request: true, id, seq } => Some(echo(direction, *id, *seq)),
         _ => None,
     }
 }
 
-fn echo(direction: Direction, id: u16, seq: u16) -> u64 {
+fn echo(direction: Direction, id: u16, seq: u16) -> Key {
     key(1, direction, u32::from(id) << 16 | u32::from(seq))
 }
 
-fn syn(direction: Direction, seq: u32) -> u64 {
+fn syn(direction: Direction, seq: u32) -> Key {
     key(6, direction, seq)
 }
 
-fn datagram(direction: Direction, src_port: u16, dst_port: u16) -> u64 {
-    key(17, direction, u32::from(src_port) << 16 | u32::from(dst_port))
+/// Source and destination port as the packet itself bore them.
+fn ports(seen: &Sighting) -> (u16, u16) {
+    match seen.direction {
+        Direction::Forward => (seen.flow.src_port, seen.flow.dst_port),
+        Direction::Reply => (seen.flow.dst_port, seen.flow.src_port),
+    }
 }
 
-fn key(protocol: u8, direction: Direction, what: u32) -> u64 {
+fn datagram(direction: Direction, (src_port, dst_port): (u16, u16)) -> Key {
+    key(UDP, direction, u32::from(src_port) << 16 | u32::from(dst_port))
+}
+
+fn key(protocol: u8, direction: Direction, what: u32) -> Key {
     let mut hash = FxHasher::default();
-    (protocol, direction as u8, what).hash(&mut hash);
-    hash.finish()
+    hash.write_u64(u64::from(protocol) << 40 | (direction as u64) << 32 | u64::from(what));
+    Key { hash: hash.finish(), datagram: protocol == UDP }
 }

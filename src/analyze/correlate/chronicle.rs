@@ -49,6 +49,8 @@ pub struct Course {
     pub width: Nanos,
     /// In order.
     pub bins: Vec<Bin>,
+    /// When the bin asked for last begins, and its index.
+    latest: (Timestamp, usize),
 }
 
 /// What happened in one piece of time, by when packets were first seen.
@@ -197,7 +199,8 @@ impl<T> Spread<T> {
     }
 
     fn offer(&mut self, make: impl FnOnce() -> T) {
-        let wanted = self.n_offered.is_multiple_of(self.every);
+        // A power of two.
+        let wanted = self.n_offered & (self.every - 1) == 0;
         self.n_offered += 1;
         if !wanted {
             return;
@@ -216,11 +219,24 @@ impl<T> Spread<T> {
 
 impl Course {
     fn new() -> Self {
-        Self { start: Timestamp(0), width: NARROWEST, bins: Vec::new() }
+        Self { start: Timestamp(0), width: NARROWEST, bins: Vec::new(), latest: (Timestamp(0), usize::MAX) }
     }
 
     /// The bin of a time; bins join where it would take too many.
     fn bin(&mut self, time: Timestamp) -> &mut Bin {
+        // Most often the same one as before; a division costs more.
+        let (begin, index) = self.latest;
+        if time >= begin && (time - begin) < self.width && index < self.bins.len() {
+            return &mut self.bins[index];
+        }
+        let index = self.find(time);
+        let from_start = self.width.0.saturating_mul(i64::try_from(index).unwrap_or(0));
+        self.latest = (self.start + Nanos(from_start), index);
+        &mut self.bins[index]
+    }
+
+    /// The index of a time's bin, which is there then.
+    fn find(&mut self, time: Timestamp) -> usize {
         if self.bins.is_empty() {
             self.start = time;
             self.bins.push(Bin::default());
@@ -248,7 +264,7 @@ impl Course {
                 if index >= self.bins.len() {
                     self.bins.resize(index + 1, Bin::default());
                 }
-                return &mut self.bins[index];
+                return index;
             }
             self.join();
         }

@@ -13,7 +13,7 @@ use std::hash::Hasher;
 use rustc_hash::FxHasher;
 
 use crate::evidence::Direction;
-use crate::packet::{Flow, IcmpError, Ip, Packet, Tcp, Transport};
+use crate::packet::{Flow, IcmpError, Ip, Packet, Plain, PlainTransport, Tcp, Transport};
 
 /// What one frame is recognised by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +93,7 @@ impl Fingerprint {
             Transport::Echo { request, seq, .. } => {
                 hash.write_u16(*seq);
                 hash.write_u8(u8::from(*request));
-                Self::add_payload(&mut hash, packet, depth);
+                Self::add_payload(&mut hash, packet.payload, packet.payload_len, depth);
                 datagram(ip)
             }
             Transport::IcmpError(error) => {
@@ -103,7 +103,7 @@ impl Fingerprint {
                 datagram(ip)
             }
             _ => {
-                Self::add_payload(&mut hash, packet, depth);
+                Self::add_payload(&mut hash, packet.payload, packet.payload_len, depth);
                 datagram(ip)
             }
         };
@@ -113,6 +113,41 @@ impl Fingerprint {
             hash.write_u32(ip.payload_len);
         }
         Some(Self { key: hash.finish(), span })
+    }
+
+    /// The same of a common frame.
+    #[inline]
+    pub fn of_plain(
+        plain: &Plain<'_>,
+        transport: &PlainTransport,
+        direction: Direction,
+        src_port: u16,
+        depth: Depth,
+    ) -> Self {
+        let mut hash = FxHasher::default();
+        hash.write_u8(direction as u8);
+        hash.write_u8(plain.protocol());
+        if depth.client_port {
+            hash.write_u16(src_port);
+        }
+        match transport {
+            PlainTransport::Tcp(tcp) => return Self::of_tcp(hash, tcp, plain.payload_len(), depth),
+            PlainTransport::Echo { request, seq, .. } => {
+                hash.write_u16(*seq);
+                hash.write_u8(u8::from(*request));
+            }
+            PlainTransport::Udp(..) => {}
+        }
+        Self::add_payload(&mut hash, plain.payload(), plain.payload_len(), depth);
+        hash.write_u32(plain.id());
+        let span = Span::Datagram {
+            id: plain.id(),
+            protocol: plain.protocol(),
+            start: 0,
+            len: plain.ip_payload_len(),
+            fragment: false,
+        };
+        Self { key: hash.finish(), span }
     }
 
     fn of_tcp(mut hash: FxHasher, tcp: &Tcp, payload_len: u32, depth: Depth) -> Self {
@@ -142,10 +177,10 @@ impl Fingerprint {
         }
     }
 
-    fn add_payload(hash: &mut FxHasher, packet: &Packet<'_>, depth: Depth) {
-        hash.write_u32(packet.payload_len);
-        let shown = packet.payload.len().min(depth.payload);
-        hash.write(&packet.payload[..shown]);
+    fn add_payload(hash: &mut FxHasher, payload: &[u8], payload_len: u32, depth: Depth) {
+        hash.write_u32(payload_len);
+        let shown = payload.len().min(depth.payload);
+        hash.write(&payload[..shown]);
     }
 }
 

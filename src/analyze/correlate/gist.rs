@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::packet::{Packet, Tcp, Transport};
+use crate::packet::{Packet, Plain, PlainTransport, Tcp, Transport};
 
 /// What one packet is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +48,18 @@ impl Gist {
                 Self::Fragment(fragment.map_or(0, |fragment| fragment.offset))
             }
             _ => Self::Other(packet.payload_len),
+        }
+    }
+
+    /// The same of a common frame.
+    #[inline]
+    pub fn of_plain(plain: &Plain<'_>, transport: &PlainTransport) -> Self {
+        match *transport {
+            PlainTransport::Tcp(Tcp { flags, seq, ack, .. }) => {
+                Self::Tcp { flags, seq, ack, len: plain.payload_len() }
+            }
+            PlainTransport::Echo { request, seq, .. } => Self::Echo { request, seq },
+            PlainTransport::Udp(..) => Self::Other(plain.payload_len()),
         }
     }
 }

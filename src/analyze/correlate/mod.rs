@@ -19,15 +19,17 @@ pub mod sift;
 pub mod tally;
 
 use std::collections::VecDeque;
+use std::collections::hash_map::Entry;
 
 use rustc_hash::FxHashMap;
 
 use crate::evidence::Direction;
-use crate::packet::{Nanos, Timestamp};
-use fingerprint::{Fingerprint, Span};
+use crate::packet::{Flow, Nanos, Packet, Plain, PlainTransport, Timestamp};
+use fingerprint::{Depth, Fingerprint, Span};
 use gist::Gist;
 use ledger::Ledger;
 use nat::{FlowId, Nat};
+use sift::Sifted;
 use tally::Tally;
 
 /// Points of one path at most: six, and both pods' own interfaces, with room for paths of replayed captures.
@@ -66,8 +68,8 @@ pub struct Sighting {
     pub time: Timestamp,
     /// What it is recognised by.
     pub print: Fingerprint,
-    /// Its addresses and ports as seen there.
-    pub flow: FlowId,
+    /// Its addresses and ports as seen there, oriented forward.
+    pub flow: Flow,
     /// What it is, for a list.
     pub gist: Gist,
     /// Time to live: tells a packet that comes by again from a new one.
@@ -90,6 +92,8 @@ pub(crate) struct Trail {
     /// Times after `first` at each position, in ticks.
     times: [i32; MAX_POSITIONS],
     pub(crate) flow: FlowId,
+    /// The same, as the last sighting bore it.
+    bears: Flow,
     pub(crate) gist: Gist,
     pub(crate) ip_len: u32,
     /// Time to live at each position that saw it.
@@ -106,15 +110,58 @@ pub(crate) struct Trail {
 const TICK: i64 = 4;
 const NONE: u32 = u32::MAX;
 
+impl Sighting {
+    /// Of a packet; None where too little of it was kept to recognise it by.
+    #[inline]
+    pub fn of(packet: &Packet<'_>, sifted: &Sifted, depth: Depth, time: Timestamp) -> Option<Self> {
+        let ip = packet.ip()?;
+        Some(Self {
+            direction: sifted.direction,
+            position: sifted.position,
+            time,
+            print: Fingerprint::of(packet, sifted.direction, &sifted.flow, depth)?,
+            flow: sifted.flow,
+            gist: Gist::of(packet),
+            ttl: ip.ttl,
+            ip_len: ip.payload_len + if ip.src.is_ipv4() { 20 } else { 40 },
+            astray: sifted.astray,
+        })
+    }
+
+    /// The same of a common frame, which is not astray.
+    #[inline]
+    pub(crate) fn of_plain(
+        plain: &Plain<'_>,
+        sifted: &Sifted,
+        transport: &PlainTransport,
+        depth: Depth,
+        time: Timestamp,
+    ) -> Self {
+        let Sifted { direction, position, flow, .. } = *sifted;
+        Self {
+            direction,
+            position,
+            time,
+            print: Fingerprint::of_plain(plain, transport, direction, flow.src_port, depth),
+            flow,
+            gist: Gist::of_plain(plain, transport),
+            ttl: plain.ttl(),
+            ip_len: plain.ip_payload_len() + 20,
+            astray: None,
+        }
+    }
+}
+
 impl Trail {
-    fn new(sighting: &Sighting) -> Self {
+    fn new(sighting: &Sighting, flow: FlowId) -> Self {
         let mut trail = Self {
             print: sighting.print,
             direction: sighting.direction,
             first: sighting.time,
             seen: 0,
             times: [0; MAX_POSITIONS],
-            flow: sighting.flow,
+            flow,
+            bears: sighting.flow,
             gist: sighting.gist,
             ip_len: sighting.ip_len,
             ttls: [0; MAX_POSITIONS],
@@ -200,17 +247,17 @@ impl Correlator {
         }
     }
 
-    /// Takes one sighting.
-    pub fn push(&mut self, sighting: &Sighting) {
+    /// Takes one sighting; gives the id of its flow.
+    pub fn push(&mut self, sighting: &Sighting) -> FlowId {
         debug_assert!(usize::from(sighting.position) < MAX_POSITIONS, "a position of the path");
         self.tally.frame(sighting);
         self.latest = self.latest.max(sighting.time);
-        if let Some(slot) = self.find(sighting) {
-            self.credit(slot, sighting);
-        } else {
-            self.open(sighting);
-        }
+        let flow = match self.find(sighting) {
+            Some(slot) => self.credit(slot, sighting),
+            None => self.open(sighting),
+        };
         self.expire();
+        flow
     }
 
     /// Time has gone that far: what waited for longer than the window is judged.
@@ -277,66 +324,79 @@ impl Correlator {
         }
     }
 
-    fn credit(&mut self, slot: u32, sighting: &Sighting) {
+    fn credit(&mut self, slot: u32, sighting: &Sighting) -> FlowId {
         let trail = &mut self.trails[slot as usize];
-        if trail.flow != sighting.flow && sighting.astray.is_none() {
-            let seen_before = trail.seen;
-            self.nat.changed(trail.flow, sighting.flow, sighting.direction, seen_before, sighting.position);
-            trail.flow = sighting.flow;
+        let mut flow = trail.flow;
+        if trail.bears != sighting.flow {
+            flow = self.nat.id(sighting.flow);
+            if sighting.astray.is_none() {
+                self.nat.changed(trail.flow, flow, sighting.direction, trail.seen, sighting.position);
+                (trail.flow, trail.bears) = (flow, sighting.flow);
+            }
         }
         trail.note(sighting);
         if trail.seen == self.tally.full(trail.direction)
             && !trail.print.is_fragment()
             && trail.astray.is_none()
         {
-            let done = *trail;
-            self.tally.passed(&done);
+            self.tally.passed(trail);
             self.drop_trail(slot);
         }
+        flow
     }
 
-    fn open(&mut self, sighting: &Sighting) {
-        let mut trail = Trail::new(sighting);
+    fn open(&mut self, sighting: &Sighting) -> FlowId {
+        let flow = self.nat.id(sighting.flow);
+        let trail = Trail::new(sighting, flow);
         if trail.seen == self.tally.full(trail.direction) {
             self.tally.passed(&trail);
-            return;
+            return flow;
         }
-        let slot = self.free.pop().unwrap_or_else(|| {
+        let slot = if let Some(slot) = self.free.pop() {
+            let generation = self.trails[slot as usize].generation;
+            self.trails[slot as usize] = Trail { generation, ..trail };
+            slot
+        } else {
             self.trails.push(trail);
             u32::try_from(self.trails.len() - 1).expect("fewer than 2^32 packets in flight")
-        });
-        let key = sighting.print.key;
-        if let Some(&head) = self.heads.get(&key) {
-            let mut last = head;
-            while self.trails[last as usize].next != NONE {
-                last = self.trails[last as usize].next;
+        };
+        match self.heads.entry(sighting.print.key) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(slot);
             }
-            self.trails[last as usize].ambiguous = true;
-            self.trails[last as usize].next = slot;
-            trail.ambiguous = true;
-        } else {
-            self.heads.insert(key, slot);
+            Entry::Occupied(head) => {
+                let mut last = *head.get();
+                while self.trails[last as usize].next != NONE {
+                    last = self.trails[last as usize].next;
+                }
+                self.trails[last as usize].ambiguous = true;
+                self.trails[last as usize].next = slot;
+                self.trails[slot as usize].ambiguous = true;
+            }
         }
-        trail.generation = self.trails[slot as usize].generation;
-        self.queue.push_back((slot, trail.generation));
-        self.trails[slot as usize] = trail;
+        self.queue.push_back((slot, self.trails[slot as usize].generation));
+        flow
     }
 
     /// Forgets a trail: out of its chain, and its slot free for another.
     fn drop_trail(&mut self, slot: u32) {
-        let key = self.trails[slot as usize].print.key;
-        let mut before = NONE;
-        let mut here = self.heads.get(&key).copied().unwrap_or(NONE);
+        let trail = &mut self.trails[slot as usize];
+        trail.generation = trail.generation.wrapping_add(1);
+        self.free.push(slot);
+        let Entry::Occupied(head) = self.heads.entry(trail.print.key) else { return };
+        if *head.get() == slot && trail.next == NONE {
+            head.remove();
+            return;
+        }
+        let (mut before, mut here) = (NONE, *head.get());
         while here != NONE && here != slot {
             before = here;
             here = self.trails[here as usize].next;
         }
         if here == slot {
+            let key = self.trails[slot as usize].print.key;
             self.unlink(key, before, slot);
         }
-        let trail = &mut self.trails[slot as usize];
-        trail.generation = trail.generation.wrapping_add(1);
-        self.free.push(slot);
     }
 
     fn expire(&mut self) {
@@ -376,7 +436,6 @@ impl Fingerprint {
 mod tests {
     use super::tally::Listening;
     use super::*;
-    use crate::packet::Flow;
 
     /// Of a packet that goes round, the frames between the nodes are astray and come with a lower TTL than what the other
     /// node's capture, whose clock is behind, tells of afterwards.
@@ -384,16 +443,15 @@ mod tests {
     fn a_packet_that_goes_round_is_one() {
         let start = Timestamp(0);
         let listening = vec![Listening { start, stop: Timestamp(10_000_000_000) }; 5];
-        let mut nat = Nat::default();
-        let flow = nat.id(Flow {
+        let flow = Flow {
             src: "10.244.1.2".parse().unwrap(),
             dst: "10.244.2.2".parse().unwrap(),
             src_port: 40_000,
             dst_port: 5000,
             protocol: 17,
-        });
-        let mut correlator =
-            Correlator::new(Settings::default(), nat, Tally::new(listening.clone(), listening));
+        };
+        let tally = Tally::new(listening.clone(), listening);
+        let mut correlator = Correlator::new(Settings::default(), Nat::default(), tally);
         let span = Span::Datagram { id: 7, protocol: 17, start: 0, len: 12, fragment: false };
         let seen = [
             (0, 64, None),

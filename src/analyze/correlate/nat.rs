@@ -3,9 +3,12 @@
 //! places where addresses changed. Never says who translated.
 
 use std::collections::BTreeMap;
+use std::hash::Hasher;
 use std::net::{IpAddr, Ipv4Addr};
 
-use rustc_hash::FxHashMap;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+use rustc_hash::FxHasher;
 
 use crate::evidence::Direction;
 use crate::packet::Flow;
@@ -46,7 +49,8 @@ pub struct AddressChange {
 /// All flows seen so far.
 #[derive(Debug, Default)]
 pub struct Nat {
-    ids: FxHashMap<Flow, FlowId>,
+    /// Found by the flow's hash, which stands beside; the flows themselves stand once, in `flows`.
+    ids: HashTable<(u32, FlowId)>,
     flows: Vec<Flow>,
     /// Union-find: the flow that stands for this one.
     stands_for: Vec<FlowId>,
@@ -59,12 +63,19 @@ const MOST_CHANGES: usize = 4_096;
 impl Nat {
     /// The id of a flow; `flow` is oriented forward.
     pub fn id(&mut self, flow: Flow) -> FlowId {
-        *self.ids.entry(flow).or_insert_with(|| {
-            let id = FlowId(u32::try_from(self.flows.len()).expect("fewer than 2^32 flows"));
-            self.flows.push(flow);
-            self.stands_for.push(id);
-            id
-        })
+        let flows = &mut self.flows;
+        let short = hash(&flow);
+        let is_it = |(hash, id): &(u32, FlowId)| *hash == short && flows[id.number()] == flow;
+        match self.ids.entry(spread(short), is_it, |(hash, _)| spread(*hash)) {
+            Entry::Occupied(known) => known.get().1,
+            Entry::Vacant(place) => {
+                let id = FlowId(u32::try_from(flows.len()).expect("fewer than 2^32 flows"));
+                place.insert((short, id));
+                flows.push(flow);
+                self.stands_for.push(id);
+                id
+            }
+        }
     }
 
     /// The flow of an id.
@@ -160,6 +171,24 @@ impl Nat {
         all.sort_by_key(|change| std::cmp::Reverse(change.packets));
         all
     }
+}
+
+fn hash(flow: &Flow) -> u32 {
+    let mut hash = FxHasher::default();
+    for address in [flow.src, flow.dst] {
+        match address {
+            IpAddr::V4(v4) => hash.write_u32(v4.to_bits()),
+            IpAddr::V6(v6) => hash.write_u128(v6.to_bits()),
+        }
+    }
+    hash.write_u32(u32::from(flow.src_port) << 16 | u32::from(flow.dst_port));
+    hash.write_u8(flow.protocol);
+    (hash.finish() >> 32) as u32
+}
+
+/// All bits of a hash for a table.
+fn spread(hash: u32) -> u64 {
+    u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 /// The two flows of a line of connection tracking.

@@ -6,22 +6,28 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::evidence::{Case, Direction, PointId, Role};
-use crate::packet::{Flow, Ip, Network, Packet, Transport};
+use crate::packet::{Flow, Ip, Network, Packet, Plain, PlainTransport, Tcp, Transport};
 
-/// Knows the two ends and the paths between them.
+/// Knows the two ends and the paths between them, and what was noted.
 #[derive(Debug)]
 pub struct Sift {
-    from: End,
-    to: End,
-    protocol: Option<u8>,
-    port: Option<u16>,
-    points: Vec<Place>,
+    members: Members,
     /// Ways that packets took although they should not, in the order of their first sighting.
     pub astray: Vec<Astray>,
     /// ICMP errors that quote the traffic, with how many were seen at the point that saw most.
     pub errors: BTreeMap<ErrorNote, BTreeMap<PointId, u64>>,
     /// ARP requests and replies: by point and the address asked for.
     pub arps: BTreeMap<(PointId, std::net::Ipv4Addr), ArpNote>,
+}
+
+/// Knows the two ends and the paths between them.
+#[derive(Debug, Clone)]
+pub(crate) struct Members {
+    from: End,
+    to: End,
+    protocol: Option<u8>,
+    port: Option<u16>,
+    points: Vec<Place>,
 }
 
 /// What a packet at a point is to the trace.
@@ -91,7 +97,7 @@ pub struct ArpNote {
     pub replies: u64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct End {
     address: IpAddr,
     aliases: Vec<IpAddr>,
@@ -99,7 +105,7 @@ struct End {
     node: Vec<IpAddr>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Place {
     role: Role,
     /// On the forward and the reply path.
@@ -114,6 +120,70 @@ const MOST_NOTES: usize = 256;
 impl Sift {
     /// For the ends and paths of a case.
     pub fn new(case: &Case) -> Self {
+        Self {
+            members: Members::new(case),
+            astray: Vec::new(),
+            errors: BTreeMap::new(),
+            arps: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn members(&self) -> &Members {
+        &self.members
+    }
+
+    /// What this packet is to the trace; None when it is not of the two ends or not on the path.
+    pub fn sift(&mut self, point: PointId, packet: &Packet<'_>) -> Option<Sifted> {
+        self.note(point, packet);
+        let sifted = self.members.place(point, packet)?;
+        let astray = self.members.astray(point, sifted.direction, packet).and_then(|way| self.number(way));
+        Some(Sifted { astray, ..sifted })
+    }
+
+    /// Which way a flow goes between the two ends, under any of their addresses.
+    pub fn direction(&self, flow: &Flow) -> Option<Direction> {
+        self.members.direction(flow)
+    }
+
+    /// The number of a way astray.
+    fn number(&mut self, way: Astray) -> Option<u8> {
+        let index = self.astray.iter().position(|known| *known == way).or_else(|| {
+            (self.astray.len() < MOST_NOTES).then(|| {
+                self.astray.push(way);
+                self.astray.len() - 1
+            })
+        });
+        u8::try_from(index.unwrap_or(0)).ok()
+    }
+
+    fn note(&mut self, point: PointId, packet: &Packet<'_>) {
+        if let Network::Arp(arp) = &packet.network {
+            let about = if arp.operation == 2 { arp.sender } else { arp.target };
+            if self.arps.len() < MOST_NOTES || self.arps.contains_key(&(point, about)) {
+                let note = self.arps.entry((point, about)).or_default();
+                note.requests += u64::from(arp.operation == 1);
+                note.replies += u64::from(arp.operation == 2);
+            }
+        }
+        let (Some(ip), Transport::IcmpError(error)) = (packet.ip(), &packet.transport) else { return };
+        let Some(about) = error.quoted.as_ref().and_then(|quoted| self.members.about(&quoted.ip)) else {
+            return;
+        };
+        let note = ErrorNote {
+            by: ip.src,
+            kind: (error.kind, error.code),
+            v6: ip.src.is_ipv6(),
+            mtu: error.mtu,
+            about,
+        };
+        if self.errors.len() < MOST_NOTES || self.errors.contains_key(&note) {
+            *self.errors.entry(note).or_default().entry(point).or_default() += 1;
+        }
+    }
+}
+
+impl Members {
+    fn new(case: &Case) -> Self {
         let node = |name: &Option<String>| {
             let facts = case.nodes.iter().find(|node| node.on_path && Some(&node.name) == name.as_ref());
             facts.map(|node| node.addresses.clone()).unwrap_or_default()
@@ -141,15 +211,12 @@ impl Sift {
             protocol: case.only.protocol,
             port: case.only.port,
             points: points.collect(),
-            astray: Vec::new(),
-            errors: BTreeMap::new(),
-            arps: BTreeMap::new(),
         }
     }
 
-    /// What this packet is to the trace; None when it is not of the two ends or not on the path.
-    pub fn sift(&mut self, point: PointId, packet: &Packet<'_>) -> Option<Sifted> {
-        self.note(point, packet);
+    /// What this packet is to the trace, wherever it went astray.
+    #[inline]
+    pub(crate) fn place(&self, point: PointId, packet: &Packet<'_>) -> Option<Sifted> {
         let flow = packet.flow()?;
         let direction = self.direction(&flow)?;
         if !self.wanted(packet, &flow) {
@@ -160,23 +227,58 @@ impl Sift {
         if place.role != Role::Nic && !packet.tunnels.is_empty() {
             return None;
         }
-        let astray = self.astray(point, direction, packet);
         let flow = if direction == Direction::Forward { flow } else { flow.reversed() };
-        Some(Sifted { direction, position, flow, astray })
+        Some(Sifted { direction, position, flow, astray: None })
     }
 
-    /// Which way a flow goes between the two ends, under any of their addresses.
-    pub fn direction(&self, flow: &Flow) -> Option<Direction> {
-        let (from, to) = (&self.from, &self.to);
-        let forward =
-            (flow.src == from.address && to.is(flow.dst)) || (flow.dst == to.address && from.is(flow.src));
-        let reply =
-            (flow.dst == from.address && to.is(flow.src)) || (flow.src == to.address && from.is(flow.dst));
-        match (forward, reply) {
-            (true, _) => Some(Direction::Forward),
-            (false, true) => Some(Direction::Reply),
-            (false, false) => None,
+    /// The same of a common frame: Ok(None) for one that is nothing to the trace, an error for one that is astray.
+    #[inline]
+    pub(crate) fn place_plain(
+        &self,
+        point: PointId,
+        plain: &Plain<'_>,
+        transport: &PlainTransport,
+    ) -> Result<Option<Sifted>, ()> {
+        let (src, dst) = (IpAddr::V4(plain.src()), IpAddr::V4(plain.dst()));
+        let Some(direction) = self.between(src, dst) else { return Ok(None) };
+        let (src_port, dst_port, has_ports) = match *transport {
+            PlainTransport::Tcp(Tcp { src_port, dst_port, .. }) | PlainTransport::Udp(src_port, dst_port) => {
+                (src_port, dst_port, true)
+            }
+            PlainTransport::Echo { id, .. } => (id, id, false),
+        };
+        let protocol = plain.protocol();
+        let other_port = |port: u16| !has_ports || (src_port != port && dst_port != port);
+        if self.protocol.is_some_and(|wanted| wanted != protocol) || self.port.is_some_and(other_port) {
+            return Ok(None);
         }
+        let place = &self.points[point.index()];
+        let Some(position) = place.positions[direction as usize] else { return Ok(None) };
+        let outer = plain.outer_dst();
+        if place.role != Role::Nic && outer.is_some() {
+            return Ok(None);
+        }
+        if place.encapsulated && !outer.is_some_and(|dst| self.is_towards(direction, IpAddr::V4(dst))) {
+            return Err(());
+        }
+        let flow = Flow { src, dst, protocol, src_port, dst_port };
+        let flow = if direction == Direction::Forward { flow } else { flow.reversed() };
+        Ok(Some(Sifted { direction, position, flow, astray: None }))
+    }
+
+    fn direction(&self, flow: &Flow) -> Option<Direction> {
+        self.between(flow.src, flow.dst)
+    }
+
+    #[inline]
+    fn between(&self, src: IpAddr, dst: IpAddr) -> Option<Direction> {
+        let (from, to) = (&self.from, &self.to);
+        let forward = (src == from.address && to.is(dst)) || (dst == to.address && from.is(src));
+        if forward {
+            return Some(Direction::Forward);
+        }
+        let reply = (dst == from.address && to.is(src)) || (src == to.address && from.is(dst));
+        reply.then_some(Direction::Reply)
     }
 
     /// Whether the traffic asked for includes this packet. Later fragments have no ports and pass.
@@ -189,50 +291,24 @@ impl Sift {
         self.protocol.is_none_or(same) && self.port.is_none_or(is_port)
     }
 
-    fn astray(&mut self, point: PointId, direction: Direction, packet: &Packet<'_>) -> Option<u8> {
+    /// Whether a tunnel to this address leads where packets of a direction should go.
+    #[inline]
+    fn is_towards(&self, direction: Direction, outer_dst: IpAddr) -> bool {
+        let towards = if direction == Direction::Forward { &self.to.node } else { &self.from.node };
+        towards.is_empty() || towards.contains(&outer_dst)
+    }
+
+    /// The way on which a packet of the trace should not be.
+    #[inline]
+    pub(crate) fn astray(&self, point: PointId, direction: Direction, packet: &Packet<'_>) -> Option<Astray> {
         if !self.points[point.index()].encapsulated {
             return None;
         }
-        let way = match packet.tunnels.first() {
-            None => Astray::Unencapsulated { point, direction },
-            Some(tunnel) => {
-                let towards = if direction == Direction::Forward { &self.to.node } else { &self.from.node };
-                if towards.is_empty() || towards.contains(&tunnel.outer.dst) {
-                    return None;
-                }
-                Astray::To { point, direction, address: tunnel.outer.dst }
-            }
+        let Some(tunnel) = packet.tunnels.first() else {
+            return Some(Astray::Unencapsulated { point, direction });
         };
-        let index = self.astray.iter().position(|known| *known == way).or_else(|| {
-            (self.astray.len() < MOST_NOTES).then(|| {
-                self.astray.push(way);
-                self.astray.len() - 1
-            })
-        });
-        u8::try_from(index.unwrap_or(0)).ok()
-    }
-
-    fn note(&mut self, point: PointId, packet: &Packet<'_>) {
-        if let Network::Arp(arp) = &packet.network {
-            let about = if arp.operation == 2 { arp.sender } else { arp.target };
-            if self.arps.len() < MOST_NOTES || self.arps.contains_key(&(point, about)) {
-                let note = self.arps.entry((point, about)).or_default();
-                note.requests += u64::from(arp.operation == 1);
-                note.replies += u64::from(arp.operation == 2);
-            }
-        }
-        let (Some(ip), Transport::IcmpError(error)) = (packet.ip(), &packet.transport) else { return };
-        let Some(about) = error.quoted.as_ref().and_then(|quoted| self.about(&quoted.ip)) else { return };
-        let note = ErrorNote {
-            by: ip.src,
-            kind: (error.kind, error.code),
-            v6: ip.src.is_ipv6(),
-            mtu: error.mtu,
-            about,
-        };
-        if self.errors.len() < MOST_NOTES || self.errors.contains_key(&note) {
-            *self.errors.entry(note).or_default().entry(point).or_default() += 1;
-        }
+        let address = tunnel.outer.dst;
+        (!self.is_towards(direction, address)).then_some(Astray::To { point, direction, address })
     }
 
     /// Whose packet is quoted, if it has to do with the trace.

@@ -48,6 +48,8 @@ pub struct Way {
     /// Some packets, the course over time, the flows.
     pub chronicle: Chronicle,
     largest_segment: [u32; MAX_POSITIONS],
+    /// The smallest of those that are known.
+    segment: u32,
     /// The longest IP packet at each position.
     largest_packet: [u32; MAX_POSITIONS],
 }
@@ -166,8 +168,8 @@ impl Tally {
         &mut self.ways[direction as usize]
     }
 
-    /// The captures of a direction have ended, and it is known when each was listening. What was counted stays.
-    pub fn ended(&mut self, direction: Direction, listening: Vec<Listening>) {
+    /// It is known better now when each capture of a direction was listening. What was counted stays.
+    pub fn set_listening(&mut self, direction: Direction, listening: Vec<Listening>) {
         let way = self.way_mut(direction);
         if way.listening.len() == listening.len() {
             way.listening = listening;
@@ -188,9 +190,12 @@ impl Tally {
         }
         let largest = &mut way.largest_packet[position];
         *largest = (*largest).max(sighting.ip_len);
-        if let Span::Tcp { len, .. } = sighting.print.span {
-            let largest = &mut way.largest_segment[position];
-            *largest = (*largest).max(len);
+        if let Span::Tcp { len, .. } = sighting.print.span
+            && len > way.largest_segment[position]
+        {
+            way.largest_segment[position] = len;
+            let smallest = way.largest_segment.iter().filter(|largest| **largest > 0).min();
+            way.segment = smallest.copied().unwrap_or(u32::MAX);
         }
     }
 
@@ -211,8 +216,7 @@ impl Tally {
 
     /// The largest TCP segment that went over the point with the smallest ones: what a large frame is cut into.
     pub(super) fn segment(&self, direction: Direction) -> u64 {
-        let smallest = self.way(direction).largest_segment.iter().filter(|largest| **largest > 0).min();
-        u64::from(smallest.copied().unwrap_or(u32::MAX))
+        u64::from(self.way(direction).segment)
     }
 
     /// Counts a packet that every point saw.
@@ -220,7 +224,7 @@ impl Tally {
         let segment = self.segment(trail.direction);
         let way = self.way_mut(trail.direction);
         let units = match trail.print.span {
-            Span::Tcp { len, .. } => u64::from(len).div_ceil(segment.max(1)).max(1),
+            Span::Tcp { len, .. } if u64::from(len) > segment => u64::from(len).div_ceil(segment.max(1)),
             _ => 1,
         };
         for entered in &mut way.entered {
@@ -312,6 +316,7 @@ impl Way {
             longest_delivered: 0,
             chronicle: Chronicle::new(n),
             largest_segment: [0; MAX_POSITIONS],
+            segment: u32::MAX,
             largest_packet: [0; MAX_POSITIONS],
             listening,
         }

@@ -36,6 +36,27 @@ pub trait FrameSource {
     ///
     /// When the capture cannot be read on.
     fn next_frame(&mut self) -> Result<Option<(PointId, Frame<'_>)>, CaptureError>;
+
+    /// The sources behind this one, which gives their frames in the order of time, the first one's of equal times: to be
+    /// read each by itself instead. None when it can only be read as it is. Asked before the first frame.
+    fn parts(&mut self) -> Vec<Box<dyn FrameSource + Send + '_>> {
+        Vec::new()
+    }
+
+    /// After the end: how the file was cut, if it was.
+    fn cut(&self) -> Option<&str> {
+        None
+    }
+}
+
+impl<S: FrameSource + ?Sized> FrameSource for &mut S {
+    fn next_frame(&mut self) -> Result<Option<(PointId, Frame<'_>)>, CaptureError> {
+        (**self).next_frame()
+    }
+
+    fn cut(&self) -> Option<&str> {
+        (**self).cut()
+    }
 }
 
 /// Reads one capture from front to back.

@@ -11,7 +11,7 @@ use crate::packet::{Frame, Nanos};
 use super::{CaptureError, Found, FrameSource, Reader, Record};
 
 /// The point of a frame; None leaves it out.
-pub type PointOf<'r> = Box<dyn Fn(&Record<'_>) -> Option<PointId> + 'r>;
+pub type PointOf<'r> = Box<dyn Fn(&Record<'_>) -> Option<PointId> + Send + 'r>;
 
 /// One file of a row.
 pub struct Part<'r> {

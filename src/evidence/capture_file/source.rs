@@ -42,6 +42,7 @@ impl FileSource {
 }
 
 impl FrameSource for FileSource {
+    #[inline]
     fn next_frame(&mut self) -> Result<Option<(PointId, Frame<'_>)>, CaptureError> {
         let known = match &self.points {
             Points::All(point) => {
@@ -63,6 +64,14 @@ impl FrameSource for FileSource {
             }
         }
     }
+
+    fn parts(&mut self) -> Vec<Box<dyn FrameSource + Send + '_>> {
+        vec![Box::new(self)]
+    }
+
+    fn cut(&self) -> Option<&str> {
+        self.reader.truncated()
+    }
 }
 
 /// Several sources, each in order of time, as one in order of time. Equal times come in the order of the sources.
@@ -76,7 +85,7 @@ pub struct Merge<'s> {
 
 impl<'s> Merge<'s> {
     /// Nothing is read before the first frame is asked for.
-    pub fn new(sources: Vec<Box<dyn FrameSource + 's>>) -> Self {
+    pub fn new(sources: Vec<Box<dyn FrameSource + Send + 's>>) -> Self {
         let ask = (0..sources.len()).collect();
         let sources: Vec<_> = sources.into_iter().map(Waiting::new).collect();
         Self { next: BinaryHeap::with_capacity(sources.len()), sources, ask }
@@ -95,6 +104,10 @@ impl FrameSource for Merge<'_> {
         let Waiting { point, wire_len, link, ref bytes, .. } = self.sources[index];
         Ok(Some((point, Frame { time, wire_len, link, bytes })))
     }
+
+    fn parts(&mut self) -> Vec<Box<dyn FrameSource + Send + '_>> {
+        self.sources.iter_mut().map(|waiting| Box::new(&mut *waiting.source) as _).collect()
+    }
 }
 
 impl fmt::Debug for Merge<'_> {
@@ -105,7 +118,7 @@ impl fmt::Debug for Merge<'_> {
 
 /// A source and its next frame, copied into a buffer that is used again.
 struct Waiting<'s> {
-    source: Box<dyn FrameSource + 's>,
+    source: Box<dyn FrameSource + Send + 's>,
     point: PointId,
     wire_len: u32,
     link: LinkType,
@@ -113,7 +126,7 @@ struct Waiting<'s> {
 }
 
 impl<'s> Waiting<'s> {
-    fn new(source: Box<dyn FrameSource + 's>) -> Self {
+    fn new(source: Box<dyn FrameSource + Send + 's>) -> Self {
         Self { source, point: PointId(0), wire_len: 0, link: LinkType::Null, bytes: Vec::new() }
     }
 

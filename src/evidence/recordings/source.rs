@@ -88,7 +88,7 @@ impl Openings {
         Ok(Box::new(Merge::new(self.rows.iter().map(|units| self.row(units)).collect())))
     }
 
-    fn row<'r>(&'r self, units: &'r [Unit]) -> Box<dyn FrameSource + 'r> {
+    fn row<'r>(&'r self, units: &'r [Unit]) -> Box<dyn FrameSource + Send + 'r> {
         let parts = units.iter().map(|unit| Part {
             file: unit.file.clone(),
             point: Box::new(|record| unit.point(record, &self.ends)),
