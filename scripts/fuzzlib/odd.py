@@ -140,19 +140,24 @@ def shapes():
     many = [(n, START + n, 100, ping(n)) for n in range(3000)]
     yield "interfaces-3000.pcapng", c.pcapng(many)
     yield "interfaces-70000.pcapng", c.section() + c.interface() * 70_000 + c.packet(ping())
-    flows = [(0, START + n * 1000, 60, f.ether(f.ip4(f.udp(b"", n & 0xFFFF, n >> 16), 17, identification=n & 0xFFFF))) for n in range(100_000)]
-    yield "flows-100000.pcapng", c.pcapng(flows)
-    hosts = [(0, START + n * 1000, 60, f.ether(f.ip4(f.udp(b""), 17, f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}"))) for n in range(100_000)]
-    yield "hosts-100000.pcapng", c.pcapng(hosts)
-    fragments = [(0, START + n * 1000, 60, f.ether(f.ip4(bytes(24), 17, identification=n & 0xFFFF, fragment=0x2000 | n % 8000))) for n in range(50_000)]
+    flows = [(0, START + n * 1000, 60, f.ether(f.ip4(f.udp(b"", n & 0xFFFF, n >> 16), 17, identification=n & 0xFFFF))) for n in range(20_000)]
+    yield "flows-20000.pcapng", c.pcapng(flows)
+    hosts = [(0, START + n * 1000, 60, f.ether(f.ip4(f.udp(b""), 17, f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}"))) for n in range(20_000)]
+    yield "hosts-20000.pcapng", c.pcapng(hosts)
+    fragments = [(0, START + n * 1000, 60, f.ether(f.ip4(bytes(24), 17, identification=n & 0xFFFF, fragment=0x2000 | n % 8000))) for n in range(20_000)]
     yield "fragments.pcapng", c.pcapng(fragments)
-    outer = [(0, START + n * 1000, 60, f.ether(f.vxlan(f.ether(f.ip4(f.echo(n & 0xFFFF), 1)), vni=n))) for n in range(30_000)]
+    slow = [(0, START + n * 20_000, 60, f.ether(f.ip4(bytes(24), 17, identification=n & 0xFFFF, fragment=0x2001))) for n in range(40_000)]
+    yield "fragments-without-end.pcapng", c.pcapng(slow)
+    over = [(0, START + n * 1000, 60_066, f.ether(f.ip4(f.tcp(b"", seq=n), 6, length=60_052))) for n in range(20_000)]
+    yield "overlapping-segments.pcapng", c.pcapng(over)
+    outer = [(0, START + n * 1000, 60, f.ether(f.vxlan(f.ether(f.ip4(f.echo(n & 0xFFFF), 1)), vni=n))) for n in range(10_000)]
     yield "vnis.pcapng", c.pcapng(outer)
     nulls = c.section() + c.interface() + c.packet(b"") * 100_000
     yield "frames-of-nothing.pcapng", nulls
     names = c.option(2, b"n" * 60_000) + c.option(3, b"d" * 60_000) + c.option(0, b"")
     yield "names-of-60000.pcapng", c.section() + c.interface(options=names) * 200 + c.packet(ping())
     yield "frame-of-60MiB.pcap", c.pcap([(1, 2, bytes(60 << 20)), (1, 3, ping())])
+    yield "frames-of-7MiB.pcapng", c.section() + c.interface() + c.packet(ping() + bytes(7 << 20)) * 3
     yield "frame-of-60MiB.pcapng", c.section() + c.interface() + c.packet(bytes(60 << 20)) + c.packet(ping())
     yield "block-of-60MiB.pcapng", c.section() + c.interface() + c.block(0x40000BAD, bytes(60 << 20)) + c.packet(ping())
 
@@ -186,8 +191,8 @@ def bombs():
         "interfaces": (c.interface(options=c.option(2, b"n" * 65_000) + c.option(0, b"")), 40_000),
         "frames": (c.packet(ping(), 0, START // 1000) * 100, 4_000),
         "nothing": (c.block(0x40000BAD, b""), 3_000_000),
-        "large-blocks": (c.block(0x40000BAD, bytes(16 << 20)), 30),
-        "large-frames": (c.packet(bytes(12 << 20)), 30),
+        "large-blocks": (c.block(0x40000BAD, bytes(15 << 20)), 20),
+        "large-frames": (c.packet(ping() + bytes(12 << 20)), 12),
         "endless-frame": (struct.pack("<III", 6, 2**26, 0) + bytes(1 << 20), 64),
         "zeros": (bytes(1 << 20), 1000),
     }

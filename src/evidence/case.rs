@@ -197,6 +197,13 @@ pub struct Coverage {
     pub failed: Option<String>,
 }
 
+impl Coverage {
+    /// Frames that the capture itself lost, for whatever reason.
+    pub fn lost(&self) -> u64 {
+        self.dropped.saturating_add(self.dropped_interface)
+    }
+}
+
 /// The way packets should take in one direction.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Path {

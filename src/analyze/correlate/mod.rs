@@ -102,6 +102,11 @@ pub(crate) struct Trail {
     next: u32,
 }
 
+/// More trails are not kept in flight, whatever a capture's times say: the oldest are judged before their time.
+const MOST_IN_FLIGHT: usize = 500_000;
+/// Of equal packets in flight so many are told apart.
+const MOST_EQUAL: usize = 256;
+
 /// Times are kept in ticks of this many nanoseconds: 32 bits then hold ±8.5 seconds.
 const TICK: i64 = 4;
 const NONE: u32 = u32::MAX;
@@ -224,7 +229,7 @@ impl Correlator {
         while let Some((slot, generation)) = self.queue.pop_front() {
             self.close(slot, generation);
         }
-        self.ledger.settle(Timestamp(i64::MAX), &mut self.nat, &mut self.tally);
+        self.ledger.settle_all(&mut self.nat, &mut self.tally);
         (self.tally, self.nat)
     }
 
@@ -307,9 +312,13 @@ impl Correlator {
         });
         let key = sighting.print.key;
         if let Some(&head) = self.heads.get(&key) {
-            let mut last = head;
+            let (mut last, mut n_equal) = (head, 1);
             while self.trails[last as usize].next != NONE {
                 last = self.trails[last as usize].next;
+                n_equal += 1;
+            }
+            if n_equal >= MOST_EQUAL {
+                self.unlink(key, NONE, head);
             }
             self.trails[last as usize].ambiguous = true;
             self.trails[last as usize].next = slot;
@@ -343,14 +352,17 @@ impl Correlator {
         let horizon = self.latest - self.settings.disorder - self.settings.window;
         while let Some(&(slot, generation)) = self.queue.front() {
             let trail = &self.trails[slot as usize];
-            if trail.generation == generation && trail.first > horizon {
+            let waits = trail.first > horizon && self.queue.len() <= MOST_IN_FLIGHT;
+            if trail.generation == generation && waits {
                 break;
             }
             self.queue.pop_front();
             self.close(slot, generation);
         }
         let settled = horizon - self.settings.window;
-        if self.ledger.due(settled) {
+        if self.ledger.is_full() {
+            self.ledger.settle_all(&mut self.nat, &mut self.tally);
+        } else if self.ledger.due(settled) {
             self.ledger.settle(settled, &mut self.nat, &mut self.tally);
         }
     }

@@ -150,7 +150,7 @@ const BUFFER: usize = 512 * 1024;
 const COMPRESSED: usize = 256 * 1024;
 
 /// Longest record that is believed.
-pub(super) const LONGEST: usize = 64 * 1024 * 1024;
+pub(super) const LONGEST: usize = 16 * 1024 * 1024;
 
 /// What to do about a file whose middle is damaged.
 pub(super) const DAMAGED: &str = "the file is damaged: copy it anew, or cut it before this byte with editcap";
