@@ -221,6 +221,9 @@ pub struct Path {
     pub open_end: bool,
 }
 
+/// Points of one path at most: six, and both pods' own interfaces, with room for paths of replayed captures.
+pub const LONGEST_PATH: usize = 12;
+
 /// Which way packets go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

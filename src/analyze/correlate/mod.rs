@@ -23,6 +23,7 @@ use std::collections::VecDeque;
 use rustc_hash::FxHashMap;
 
 use crate::evidence::Direction;
+use crate::evidence::case::LONGEST_PATH;
 use crate::packet::{Nanos, Timestamp};
 use fingerprint::{Fingerprint, Span};
 use gist::Gist;
@@ -30,8 +31,8 @@ use ledger::Ledger;
 use nat::{FlowId, Nat};
 use tally::Tally;
 
-/// Points of one path at most: six, and both pods' own interfaces, with room for paths of replayed captures.
-pub const MAX_POSITIONS: usize = 12;
+/// Positions are those of a path.
+pub const MAX_POSITIONS: usize = LONGEST_PATH;
 
 /// How far apart two sightings of one packet may be, and when a packet counts as gone.
 #[derive(Debug, Clone, Copy)]
