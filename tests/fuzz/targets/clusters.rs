@@ -27,7 +27,7 @@ fuzz_target!(|data: &[u8]| {
         for family in [None, Some(6)] {
             let options = PlanOptions { family, in_pod: true, ..PlanOptions::default() };
             if let Ok(plan) = Plan::make(&cluster, from, to, &options) {
-                assert!(!plan.words().is_empty());
+                assert!(plan.points.iter().all(|point| !point.find.words().is_empty()));
                 let resolved = plan.resolve(&trace_drop::evidence::Texts::default());
                 let _case = plan.into_case(&resolved);
             }

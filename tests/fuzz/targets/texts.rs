@@ -50,9 +50,9 @@ fn ask(host: &Host) {
         let _link = host.link_of(dst);
     }
     let _disagreements = host.disagreements();
-    let _checksums = host.leaves_checksums();
     for link in &host.links {
         assert!(host.link(&link.name).is_some());
+        let _checksums = link.leaves_checksums();
         for name in link.stats.keys() {
             let _grown = host.link_grown(host, &link.name, name);
         }
