@@ -189,7 +189,7 @@ def bombs():
     head = c.section() + c.interface()
     bodies = {
         "interfaces": (c.interface(options=c.option(2, b"n" * 65_000) + c.option(0, b"")), 40_000),
-        "frames": (c.packet(ping(), 0, START // 1000) * 100, 4_000),
+        "frames": (c.packet(ping(), 0, START // 1000) * 100, 1_500),
         "nothing": (c.block(0x40000BAD, b""), 3_000_000),
         "large-blocks": (c.block(0x40000BAD, bytes(15 << 20)), 20),
         "large-frames": (c.packet(ping() + bytes(12 << 20)), 12),
@@ -200,7 +200,7 @@ def bombs():
         many = 1 + (1 << 20) // len(body)
         # Members of one gzip file follow each other as their contents do.
         yield f"bomb-{name}.gz", gzip.compress(head) + gzip.compress(body * many, 6) * (times_over // many + 1)
-    yield "bomb-window.zst", zstd(head + c.packet(ping()) * 1_000_000, "--ultra", "-22", "--long=27")
+    yield "bomb-window.zst", zstd(head + c.packet(ping()) * 300_000 + c.block(0x40000BAD, bytes(15 << 20)) * 10, "--ultra", "-22", "--long=27")
 
 
 def cuts(random, short):
