@@ -221,7 +221,7 @@ fn lost_at(case: &Case, route: &Route, stage: &StageCount) -> Verdict {
                 ));
             }
             Some(coverage) if coverage.lost() > 0 => {
-                doubts.push(format!("the capture at {} lost {} frames itself", at.id, coverage.lost()))
+                doubts.push(format!("the capture at {} lost {} frames itself", at.id, coverage.lost()));
             }
             Some(_) => {}
         }

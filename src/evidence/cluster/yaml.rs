@@ -105,10 +105,11 @@ mod tests {
 
     #[test]
     fn aliases_that_make_gigabytes_of_little_are_refused() {
-        let mut nodes = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
-        for depth in 1..9 {
-            nodes += &format!("a{depth}: &a{depth} [{}]\n", vec![format!("*a{}", depth - 1); 9].join(", "));
-        }
+        let line = |depth: usize| {
+            let inner = vec![depth.checked_sub(1).map_or("x".to_owned(), |below| format!("*a{below}")); 9];
+            format!("a{depth}: &a{depth} [{}]\n", inner.join(", "))
+        };
+        let nodes: String = (0..9).map(line).collect();
         let bytes = format!("a: &a {}\nb: [{}]\n", "x".repeat(10_000), vec!["*a"; 1_000].join(", "));
         let empty = format!("a: &a\nb: [{}]\n", vec!["[*a, *a, *a, *a]"; 100].join(", "));
         for text in [nodes, bytes] {

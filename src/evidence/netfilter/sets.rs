@@ -531,9 +531,9 @@ mod tests {
     fn lists_in_lists_and_ranges_of_every_field_take_no_time() {
         let mut text = "create l list:set size 8\n".to_owned();
         text.extend(std::iter::repeat_n("add l l\n", 1_000));
-        text.push_str("create n hash:net,net,net,net family inet6\n");
-        text.push_str(&format!("add n {}\n", ["fd00::1-fdff::fffe"; 4].join(",")));
-        let sets = Sets::parse(&text);
+        let ranges = ["fd00::1-fdff::fffe"; 4].join(",");
+        let sets =
+            Sets::parse(&format!("{text}create n hash:net,net,net,net family inet6\nadd n {ranges}\n"));
         assert_eq!(find(&sets, "l", "src", "10.0.0.9", "1.1.1.1", 1), Found::Unknown);
         assert_eq!(find(&sets, "n", "src,src,src,src", "fd00::5", "fd00::5", 1), Found::Unknown);
         assert_eq!(sets.not_understood.len(), 1);

@@ -40,7 +40,8 @@ fuzz_target!(|data: &[u8]| {
 /// Everything before the first nonsense; None when it is no capture from the start.
 fn read(bytes: Vec<u8>) -> Option<(Vec<Interface>, Vec<Taken>)> {
     let length = bytes.len();
-    let mut reader = Reader::new(Box::new(Cursor::new(bytes)), "memory").map_err(|error| said(&error)).ok()?;
+    let mut reader =
+        Reader::new(Box::new(Cursor::new(bytes)), "memory").map_err(|error| said(&error)).ok()?;
     let (mut frames, mut held) = (Vec::new(), 0);
     loop {
         match reader.next_record() {

@@ -72,7 +72,13 @@ fn tcp() -> Meets {
 }
 
 fn reply() -> Meets {
-    Meets { src: Some(SERVER), dst: Some(CLIENT), state: Some(CtState::Established), reply: Some(true), ..tcp() }
+    Meets {
+        src: Some(SERVER),
+        dst: Some(CLIENT),
+        state: Some(CtState::Established),
+        reply: Some(true),
+        ..tcp()
+    }
 }
 
 fn echo() -> Meets {
