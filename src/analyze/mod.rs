@@ -195,7 +195,7 @@ impl Pass {
             flow,
             gist: Gist::of(packet),
             ttl: ip.ttl,
-            ip_len: ip.payload_len + if ip.src.is_ipv4() { 20 } else { 40 },
+            ip_len: ip.payload_len.saturating_add(if ip.src.is_ipv4() { 20 } else { 40 }),
             astray: sifted.astray,
         })
     }

@@ -42,7 +42,7 @@ const STEP: Nanos = Nanos::from_millis(500);
 /// Counterparts may begin this much later than what is being settled.
 const REACH: Nanos = Nanos::from_millis(1_000);
 /// More trails do not wait, whatever a capture's times say: then all are settled as they are.
-const MOST_WAITING: usize = 500_000;
+const MOST_WAITING: usize = 200_000;
 
 impl Ledger {
     pub(super) fn enter(&mut self, trail: Trail) {

@@ -104,7 +104,7 @@ pub(crate) struct Trail {
 }
 
 /// More trails are not kept in flight, whatever a capture's times say: the oldest are judged before their time.
-const MOST_IN_FLIGHT: usize = 500_000;
+const MOST_IN_FLIGHT: usize = 200_000;
 /// Of equal packets in flight so many are told apart.
 const MOST_EQUAL: usize = 256;
 
