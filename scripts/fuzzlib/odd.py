@@ -200,7 +200,9 @@ def bombs():
         many = 1 + (1 << 20) // len(body)
         # Members of one gzip file follow each other as their contents do.
         yield f"bomb-{name}.gz", gzip.compress(head) + gzip.compress(body * many, 6) * (times_over // many + 1)
-    yield "bomb-window.zst", zstd(head + b"".join(c.packet(ping(), 0, START // 1000 + n) for n in range(50_000)) + c.block(0x40000BAD, bytes(15 << 20)) * 10, "--ultra", "-22", "--long=27")
+    many = head + b"".join(c.packet(ping(), 0, START // 1000 + n) for n in range(50_000)) + c.block(0x40000BAD, bytes(15 << 20)) * 10
+    for window in (26, 27):
+        yield f"bomb-window-{window}.zst", zstd(many, f"--long={window}")
 
 
 def cuts(random, short):

@@ -243,6 +243,14 @@ fn nonsense_is_told_with_its_place() {
 
 #[test]
 fn what_would_fill_the_memory_is_refused() {
+    let mut packed = zstd::Encoder::new(Vec::new(), 1).unwrap();
+    packed.window_log(27).unwrap();
+    std::io::Write::write_all(&mut packed, &written(&["eth0"], &some_frames())).unwrap();
+    let text = match reader(packed.finish().unwrap()) {
+        Ok(_) => panic!("a window of 128 MiB"),
+        Err(error) => format!("{error}: {:?}", std::error::Error::source(&error).map(ToString::to_string)),
+    };
+    assert!(text.contains("larger than 64 MiB; unpack it first"), "{text}");
     let long = "n".repeat(60_000);
     let many = written(&vec![long.as_str(); 300], &[]);
     let text = reader(many).err().unwrap().to_string();
