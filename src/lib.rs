@@ -18,4 +18,7 @@ mod gather;
 
 mod cli;
 
+#[doc(hidden)]
+pub mod fuzzing;
+
 pub use cli::run;

@@ -44,6 +44,7 @@ const ORDER: &[&str] = &[
     "gather::run",
     "gather",
     "cli",
+    "fuzzing",
 ];
 
 /// Pairs that never meet, whatever the order allows.

@@ -281,6 +281,37 @@ fn lost_replies_are_found_on_their_own_path() {
 }
 
 #[test]
+fn hostile_numbers_of_a_case_are_borne() {
+    let mut lab = lossy(0, 60, 10, 3, 1_000_000);
+    lab.case.clocks = [("worker-1", i64::MIN), ("worker-2", i64::MAX)]
+        .map(|(node, offset)| ClockFact { node: node.to_owned(), offset, error: i64::MAX })
+        .to_vec();
+    for point in &mut lab.case.points {
+        if let Known::Read(coverage) = &mut point.state {
+            (coverage.dropped, coverage.dropped_interface) = (u64::MAX, u64::MAX);
+            (coverage.started, coverage.stopped) = (Some(i64::MAX), Some(i64::MIN));
+        }
+    }
+    let warnings = lab.analyse().warnings;
+    let told = format!("the capture itself lost {} frames", u64::MAX);
+    assert_eq!(warnings.iter().filter(|warning| warning.contains(&told)).count(), 8, "{warnings:?}");
+}
+
+#[test]
+fn times_at_the_ends_of_their_range_are_borne() {
+    let mut lab = Lab::new(60);
+    for (index, time) in [i64::MAX, i64::MIN, 0, START, i64::MAX, i64::MIN].into_iter().enumerate() {
+        let load = loads(0, u32::try_from(index).expect("small"));
+        for (direction, position) in [(Direction::Forward, 0), (Direction::Reply, 0), (Direction::Forward, 7)]
+        {
+            lab.see(direction, position, &load, time);
+        }
+    }
+    let findings = lab.analyse();
+    assert_eq!(findings.frames.iter().sum::<u64>(), 18);
+}
+
+#[test]
 fn no_packets_is_no_traffic() {
     assert_eq!(answer(&Lab::new(10).analyse()).0, Outcome::NoTraffic);
 }

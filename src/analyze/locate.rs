@@ -2,6 +2,7 @@
 //! says "lost" on the word of a point that lost packets itself: then the stage is widened to the next sure point,
 //! or, where there is none, the answer is that it cannot be told. Never asks why.
 
+use crate::evidence::case::Coverage;
 use crate::evidence::{Case, Direction, Path, PointId, Role, StageKind};
 
 use super::correlate::answers::{Answered, Answers};
@@ -80,10 +81,10 @@ struct Reliability {
 impl Reliability {
     fn of(case: &Case, path: &Path, way: &Way) -> Self {
         // One lost frame may have been a large one that offload made of many packets.
-        let per_frame = if way.has_large_frames() { 64 } else { 1 };
+        let per_frame: u64 = if way.has_large_frames() { 64 } else { 1 };
         let may_have_missed = path.points.iter().map(|point| {
             let coverage = case.points[point.index()].state.read();
-            coverage.map_or(0, |coverage| coverage.dropped + coverage.dropped_interface) * per_frame
+            coverage.map_or(0, Coverage::lost).saturating_mul(per_frame)
         });
         let last = path.points.len().saturating_sub(1);
         let blind = (0..path.points.len()).map(|position| {
@@ -187,7 +188,7 @@ fn unanswered(case: &Case, path: &Path, counts: &Answered, nat: &Nat) -> Option<
     let back = case.paths.iter().find(|back| back.direction != path.direction)?;
     let missed = back.points.iter().map(|point| {
         let coverage = case.points[point.index()].state.read();
-        coverage.map_or(0, |coverage| coverage.dropped + coverage.dropped_interface)
+        coverage.map_or(0, Coverage::lost)
     });
     let may_have_answered = missed.min().unwrap_or(0);
     (counts.arrived > 0).then(|| Unanswered {
@@ -219,11 +220,9 @@ fn lost_at(case: &Case, route: &Route, stage: &StageCount) -> Verdict {
                     at.id
                 ));
             }
-            Some(coverage) if coverage.dropped + coverage.dropped_interface > 0 => doubts.push(format!(
-                "the capture at {} lost {} frames itself",
-                at.id,
-                coverage.dropped + coverage.dropped_interface
-            )),
+            Some(coverage) if coverage.lost() > 0 => {
+                doubts.push(format!("the capture at {} lost {} frames itself", at.id, coverage.lost()));
+            }
             Some(_) => {}
         }
     }

@@ -41,6 +41,7 @@ mod excerpts;
 mod marks;
 
 use crate::evidence::capture_file::{CaptureError, FrameSource};
+use crate::evidence::case::Coverage;
 use crate::evidence::{Case, Direction, Texts};
 use crate::packet::Timestamp;
 
@@ -232,7 +233,7 @@ fn warn(findings: &mut Findings, cut: &[u64], fragments: &OuterFragments, survey
         ));
     }
     for point in &findings.case.points {
-        let lost = point.state.read().map_or(0, |coverage| coverage.dropped + coverage.dropped_interface);
+        let lost = point.state.read().map_or(0, Coverage::lost);
         if lost > 0 {
             findings.warnings.push(format!(
                 "{}: the capture itself lost {lost} frames; a larger --buffer or a smaller --snaplen loses fewer",

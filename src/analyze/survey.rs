@@ -70,7 +70,7 @@ impl Survey {
         };
         let measured = match (fact(&case.from.node), fact(&case.to.node)) {
             (Some((from, from_error)), Some((to, to_error))) => {
-                Some((Nanos(to - from), Nanos(from_error + to_error)))
+                Some((Nanos(to.saturating_sub(from)), Nanos(from_error.saturating_add(to_error))))
             }
             _ => None,
         };

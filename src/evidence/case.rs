@@ -196,6 +196,13 @@ pub struct Coverage {
     pub failed: Option<String>,
 }
 
+impl Coverage {
+    /// Frames that the capture itself lost, for whatever reason.
+    pub fn lost(&self) -> u64 {
+        self.dropped.saturating_add(self.dropped_interface)
+    }
+}
+
 /// The way packets should take in one direction.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Path {
@@ -212,6 +219,9 @@ pub struct Path {
     #[serde(default)]
     pub open_end: bool,
 }
+
+/// Points of one path at most: six, and both pods' own interfaces, with room for paths of replayed captures.
+pub const LONGEST_PATH: usize = 12;
 
 /// Which way packets go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -60,6 +60,9 @@ pub(super) fn nothing_read<'a>() -> Packet<'a> {
 
 type Read<T> = Result<T, Stop>;
 
+/// No packet is longer, where nothing else tells its end (RFC 791).
+const LONGEST: usize = 65_535;
+
 impl<'a> Reader<'a> {
     fn stop(&self, layer: Layer, why: StopReason) -> Stop {
         Stop { layer, offset: u32::try_from(self.at).unwrap_or(u32::MAX), why }
@@ -414,7 +417,7 @@ impl<'a> Reader<'a> {
         self.packet.payload_len = 0;
         if outer.fragment.is_some() {
             // Only the first piece of the tunnel's packet is here: what is inside ends beyond it.
-            self.end = usize::MAX / 2;
+            self.end = self.at + LONGEST;
         }
         read(self)
     }
@@ -490,7 +493,7 @@ impl<'a> Reader<'a> {
 
 /// The packet that an ICMP error quotes. Its lengths are those it had when it was whole.
 fn quoted(bytes: &[u8]) -> Option<Quoted> {
-    let wire_end = usize::MAX / 2;
+    let wire_end = LONGEST;
     let packet = nothing_read();
     let mut reader = Reader { whole: bytes, at: 0, end: wire_end, wire_end, packet };
     let ip = match bytes.first()? >> 4 {

@@ -363,3 +363,14 @@ proptest! {
         prop_assert_eq!(plain.ip(), wrapped.ip());
     }
 }
+
+#[test]
+fn a_length_of_zero_inside_a_fragment_of_a_tunnel_is_no_length_without_end() {
+    let mut inner = udp(b"inside");
+    inner[16..18].fill(0);
+    let mut outer = vxlan(&inner, 4789, 8);
+    outer[20] = 0x20; // More fragments follow.
+    let packet = read(&outer);
+    assert_eq!(packet.tunnels.len(), 1);
+    assert!(packet.ip().unwrap().payload_len <= 65_535 && packet.payload_len <= 65_535, "{packet:?}");
+}

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::words;
 use crate::analyze::findings::{Cause, Findings, Place, Route, StageCount};
+use crate::evidence::case::Coverage;
 use crate::evidence::{Case, Direction, Endpoint};
 use crate::packet::{Nanos, Timestamp};
 
@@ -218,7 +219,7 @@ fn points(findings: &Findings) -> Vec<Point<'_>> {
             interface: &point.interface,
             role: words::role(point.role),
             packets: *packets,
-            capture_dropped: coverage.map_or(0, |coverage| coverage.dropped + coverage.dropped_interface),
+            capture_dropped: coverage.map_or(0, Coverage::lost),
             captured: coverage.is_some(),
         }
     });

@@ -170,7 +170,8 @@ impl Chronicle {
         members: &[Trail],
     ) {
         // Equal packets are pooled: what further points saw was another of them.
-        let seen = seen & ((2 << position) - 1);
+        let before = (2 << position) - 1;
+        let seen = seen & before;
         let mut left = packets;
         for trail in members.iter().filter(|trail| usize::from(last(trail.seen)) == position) {
             if left == 0 {
@@ -180,6 +181,13 @@ impl Chronicle {
             if let Some(lost) = self.lost.get_mut(position) {
                 lost.offer(|| Witness { trail: *trail, flow, seen: seen | trail.seen });
             }
+        }
+        // Pieces that points saw in no order that a packet can have: none ends here by itself.
+        if left == packets
+            && let (Some(lost), Some(&trail)) = (self.lost.get_mut(position), members.first())
+        {
+            let trail = Trail { seen: trail.seen & before, ..trail };
+            lost.offer(|| Witness { trail, flow, seen });
         }
         if let Some(trails) = &mut self.trails {
             trails.note(position, packets, members);
@@ -367,7 +375,48 @@ impl Witness {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::analyze::correlate::Sighting;
+    use crate::analyze::correlate::fingerprint::{Fingerprint, Span};
+    use crate::analyze::correlate::gist::Gist;
+    use crate::evidence::Direction;
+    use crate::packet::Flow;
     use proptest::prelude::*;
+
+    /// Fragments of one packet, seen at the first and third point and at the first, second and fourth: the whole packet
+    /// was seen by the first alone, and no fragment ends there.
+    #[test]
+    fn a_loss_that_no_frame_shows_has_a_witness_all_the_same() {
+        let ends = |text: &str| text.parse().expect("an address");
+        let (src, dst) = (ends("10.0.0.1"), ends("10.0.0.2"));
+        let flow = Flow { src, dst, protocol: 6, src_port: 1, dst_port: 2 };
+        let trail = |positions: &[u8]| {
+            let sighting = |position| Sighting {
+                direction: Direction::Forward,
+                position,
+                time: Timestamp(i64::from(position)),
+                print: Fingerprint { key: 1, span: Span::Whole },
+                flow,
+                gist: Gist::Tcp { flags: 0, seq: 0, ack: 0, len: 0 },
+                ttl: 64,
+                ip_len: 100,
+                astray: None,
+            };
+            let mut trail = Trail::new(&sighting(positions[0]), FlowId::numbered(0).expect("a small number"));
+            for position in positions {
+                trail.note(&sighting(*position));
+            }
+            trail
+        };
+        let members = [trail(&[0, 2]), trail(&[0, 1, 3])];
+        let mut chronicle = Chronicle::new(4);
+        chronicle.lost(0, 1, (members[0].flow, 0b1), &members);
+        let [witness] = chronicle.lost[0].kept.as_slice() else { panic!("one witness") };
+        assert_eq!(
+            (0..4).map(|at| witness.at(at).is_some()).collect::<Vec<_>>(),
+            [true, false, false, false]
+        );
+        assert!(!(1..4).any(|at| witness.came_to(at)));
+    }
 
     proptest! {
         /// Whatever times come, in whatever order: bins stay few, nothing is lost, and every time lies in its bin.

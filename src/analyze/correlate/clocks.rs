@@ -88,7 +88,7 @@ impl ClockSurvey {
         match (least, most) {
             (Some(least), Some(most)) => Some(Offset {
                 offset: Nanos(i64::midpoint(least, most)),
-                error: Some(Nanos(((least - most) / 2).abs())),
+                error: Some(Nanos(least.saturating_sub(most) / 2).abs()),
                 packets,
             }),
             (Some(only), None) | (None, Some(only)) => {
@@ -103,6 +103,6 @@ impl ClockSurvey {
 fn trimmed(mut differences: Vec<i64>) -> Vec<i64> {
     differences.sort_unstable();
     let Some(&median) = differences.get(differences.len() / 2) else { return differences };
-    differences.retain(|difference| (difference - median).abs() <= BAND.0);
+    differences.retain(|difference| Nanos(difference.saturating_sub(median)).abs() <= BAND);
     differences
 }

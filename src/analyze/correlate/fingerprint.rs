@@ -159,7 +159,8 @@ impl Fingerprint {
         if let (true, Some((value, echo))) = (depth.timestamps, tcp.timestamps) {
             hash.write_u64(u64::from(value) << 32 | u64::from(echo));
         }
-        let len = payload_len + u32::from(tcp.has(Tcp::SYN)) + u32::from(tcp.has(Tcp::FIN));
+        let numbers = u32::from(tcp.has(Tcp::SYN)) + u32::from(tcp.has(Tcp::FIN));
+        let len = payload_len.saturating_add(numbers);
         let span =
             if len == 0 || tcp.has(Tcp::RST) { Span::Whole } else { Span::Tcp { start: tcp.seq, len } };
         Self { key: hash.finish(), span }

@@ -16,6 +16,7 @@ use crate::packet::{Nanos, Timestamp};
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     streams: FxHashMap<Stream, Vec<Trail>>,
+    n_waiting: usize,
     settled: Option<Timestamp>,
     oldest: Option<Timestamp>,
 }
@@ -40,6 +41,8 @@ type Counts = [u32; MAX_POSITIONS];
 const STEP: Nanos = Nanos::from_millis(500);
 /// Counterparts may begin this much later than what is being settled.
 const REACH: Nanos = Nanos::from_millis(1_000);
+/// More trails do not wait, whatever a capture's times say: then all are settled as they are.
+const MOST_WAITING: usize = 200_000;
 
 impl Ledger {
     pub(super) fn enter(&mut self, trail: Trail) {
@@ -51,12 +54,24 @@ impl Ledger {
         };
         self.oldest = Some(self.oldest.map_or(trail.first, |oldest| oldest.min(trail.first)));
         self.streams.entry(stream).or_default().push(trail);
+        self.n_waiting += 1;
+    }
+
+    /// Whether as many wait as may.
+    pub(super) fn is_full(&self) -> bool {
+        self.n_waiting >= MOST_WAITING
     }
 
     /// Whether anything older than `cut` waits, and a step has passed since the last settling.
     pub(super) fn due(&self, cut: Timestamp) -> bool {
         self.oldest.is_some_and(|oldest| oldest < cut)
             && self.settled.is_none_or(|settled| cut - settled >= STEP)
+    }
+
+    /// Settles everything.
+    pub(super) fn settle_all(&mut self, nat: &mut Nat, tally: &mut Tally) {
+        self.settle(Timestamp(i64::MAX), nat, tally);
+        self.settled = None;
     }
 
     /// Settles everything that began before `cut`.
@@ -86,6 +101,7 @@ impl Ledger {
             }
         }
         self.oldest = self.streams.values().flatten().map(|trail| trail.first).min();
+        self.n_waiting = self.streams.values().map(Vec::len).sum();
     }
 
     /// Flows may have turned out to be one since their trails came in.
@@ -171,13 +187,13 @@ fn settle_datagram(trails: Vec<Trail>, cut: Timestamp, tally: &mut Tally) -> Vec
     let Some(lead) = now.iter().min_by_key(|trail| start(trail)).copied() else { return later };
     let mut whole = [u32::MAX; MAX_POSITIONS];
     let mut astray = None;
-    for interval in intervals(&now, 0) {
+    each_interval(&now, 0, |interval| {
         let seen = count(&interval.members.iter().map(|&member| now[member]).collect::<Vec<_>>());
         for (whole, seen) in whole.iter_mut().zip(seen) {
             *whole = (*whole).min(seen);
         }
         astray = astray.or_else(|| interval.members.iter().find_map(|&member| now[member].astray));
-    }
+    });
     let ip_len = now.iter().map(|trail| trail.ip_len).max().unwrap_or(lead.ip_len);
     let first = now.iter().map(|trail| trail.first).max().unwrap_or(lead.first);
     tally.lot(
@@ -193,7 +209,7 @@ fn settle_bytes(trails: Vec<Trail>, cut: Timestamp, tally: &mut Tally) -> Vec<Tr
     let (now, mut rest): (Vec<Trail>, Vec<Trail>) = trails.into_iter().partition(|t| t.first < cut + REACH);
     let mut run: Option<Run> = None;
     let mut kept: Vec<Vec<(i64, i64)>> = vec![Vec::new(); now.len()];
-    for interval in intervals(&now, base) {
+    each_interval(&now, base, |interval| {
         let due = interval.members.iter().any(|&member| now[member].first < cut);
         if !due {
             for &member in &interval.members {
@@ -202,21 +218,20 @@ fn settle_bytes(trails: Vec<Trail>, cut: Timestamp, tally: &mut Tally) -> Vec<Tr
                     _ => kept[member].push((interval.start, interval.end)),
                 }
             }
-            continue;
+            return;
         }
         let members: Vec<Trail> = interval.members.iter().map(|&member| now[member]).collect();
         let counts = count(&members);
         let edge = members.iter().any(|trail| tally.at_edge(trail.direction, trail.first));
         match &mut run {
             Some(open) if open.end == interval.start && open.counts == counts && open.edge == edge => {
-                open.grow(&interval, &members, base);
+                open.grow(interval, &members, base);
             }
             _ => {
-                run.replace(Run::new(&interval, &members, counts, base, edge))
-                    .inspect(|run| run.judge(tally));
+                run.replace(Run::new(interval, &members, counts, base, edge)).inspect(|run| run.judge(tally));
             }
         }
-    }
+    });
     run.inspect(|run| run.judge(tally));
     for (member, pieces) in kept.into_iter().enumerate() {
         rest.extend(pieces.into_iter().map(|(from, to)| piece(now[member], base, from, to)));
@@ -315,6 +330,9 @@ impl Run {
     }
 }
 
+/// More trails that cover one byte are not looked at: no traffic sends it so often within a window.
+const MOST_OVER: usize = 512;
+
 /// Bytes between two neighbouring borders, and the trails that cover them.
 struct Interval {
     start: i64,
@@ -322,8 +340,9 @@ struct Interval {
     members: Vec<usize>,
 }
 
-/// Cuts the union of all trails' bytes at every border.
-fn intervals(trails: &[Trail], base: u32) -> Vec<Interval> {
+/// Cuts the union of all trails' bytes at every border; one piece at a time, since all together they may be many more
+/// than the trails.
+fn each_interval(trails: &[Trail], base: u32, mut with: impl FnMut(&Interval)) {
     let mut order: Vec<usize> = (0..trails.len()).collect();
     order.sort_by_key(|&index| offset(&trails[index], base));
     let mut borders: Vec<i64> =
@@ -331,21 +350,21 @@ fn intervals(trails: &[Trail], base: u32) -> Vec<Interval> {
     borders.sort_unstable();
     borders.dedup();
     let mut waiting = order.into_iter().peekable();
-    let mut active: Vec<usize> = Vec::new();
-    let mut found = Vec::new();
+    let mut interval = Interval { start: 0, end: 0, members: Vec::new() };
     for pair in borders.windows(2) {
         let (start, end) = (pair[0], pair[1]);
+        let active = &mut interval.members;
         active.retain(|&index| offset(&trails[index], base) + length(&trails[index]) > start);
         while let Some(index) = waiting.next_if(|&index| offset(&trails[index], base) <= start) {
-            if length(&trails[index]) > 0 {
+            if length(&trails[index]) > 0 && active.len() < MOST_OVER {
                 active.push(index);
             }
         }
-        if !active.is_empty() {
-            found.push(Interval { start, end, members: active.clone() });
+        (interval.start, interval.end) = (start, end);
+        if !interval.members.is_empty() {
+            with(&interval);
         }
     }
-    found
 }
 
 /// Where a trail's bytes begin, seen from `base`; sequence numbers wrap (RFC 9293, 3.4).

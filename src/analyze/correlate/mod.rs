@@ -24,6 +24,7 @@ use std::collections::hash_map::Entry;
 use rustc_hash::FxHashMap;
 
 use crate::evidence::Direction;
+use crate::evidence::case::LONGEST_PATH;
 use crate::packet::{Flow, Nanos, Packet, Plain, PlainTransport, Timestamp};
 use fingerprint::{Depth, Fingerprint, Span};
 use gist::Gist;
@@ -32,8 +33,8 @@ use nat::{FlowId, Nat};
 use sift::Sifted;
 use tally::Tally;
 
-/// Points of one path at most: six, and both pods' own interfaces, with room for paths of replayed captures.
-pub const MAX_POSITIONS: usize = 12;
+/// Positions are those of a path.
+pub const MAX_POSITIONS: usize = LONGEST_PATH;
 
 /// How far apart two sightings of one packet may be, and when a packet counts as gone.
 #[derive(Debug, Clone, Copy)]
@@ -106,6 +107,11 @@ pub(crate) struct Trail {
     next: u32,
 }
 
+/// More trails are not kept in flight, whatever a capture's times say: the oldest are judged before their time.
+const MOST_IN_FLIGHT: usize = 200_000;
+/// Of equal packets in flight so many are told apart.
+const MOST_EQUAL: usize = 256;
+
 /// Times are kept in ticks of this many nanoseconds: 32 bits then hold ±8.5 seconds.
 const TICK: i64 = 4;
 const NONE: u32 = u32::MAX;
@@ -123,7 +129,7 @@ impl Sighting {
             flow: sifted.flow,
             gist: Gist::of(packet),
             ttl: ip.ttl,
-            ip_len: ip.payload_len + if ip.src.is_ipv4() { 20 } else { 40 },
+            ip_len: ip.payload_len.saturating_add(if ip.src.is_ipv4() { 20 } else { 40 }),
             astray: sifted.astray,
         })
     }
@@ -271,7 +277,7 @@ impl Correlator {
         while let Some((slot, generation)) = self.queue.pop_front() {
             self.close(slot, generation);
         }
-        self.ledger.settle(Timestamp(i64::MAX), &mut self.nat, &mut self.tally);
+        self.ledger.settle_all(&mut self.nat, &mut self.tally);
         (self.tally, self.nat)
     }
 
@@ -360,14 +366,20 @@ impl Correlator {
             self.trails.push(trail);
             u32::try_from(self.trails.len() - 1).expect("fewer than 2^32 packets in flight")
         };
-        match self.heads.entry(sighting.print.key) {
+        let key = sighting.print.key;
+        match self.heads.entry(key) {
             Entry::Vacant(vacant) => {
                 vacant.insert(slot);
             }
             Entry::Occupied(head) => {
-                let mut last = *head.get();
+                let head = *head.get();
+                let (mut last, mut n_equal) = (head, 1);
                 while self.trails[last as usize].next != NONE {
                     last = self.trails[last as usize].next;
+                    n_equal += 1;
+                }
+                if n_equal >= MOST_EQUAL {
+                    self.unlink(key, NONE, head);
                 }
                 self.trails[last as usize].ambiguous = true;
                 self.trails[last as usize].next = slot;
@@ -403,14 +415,17 @@ impl Correlator {
         let horizon = self.latest - self.settings.disorder - self.settings.window;
         while let Some(&(slot, generation)) = self.queue.front() {
             let trail = &self.trails[slot as usize];
-            if trail.generation == generation && trail.first > horizon {
+            let waits = trail.first > horizon && self.queue.len() <= MOST_IN_FLIGHT;
+            if trail.generation == generation && waits {
                 break;
             }
             self.queue.pop_front();
             self.close(slot, generation);
         }
         let settled = horizon - self.settings.window;
-        if self.ledger.due(settled) {
+        if self.ledger.is_full() {
+            self.ledger.settle_all(&mut self.nat, &mut self.tally);
+        } else if self.ledger.due(settled) {
             self.ledger.settle(settled, &mut self.nat, &mut self.tally);
         }
     }

@@ -10,7 +10,7 @@ use std::path::{Component, Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::evidence::case::Case;
+use crate::evidence::case::{Case, LONGEST_PATH};
 use crate::evidence::known::Known;
 use crate::evidence::texts::When;
 
@@ -164,7 +164,13 @@ fn contradiction_of(case: &Case) -> Option<String> {
     if n_points > 256 {
         return Some(format!("{n_points} capture points, more than 256"));
     }
-    for path in &case.paths {
+    for (number, path) in case.paths.iter().enumerate() {
+        if path.points.len() > LONGEST_PATH {
+            return Some(format!("a path of {} points, more than {LONGEST_PATH}", path.points.len()));
+        }
+        if case.paths[..number].iter().any(|other| other.direction == path.direction) {
+            return Some(format!("two paths of the same direction, {:?}", path.direction));
+        }
         if let Some(point) = path.points.iter().find(|point| point.index() >= n_points) {
             return Some(format!("a path leads over point {} of {n_points}", point.0));
         }

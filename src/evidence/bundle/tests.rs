@@ -214,6 +214,23 @@ fn odd_manifests_are_refused() {
     assert!(changed("\"path\": \"cluster.json\"", "\"path\": \"/etc/passwd\"").contains("not inside"));
     assert!(changed("\"id\": \"a/cali1\"", "\"id\": \"a/cali9\"").contains("a/cali9"));
     assert!(changed("\"underlay\"", "\"underlay\", \"underlay\"").contains("2 stages"));
+    let path_of = |direction, n_points| Way {
+        direction,
+        points: vec![PointId(0); n_points],
+        stages: vec![StageKind::Underlay; n_points - 1],
+        encapsulated: false,
+        open_end: false,
+    };
+    let with_paths = |paths: Vec<Way>| {
+        let mut manifest: serde_json::Value = serde_json::from_str(&whole).unwrap();
+        manifest["case"]["paths"] = serde_json::to_value(paths).unwrap();
+        fs::write(&path, manifest.to_string()).unwrap();
+        failure(scratch.path())
+    };
+    let (forward, reply) = (Direction::Forward, Direction::Reply);
+    assert!(with_paths(vec![path_of(reply, 13)]).contains("a path of 13 points, more than 12"));
+    let two = vec![path_of(forward, 2), path_of(reply, 2), path_of(forward, 3)];
+    assert!(with_paths(two).contains("two paths of the same direction"));
     assert!(changed("{", "[").contains("manifest.json"));
     fs::write(&path, " ".repeat(17 << 20)).unwrap();
     assert!(failure(scratch.path()).contains("bytes long"));

@@ -34,13 +34,11 @@ impl Input {
         let rest = BufReader::with_capacity(COMPRESSED, first.chain(plain.bytes));
         let unpacked: Box<dyn Read + Send> = match packed {
             Packed::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(rest)),
-            Packed::Zstd => Box::new(
-                zstd::stream::read::Decoder::with_buffer(rest).map_err(|source| CaptureError::Read {
-                    file: name.to_owned(),
-                    offset: 0,
-                    source,
-                })?,
-            ),
+            Packed::Zstd => Box::new(zstd_of(rest).map_err(|source| CaptureError::Read {
+                file: name.to_owned(),
+                offset: 0,
+                source,
+            })?),
         };
         Ok(Self::over(unpacked, name))
     }
@@ -85,6 +83,7 @@ impl Input {
                     self.broken_off = true;
                 }
                 Err(source) => {
+                    let source = explained(source);
                     let offset = self.offset + self.end as u64;
                     return Err(CaptureError::Read { file: self.name.clone(), offset, source });
                 }
@@ -138,6 +137,25 @@ impl Input {
     }
 }
 
+/// Frames with a larger window are refused: each file that is open holds one, and a path has many files.
+fn zstd_of<R: io::BufRead>(bytes: R) -> io::Result<zstd::stream::read::Decoder<'static, R>> {
+    let mut decoder = zstd::stream::read::Decoder::with_buffer(bytes)?;
+    decoder.window_log_max(WINDOW_LOG)?;
+    Ok(decoder)
+}
+
+/// What the decompressor said, with what to do where it can be done.
+fn explained(source: io::Error) -> io::Error {
+    let said = source.to_string();
+    if !said.contains("too much memory") {
+        return source;
+    }
+    let window = 1_u32 << (WINDOW_LOG - 20);
+    io::Error::other(format!(
+        "{said}: its window is larger than {window} MiB; unpack it first, zstd -d --long=31"
+    ))
+}
+
 enum Packed {
     Gzip,
     Zstd,
@@ -146,11 +164,14 @@ enum Packed {
 /// Plain bytes held at once, unless a record is longer. What fits a core's own cache is read fastest.
 const BUFFER: usize = 128 * 1024;
 
+/// 64 MiB: all levels but the last, and `--long=26`.
+const WINDOW_LOG: u32 = 26;
+
 /// Compressed bytes held at once.
 const COMPRESSED: usize = 256 * 1024;
 
 /// Longest record that is believed.
-pub(super) const LONGEST: usize = 64 * 1024 * 1024;
+pub(super) const LONGEST: usize = 16 * 1024 * 1024;
 
 /// What to do about a file whose middle is damaged.
 pub(super) const DAMAGED: &str = "the file is damaged: copy it anew, or cut it before this byte with editcap";

@@ -110,7 +110,7 @@ impl Statistics {
     pub fn of(coverage: &Coverage) -> Self {
         Self {
             received: Some(coverage.received),
-            dropped: Some(coverage.dropped.saturating_add(coverage.dropped_interface)),
+            dropped: Some(coverage.lost()),
             start: coverage.started.map(Timestamp),
             end: coverage.stopped.map(Timestamp),
         }

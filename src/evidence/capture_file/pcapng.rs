@@ -12,12 +12,14 @@ pub(super) struct PcapNg {
     /// Index of this section's first interface.
     first: usize,
     clocks: Vec<Clock>,
+    /// Bytes of the interfaces' names and descriptions.
+    named: usize,
 }
 
 impl PcapNg {
     /// Before the first section.
     pub(super) fn new() -> Self {
-        Self { order: Order::Little, first: 0, clocks: Vec::new() }
+        Self { order: Order::Little, first: 0, clocks: Vec::new(), named: 0 }
     }
 
     /// Takes everything before the first frame, so that the interfaces are known from the start.
@@ -126,6 +128,12 @@ impl PcapNg {
                     return Err(input.nonsense(0, found, DAMAGED));
                 }
                 let (interface, clock) = self.interface(body);
+                let words = [&interface.name, &interface.description];
+                self.named += words.into_iter().flatten().map(String::len).sum::<usize>();
+                if self.named > MOST_NAMED {
+                    let found = format!("interfaces whose names take more than {MOST_NAMED} bytes");
+                    return Err(input.nonsense(0, found, DAMAGED));
+                }
                 interfaces.push(interface);
                 self.clocks.push(clock);
             }
@@ -356,3 +364,5 @@ pub(super) const ENHANCED: u32 = 6;
 
 /// More would be a file made to exhaust memory.
 const MOST_INTERFACES: usize = 65_536;
+/// Likewise, of all interfaces together.
+const MOST_NAMED: usize = 8 << 20;

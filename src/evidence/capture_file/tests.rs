@@ -242,6 +242,27 @@ fn nonsense_is_told_with_its_place() {
 }
 
 #[test]
+fn what_would_fill_the_memory_is_refused() {
+    let mut packed = zstd::Encoder::new(Vec::new(), 1).unwrap();
+    packed.window_log(27).unwrap();
+    std::io::Write::write_all(&mut packed, &written(&["eth0"], &some_frames())).unwrap();
+    let text = match reader(packed.finish().unwrap()) {
+        Ok(_) => panic!("a window of 128 MiB"),
+        Err(error) => format!("{error}: {:?}", std::error::Error::source(&error).map(ToString::to_string)),
+    };
+    assert!(text.contains("larger than 64 MiB; unpack it first"), "{text}");
+    let long = "n".repeat(60_000);
+    let many = written(&vec![long.as_str(); 300], &[]);
+    let text = reader(many).err().unwrap().to_string();
+    assert!(text.contains("names take more than"), "{text}");
+    let mut block = written(&["eth0"], &[]);
+    block.extend_from_slice(&[0x0a, 0, 0, 0, 0, 0, 0, 2]);
+    block.extend(vec![0; 1 << 20]);
+    let text = reader(block).err().unwrap().to_string();
+    assert!(text.contains("a block of type 0xa and 33554432 bytes"), "{text}");
+}
+
+#[test]
 fn sources_merge_by_time_and_keep_their_points() {
     let source = |times: &[i64]| {
         let frames: Vec<_> = times.iter().map(|time| kept(0, *time, &time.to_be_bytes())).collect();

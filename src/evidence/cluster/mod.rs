@@ -6,6 +6,7 @@ mod decode;
 pub mod ipam;
 mod many;
 mod split;
+mod yaml;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -6,7 +6,7 @@ use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAcces
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::ClusterError;
+use super::{ClusterError, yaml};
 
 /// One object. JSON stays text until its kind is known: a cluster's blocks may be a hundred megabytes.
 pub(super) enum Item<'t> {
@@ -30,10 +30,10 @@ pub(super) fn objects<'t>(text: &'t str, found: &mut dyn FnMut(Item<'t>)) -> Res
         }
     } else {
         for (index, document) in documents(text).iter().enumerate() {
-            let value = serde_yaml_ng::from_str(document).map_err(|error| ClusterError::Syntax {
+            let value = yaml::value(document).map_err(|why| ClusterError::Syntax {
                 number: index + 1,
                 form: "YAML",
-                why: error.to_string(),
+                why,
             })?;
             flatten(value, found);
         }

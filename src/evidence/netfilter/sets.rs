@@ -89,6 +89,8 @@ pub(super) enum Found {
     Unknown,
 }
 
+/// Prefixes that one member may stand for.
+pub(super) const MOST_VARIANTS: usize = 4_096;
 /// Members of a set that are looked through one by one for a packet of which too little is known.
 const MOST_LOOKED_THROUGH: u32 = 10_000;
 
@@ -312,25 +314,20 @@ impl Sets {
 
     /// Whether a packet is in the set of that name; `field` gives its fields by name.
     pub(super) fn find(&self, name: &str, dirs: &[String], field: &dyn Fn(&str) -> Option<Cell>) -> Found {
-        self.find_within(name, dirs, field, 0)
+        self.by_name.get(name).map_or(Found::Unknown, |set| self.find_within(set, dirs, field))
     }
 
-    fn find_within(
-        &self,
-        name: &str,
-        dirs: &[String],
-        field: &dyn Fn(&str) -> Option<Cell>,
-        depth: u8,
-    ) -> Found {
-        let Some(set) = self.by_name.get(name) else { return Found::Unknown };
+    fn find_within(&self, set: &Set, dirs: &[String], field: &dyn Fn(&str) -> Option<Cell>) -> Found {
         if set.kinds.is_empty() {
             let fields: Vec<Option<Cell>> = dirs.iter().map(|name| field(name)).collect();
             return set.members.find(&fields);
         }
         if set.kinds == ["set"] {
-            let found = set.others.iter().map(|other| match depth {
-                0..4 => self.find_within(other, dirs, field, depth + 1),
-                _ => Found::Unknown,
+            // The kernel takes no lists into lists (`list_set_uadd`).
+            let plain = |name| self.by_name.get(name).filter(|other| other.kinds != ["set"]);
+            let found = set.others.iter().map(|other| match plain(other) {
+                Some(other) => self.find_within(other, dirs, field),
+                None => Found::Unknown,
             });
             return found.fold(Found::Out, |all, one| match (all, one) {
                 (Found::In(n), _) | (_, Found::In(n)) => Found::In(n),
@@ -404,6 +401,10 @@ fn parts_of(kinds: &[String], member: &str) -> Option<Vec<Vec<Part>>> {
         let extend = |known: &Vec<Part>| {
             choices.iter().map(|choice| [known.as_slice(), choice.as_slice()].concat()).collect::<Vec<_>>()
         };
+        // `ipset save` prints ranges of one field at most; of several, each may be hundreds of prefixes.
+        if variants.len() * choices.len() > MOST_VARIANTS {
+            return None;
+        }
         variants = variants.iter().flat_map(extend).collect();
     }
     Some(variants)
@@ -538,6 +539,18 @@ mod tests {
         let odd = Sets::parse("nonsense\nadd nowhere 1.2.3.4\ncreate s hash:ip\nadd s what\n");
         assert_eq!(odd.not_understood.len(), 3);
         assert_eq!(find(&odd, "s", "src", "10.0.0.9", "1.1.1.1", 1), Found::Unknown);
+    }
+
+    #[test]
+    fn lists_in_lists_and_ranges_of_every_field_take_no_time() {
+        let mut text = "create l list:set size 8\n".to_owned();
+        text.extend(std::iter::repeat_n("add l l\n", 1_000));
+        let ranges = ["fd00::1-fdff::fffe"; 4].join(",");
+        let sets =
+            Sets::parse(&format!("{text}create n hash:net,net,net,net family inet6\nadd n {ranges}\n"));
+        assert_eq!(find(&sets, "l", "src", "10.0.0.9", "1.1.1.1", 1), Found::Unknown);
+        assert_eq!(find(&sets, "n", "src,src,src,src", "fd00::5", "fd00::5", 1), Found::Unknown);
+        assert_eq!(sets.not_understood.len(), 1);
     }
 
     #[test]

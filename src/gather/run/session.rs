@@ -459,7 +459,7 @@ impl<'a> Session<'a> {
             FromAgent::Turned { point, up, time } => {
                 if self.own(node, point).is_some() {
                     let (id, way) = (self.id(usize::from(point)), if up { "came up" } else { "went down" });
-                    let seconds = (time - self.begun) / 1_000_000_000;
+                    let seconds = time.saturating_sub(self.begun) / 1_000_000_000;
                     let pair = About::Pair(self.points[usize::from(point)].pair);
                     self.warn(pair, format!("{id} {way} about {seconds} s after capturing had begun"));
                 }

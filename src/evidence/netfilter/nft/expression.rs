@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::super::matches::{HookSide, protocol_number};
-use super::super::sets::{Members, Part, VerdictMap, range_of};
+use super::super::sets::{MOST_VARIANTS, Members, Part, VerdictMap, range_of};
 use super::super::{Counters, Match, Table, Target};
 use super::words;
 
@@ -471,6 +471,9 @@ fn parts_of(element: &Value, kinds: &[Kind]) -> Option<Vec<Vec<Part>>> {
             let with = |choice| [known.as_slice(), std::slice::from_ref(choice)].concat();
             choices.iter().map(with).collect::<Vec<_>>()
         };
+        if variants.len() * choices.len() > MOST_VARIANTS {
+            return None;
+        }
         variants = variants.iter().flat_map(extend).collect();
     }
     Some(variants)

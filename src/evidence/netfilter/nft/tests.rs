@@ -148,6 +148,18 @@ fn broken_documents_are_told_and_the_rest_is_kept() {
 }
 
 #[test]
+fn ranges_of_every_field_take_no_time() {
+    let range = r#"{"range":["fd00::1","fdff::fffe"]}"#;
+    let text = format!(
+        r#"{{"nftables":[{{"set":{{"family":"ip6","table":"t","name":"n","type":[{}],"elem":[{{"concat":[{}]}}]}}}}]}}"#,
+        [r#""ipv6_addr""#; 5].join(","),
+        [range; 5].join(",")
+    );
+    let ruleset = Ruleset::parse_nft(&text);
+    assert_eq!((ruleset.tables[0].sets.n_members("n"), ruleset.not_understood.len()), (Some(0), 0));
+}
+
+#[test]
 fn a_table_of_a_hundred_thousand_members() {
     let elements: Vec<String> =
         (0..100_000_u32).map(|n| format!("\"{}\"", std::net::Ipv4Addr::from(0x0b00_0000 + n))).collect();
