@@ -382,7 +382,9 @@ mod tests {
                 astray: None,
             };
             let mut trail = Trail::new(&sighting(positions[0]));
-            positions.iter().for_each(|position| trail.note(&sighting(*position)));
+            for position in positions {
+                trail.note(&sighting(*position));
+            }
             trail
         };
         let members = [trail(&[0, 2]), trail(&[0, 1, 3])];
