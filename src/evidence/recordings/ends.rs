@@ -99,34 +99,38 @@ impl Ends {
 
 type Pair = (IpAddr, IpAddr);
 
+/// What was seen of a pair of addresses.
+#[derive(Debug, Default)]
+struct Seen {
+    lanes: BTreeSet<usize>,
+    packets: u64,
+    /// Of them in the first lane, when the lanes are in path order.
+    in_first: u64,
+}
+
 /// The pair of addresses, the number of lanes that saw it, and its packets in all of them.
 fn most_seen(lanes: &[Lane], asked: Asked, in_order: bool) -> Option<(Pair, usize, u64)> {
-    let mut pairs: BTreeMap<Pair, (BTreeSet<usize>, u64)> = BTreeMap::new();
+    let mut pairs: BTreeMap<Pair, Seen> = BTreeMap::new();
     for (number, lane) in lanes.iter().enumerate() {
         for Sight { src, dst, .. } in &lane.sights {
             let fits = |end: Option<IpAddr>| end.is_none_or(|end| end == *src || end == *dst);
             let between_hosts =
                 !src.is_multicast() && !dst.is_multicast() && !src.is_loopback() && src != dst;
             if between_hosts && fits(asked.from) && fits(asked.to) {
-                let (seen, packets) = pairs.entry((*src.min(dst), *src.max(dst))).or_default();
-                seen.insert(number);
-                *packets += 1;
+                let seen = pairs.entry((*src.min(dst), *src.max(dst))).or_default();
+                seen.lanes.insert(number);
+                seen.packets += 1;
+                seen.in_first += u64::from(in_order && number == 0);
             }
         }
     }
     let owners: BTreeSet<IpAddr> =
         lanes.iter().filter(|lane| !lane.is_cooked()).filter_map(Lane::owner).collect();
-    let first = |pair: &Pair| {
-        let of_pair = |sight: &&Sight| (sight.src.min(sight.dst), sight.src.max(sight.dst)) == *pair;
-        let count = lanes.first().map_or(0, |lane| lane.sights.iter().filter(of_pair).count());
-        if in_order { count } else { 0 }
-    };
-    let most = pairs.into_iter().max_by_key(|(pair, (seen, packets))| {
+    let (pair, seen) = pairs.into_iter().max_by_key(|(pair, seen)| {
         let veths = [pair.0, pair.1].iter().filter(|end| owners.contains(end)).count();
-        (first(pair), veths, seen.len(), *packets)
+        (seen.in_first, veths, seen.lanes.len(), seen.packets)
     })?;
-    let (pair, (seen, packets)) = most;
-    Some((pair, seen.len(), packets))
+    Some((pair, seen.lanes.len(), seen.packets))
 }
 
 /// Who begins, and by what that is known.

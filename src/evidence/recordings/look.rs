@@ -115,6 +115,9 @@ pub(super) enum Way {
     Out,
 }
 
+/// What is kept of an interface's name: Linux' own have 15 characters, a file may say anything.
+const LONGEST_NAME: usize = 64;
+
 /// Which frames of a file are looked into.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sample<'a> {
@@ -166,7 +169,7 @@ impl Sample<'_> {
         }
         for ((interface, _), lane) in &mut lanes {
             if let Some(of) = all.get(*interface) {
-                lane.name.clone_from(&of.name);
+                lane.name = of.name.as_ref().map(|name| name.chars().take(LONGEST_NAME).collect());
                 lane.snaplen = of.snaplen;
                 lane.statistics = of.statistics;
             }

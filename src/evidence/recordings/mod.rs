@@ -544,12 +544,21 @@ fn no_packet(given: &[Recording], about: &[IpAddr]) -> RecordingsError {
         [one] => format!("of {one}"),
         all => format!("between {}", all.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(" and ")),
     };
-    let files = match given {
-        [one] => one.file.display().to_string(),
-        all => format!("the {} files", all.len()),
-    };
-    RecordingsError::NoPacket { about, files }
+    RecordingsError::NoPacket { about, files: listed(given) }
 }
+
+/// The first files by name, and how many there are besides.
+fn listed(given: &[Recording]) -> String {
+    let mut names: Vec<String> = given.iter().map(|one| one.file.display().to_string()).collect();
+    names.dedup();
+    let others = names.len().saturating_sub(FEW_FILES);
+    names.truncate(FEW_FILES);
+    let names = names.join(", ");
+    if others == 0 { names } else { format!("{names} and {others} others") }
+}
+
+/// Files that a message names.
+const FEW_FILES: usize = 4;
 
 fn too_few(
     given: &[Recording],
@@ -563,7 +572,7 @@ fn too_few(
             files(given, one),
             point_id(one, names)
         ),
-        _ => "no capture could be placed on the path".to_owned(),
+        _ => format!("no capture could be placed on the path of {}", listed(given)),
     };
     let because = warnings.iter().fold(String::new(), |all, why| all + "\n  " + why);
     RecordingsError::TooFew { found, because }

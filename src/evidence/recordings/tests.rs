@@ -278,7 +278,7 @@ fn files_without_two_hosts_are_an_error() {
     let empty = folder.write("a.pcap", 1, &[]);
     let other = folder.write("b.pcap", 147, &[(START, vec![1; 60])]);
     let error = read(&plain(&[&empty, &other])).unwrap_err().to_string();
-    assert!(error.contains("no IP packet between two hosts is in the 2 files"), "{error}");
+    assert!(error.contains("no IP packet between two hosts is in "), "{error}");
     assert!(matches!(read(&[]), Err(RecordingsError::NoPacket { .. })));
 }
 
