@@ -324,10 +324,18 @@ fn drafts(given: &[Recording], lanes: Vec<Lane>, ends: &Ends) -> Vec<Draft> {
         *files.entry(lane.files[0]).or_default() += 1;
     }
     let mut all = Vec::new();
-    for lane in lanes {
+    for mut lane in lanes {
         let recording = &given[lane.files[0]];
         let several = files[&lane.files[0]] > 1;
         let mut told = Told::by(&recording.file);
+        // As saved cases call their interfaces.
+        let point = lane.name.as_deref().and_then(|name| name.split_once('/'));
+        if let Some((node, interface)) =
+            point.filter(|(node, interface)| !node.is_empty() && !interface.is_empty())
+        {
+            told.node = Some(node.to_owned());
+            lane.name = Some(interface.to_owned());
+        }
         let said =
             recording.point.as_deref().and_then(|point| point.split_once('/')).map(|(node, interface)| {
                 // A file of several interfaces is not one point: the node is taken from what was said.
