@@ -234,6 +234,15 @@ pub enum Direction {
 }
 
 impl Direction {
+    /// Its name in reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Forward => "forward",
+            Self::Reply => "reply",
+        }
+    }
+
     /// The other one.
     #[must_use]
     pub fn back(self) -> Self {
@@ -264,6 +273,23 @@ pub enum StageKind {
     EnterPod,
     /// After the pod's own interface.
     Pod,
+}
+
+impl StageKind {
+    /// Its name in reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::LeavePod => "leave_pod",
+            Self::Forward => "forward",
+            Self::Encapsulate => "encapsulate",
+            Self::Underlay => "underlay",
+            Self::Decapsulate => "decapsulate",
+            Self::Deliver => "deliver",
+            Self::EnterPod => "enter_pod",
+            Self::Pod => "pod",
+        }
+    }
 }
 
 /// When capturing took place.

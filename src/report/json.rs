@@ -188,7 +188,7 @@ impl<'f> Report<'f> {
             directions: findings.routes.iter().map(|route| Way::of(case, route)).collect(),
             verdict: Verdict {
                 outcome: words::outcome(verdict.outcome),
-                direction: words::direction(verdict.direction),
+                direction: verdict.direction.name(),
                 stage: verdict.place.as_ref().map(|place| StageName::of(case, place, verdict.direction)),
                 sent: verdict.sent,
                 lost: verdict.lost,
@@ -228,7 +228,7 @@ fn points(findings: &Findings) -> Vec<Point<'_>> {
 
 fn address_changes(findings: &Findings) -> Vec<AddressChange<'_>> {
     let all = findings.translations.iter().map(|change| AddressChange {
-        direction: words::direction(change.direction),
+        direction: change.direction.name(),
         from: words::point(&findings.case, change.from),
         to: words::point(&findings.case, change.to),
         before: change.before.to_string(),
@@ -242,7 +242,7 @@ fn icmp_errors(findings: &Findings) -> Vec<IcmpError<'_>> {
     let all = findings.errors.iter().map(|error| IcmpError {
         by: error.by,
         what: &error.what,
-        about: error.about.map(words::direction),
+        about: error.about.map(Direction::name),
         at: words::point(&findings.case, error.at),
         count: error.count,
     });
@@ -252,7 +252,7 @@ fn icmp_errors(findings: &Findings) -> Vec<IcmpError<'_>> {
 impl<'f> Way<'f> {
     fn of(case: &'f Case, route: &'f Route) -> Self {
         Self {
-            direction: words::direction(route.direction),
+            direction: route.direction.name(),
             path: route.path.iter().map(|id| words::point(case, *id)).collect(),
             sent: route.sent,
             delivered: route.delivered,
@@ -263,7 +263,7 @@ impl<'f> Way<'f> {
             unanswered: route.unanswered.as_ref().filter(|unanswered| unanswered.lost() > 0).map(
                 |unanswered| Unanswered {
                     at: words::point(case, unanswered.at),
-                    kind: words::stage(unanswered.kind),
+                    kind: unanswered.kind.name(),
                     arrived: unanswered.arrived,
                     refused: unanswered.refused,
                     silent: unanswered.silent,
@@ -280,7 +280,7 @@ impl<'f> Stage<'f> {
         Self {
             from: words::point(case, stage.from),
             to: words::point(case, stage.to),
-            kind: words::stage(stage.kind),
+            kind: stage.kind.name(),
             entered: stage.entered,
             lost: stage.lost,
             latency_us: stage.latency.map(|(p50, p99)| Latency {
@@ -299,7 +299,7 @@ impl<'f> StageName<'f> {
         Self {
             from: words::point(case, place.from),
             to: words::behind(case, place, way),
-            kind: words::stage(place.kind),
+            kind: place.kind.name(),
         }
     }
 }

@@ -49,7 +49,7 @@ const MOST: usize = 10;
 
 fn table(findings: &Findings, route: &Route, out: &mut dyn io::Write) -> io::Result<()> {
     let (from, to) = words::ends(findings, route.direction);
-    let way = words::direction(route.direction);
+    let way = route.direction.name();
     writeln!(out, "\n### {way} from {} to {}\n", plain(from), plain(to))?;
     if route.sent == 0 {
         return writeln!(out, "no packets");
@@ -77,7 +77,7 @@ fn table(findings: &Findings, route: &Route, out: &mut dyn io::Write) -> io::Res
 }
 
 fn mark(stage: &StageCount) -> String {
-    format!("**{} of {} lost** ({})", stage.lost, stage.entered, plain(words::stage(stage.kind)))
+    format!("**{} of {} lost** ({})", stage.lost, stage.entered, plain(stage.kind.name()))
 }
 
 fn why(findings: &Findings, out: &mut dyn io::Write) -> io::Result<()> {

@@ -115,7 +115,7 @@ fn part_words(part: Part) -> &'static str {
 /// The stage and the cause of most bad pairs.
 fn shared(ranking: &Ranking, out: &mut dyn io::Write) -> io::Result<()> {
     if let Some((stage, pairs)) = ranking.stages.first() {
-        writeln!(out, "  {pairs} of {} bad pairs lose in the stage {}", ranking.bad, words::stage(*stage))?;
+        writeln!(out, "  {pairs} of {} bad pairs lose in the stage {}", ranking.bad, stage.name())?;
     }
     if let Some((kind, node, pairs)) = ranking.causes.first() {
         writeln!(out, "  {pairs} of {} have the cause {kind} on {node}", ranking.bad)?;
@@ -138,7 +138,7 @@ fn row(findings: &Findings) -> Row {
     let place = match &verdict.place {
         Some(place) => format!(
             "{}{}: {} to {}",
-            words::stage(place.kind),
+            place.kind.name(),
             if verdict.direction == Direction::Reply { " of replies" } else { "" },
             words::point(case, place.from),
             words::behind(case, place, verdict.direction)
@@ -254,7 +254,7 @@ pub fn pairs_json(
         stages: ranking
             .stages
             .iter()
-            .map(|(kind, pairs)| StageOut { kind: words::stage(*kind), pairs: *pairs })
+            .map(|(kind, pairs)| StageOut { kind: kind.name(), pairs: *pairs })
             .collect(),
         causes: ranking
             .causes

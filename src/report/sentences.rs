@@ -31,7 +31,7 @@ pub(super) fn verdict(findings: &Findings) -> String {
                 verdict.sent,
                 words::point(case, place.from),
                 words::behind(case, place, verdict.direction),
-                words::stage(place.kind),
+                place.kind.name(),
                 words::confidence(verdict.confidence),
             )
         }

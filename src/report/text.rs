@@ -74,7 +74,7 @@ pub(super) fn table(
     out: &mut dyn io::Write,
 ) -> io::Result<()> {
     let (from, to) = words::ends(findings, route.direction);
-    writeln!(out, "\n{} from {from} to {to}", words::direction(route.direction))?;
+    writeln!(out, "\n{} from {from} to {to}", route.direction.name())?;
     if route.sent == 0 {
         return writeln!(out, "  no packets");
     }
@@ -117,7 +117,7 @@ fn row(
         Some(_) => lost.to_string(),
     };
     let mark = before.filter(|stage| stage.lost > 0).map_or(String::new(), |stage| {
-        format!("  <- {} of {} lost ({})", stage.lost, stage.entered, words::stage(stage.kind))
+        format!("  <- {} of {} lost ({})", stage.lost, stage.entered, stage.kind.name())
     });
     let line = format!(
         "  {:width$}  {:6}  {passed:>9}  {lost_words:>9}  {:>9}  {:>9}{mark}",

@@ -34,12 +34,7 @@ pub fn table(findings: &Findings, seconds: u64, style: Style) -> io::Result<Stri
 pub fn line(findings: &Findings, time: Timestamp) -> String {
     let counts = findings.routes.iter().map(|route| {
         let lost: u64 = losses(route).iter().map(|(_, lost)| lost).sum();
-        format!(
-            "{}: {} sent, {} delivered, {lost} lost",
-            words::direction(route.direction),
-            route.sent,
-            route.delivered
-        )
+        format!("{}: {} sent, {} delivered, {lost} lost", route.direction.name(), route.sent, route.delivered)
     });
     let places = findings.routes.iter().flat_map(|route| {
         losses(route).into_iter().map(|(place, lost)| {
@@ -47,7 +42,7 @@ pub fn line(findings: &Findings, time: Timestamp) -> String {
                 "{lost} between {} and {} ({})",
                 words::point(&findings.case, place.from),
                 words::behind(&findings.case, &place, route.direction),
-                words::stage(place.kind)
+                place.kind.name()
             )
         })
     });

@@ -1,7 +1,7 @@
 //! The words that text and JSON share: names of outcomes, stages, directions and points.
 
 use crate::analyze::findings::{Confidence, Findings, Outcome, Place};
-use crate::evidence::{Case, Direction, PointId, Role, StageKind};
+use crate::evidence::{Case, Direction, PointId, Role};
 use crate::packet::Timestamp;
 
 pub(super) fn outcome(outcome: Outcome) -> &'static str {
@@ -19,26 +19,6 @@ pub(super) fn confidence(confidence: Confidence) -> &'static str {
         Confidence::Confirmed => "confirmed",
         Confidence::Likely => "likely",
         Confidence::Possible => "possible",
-    }
-}
-
-pub(super) fn direction(direction: Direction) -> &'static str {
-    match direction {
-        Direction::Forward => "forward",
-        Direction::Reply => "reply",
-    }
-}
-
-pub(super) fn stage(kind: StageKind) -> &'static str {
-    match kind {
-        StageKind::LeavePod => "leave_pod",
-        StageKind::Forward => "forward",
-        StageKind::Encapsulate => "encapsulate",
-        StageKind::Underlay => "underlay",
-        StageKind::Decapsulate => "decapsulate",
-        StageKind::Deliver => "deliver",
-        StageKind::EnterPod => "enter_pod",
-        StageKind::Pod => "pod",
     }
 }
 

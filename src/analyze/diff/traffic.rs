@@ -72,7 +72,7 @@ fn verdict(was: &Findings, is: &Findings, alike: &Alike, diff: &mut Diff) {
         let point = |point: crate::evidence::PointId| findings.case.points[point.index()].id.as_str();
         let to = place.to.map_or("the end", point);
         let way = if verdict.direction == Direction::Forward { "" } else { ", the replies" };
-        format!("{outcome}{way} between {} and {to} ({})", point(place.from), stage(place.kind))
+        format!("{outcome}{way} between {} and {to} ({})", point(place.from), place.kind.name())
     };
     let (was, is) = (words(was), words(is));
     if alike.plain(&was, When::Before) != alike.plain(&is, When::After) {
@@ -120,7 +120,7 @@ fn path(was: &Case, is: &Case, direction: Direction, alike: &Alike, diff: &mut D
     let (was, is) = (words(was), words(is));
     let plain = |words: &Option<String>, when| words.as_ref().map(|words| alike.plain(words, when));
     if plain(&was, When::Before) != plain(&is, When::After) {
-        diff.push(None, Area::Path, true, (way(direction), was, is));
+        diff.push(None, Area::Path, true, (direction.name(), was, is));
     }
 }
 
@@ -128,7 +128,7 @@ fn stages(was: &Route, is: &Route, diff: &mut Diff) {
     let find =
         |route: &'_ Route, kind: StageKind| route.stages.iter().find(|stage| stage.kind == kind).cloned();
     for here in &is.stages {
-        let subject = format!("{} direction, stage {}", way(is.direction), stage(here.kind));
+        let subject = format!("{} direction, stage {}", is.direction.name(), here.kind.name());
         let Some(before) = find(was, here.kind) else { continue };
         if differ(share(&before), share(here)) {
             let words = |stage: &StageCount| Some(format!("{} of {} lost", stage.lost, stage.entered));
@@ -167,24 +167,3 @@ fn slower(was: Nanos, is: Nanos, doubt: Nanos) -> bool {
 
 /// Nanoseconds.
 const LEAST_DELAY: i64 = 500_000;
-
-fn way(direction: Direction) -> &'static str {
-    match direction {
-        Direction::Forward => "forward",
-        Direction::Reply => "reply",
-    }
-}
-
-/// The stage's name in reports.
-fn stage(kind: StageKind) -> &'static str {
-    match kind {
-        StageKind::LeavePod => "leave_pod",
-        StageKind::Forward => "forward",
-        StageKind::Encapsulate => "encapsulate",
-        StageKind::Underlay => "underlay",
-        StageKind::Decapsulate => "decapsulate",
-        StageKind::Deliver => "deliver",
-        StageKind::EnterPod => "enter_pod",
-        StageKind::Pod => "pod",
-    }
-}

@@ -37,7 +37,7 @@ fn of_way(findings: &Findings, way: Direction, course: &Course) -> Markup {
     let total = |count: fn(&Bin) -> u64| course.bins.iter().map(count).sum::<u64>();
     let name = format!(
         "{}: from {from} to {to}: {} packets, {} lost, in steps of {}",
-        words::direction(way),
+        way.name(),
         total(|bin| bin.sent),
         total(|bin| bin.lost),
         sentences::duration(course.width)
@@ -96,7 +96,7 @@ fn delays(course: &Course, way: Direction) -> Markup {
         UP + 4 - u64::try_from(part).unwrap_or(UP).min(UP)
     };
     let height = UP + 26;
-    let name = format!("{}: time over the whole path, mean and longest", words::direction(way));
+    let name = format!("{}: time over the whole path, mean and longest", way.name());
     html! {
         svg class="chart" role="img" viewBox={ "0 0 " (SCALE + WIDTH + 8) " " (height) }
             width=(SCALE + WIDTH + 8) height=(height) aria-label=(name) {

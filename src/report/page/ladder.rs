@@ -51,7 +51,7 @@ fn named_first(findings: &Findings) -> Vec<&Path> {
 
 fn table(findings: &Findings, way: Direction, points: &[PointId], rows: &[&Sample]) -> Markup {
     let (from, to) = words::ends(findings, way);
-    let name = format!("{}: from {from} to {to}", words::direction(way));
+    let name = format!("{}: from {from} to {to}", way.name());
     let node = |id: &PointId| findings.case.points[id.index()].node.as_str();
     let nodes: Vec<&[PointId]> = points.chunk_by(|a, b| node(a) == node(b)).collect();
     html! {

@@ -129,7 +129,7 @@ fn left_out(all: usize, most: usize) -> Markup {
 
 fn table(findings: &Findings, route: &Route) -> Markup {
     let (from, to) = words::ends(findings, route.direction);
-    let name = format!("{}: from {from} to {to}", words::direction(route.direction));
+    let name = format!("{}: from {from} to {to}", route.direction.name());
     if route.sent == 0 {
         return html! { p { (shown(&name)) ": no packets" } };
     }
@@ -170,7 +170,7 @@ fn row(findings: &Findings, id: PointId, before: Option<&StageCount>, passed: u6
             td class="number" { (passed) }
             td class="number" {
                 @if let Some(stage) = lost {
-                    strong { "✕ " (stage.lost) " of " (stage.entered) " lost" } " (" (words::stage(stage.kind)) ")"
+                    strong { "✕ " (stage.lost) " of " (stage.entered) " lost" } " (" (stage.kind.name()) ")"
                 } @else if before.is_some() { "0" }
             }
             td class="number" { @if let Some((median, _)) = took { (sentences::duration(median)) } }

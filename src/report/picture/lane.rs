@@ -6,7 +6,7 @@ use super::is_forward;
 use super::layout::{Box as Place, Layout};
 use crate::analyze::findings::{Findings, Outcome, Route, StageCount};
 use crate::evidence::{Direction, PointId};
-use crate::report::{sentences, words};
+use crate::report::sentences;
 
 /// One arrow.
 #[derive(Debug)]
@@ -138,7 +138,7 @@ fn stage_words(findings: &Findings, direction: Direction, stage: &StageCount, ma
         }
         Mark::Lost | Mark::Here => format!("{} of {} lost", stage.lost, stage.entered),
     };
-    let kind = matches!(mark, Mark::Lost | Mark::Here).then(|| words::stage(stage.kind).to_owned());
+    let kind = matches!(mark, Mark::Lost | Mark::Here).then(|| stage.kind.name().to_owned());
     // Beside a column there is room for so much.
     let (first, rest) = match first.split_once(" of ") {
         Some((count, rest)) if first.len() > WIDEST => {

@@ -71,7 +71,7 @@ fn spoken(findings: &Findings) -> String {
             let took = stage.latency.map(|(median, _)| format!(", median {}", sentences::duration(median)));
             all.push(format!(
                 "{}, {from} to {to}: {} packets, {} lost{}.",
-                words::direction(route.direction),
+                route.direction.name(),
                 stage.entered,
                 stage.lost,
                 took.unwrap_or_default()
