@@ -157,13 +157,7 @@ impl Recordings {
     ) -> Result<Self, RecordingsError> {
         place::place(&mut drafts, &ends);
         let said = in_order && drafts.iter().all(|draft| draft.useless.is_some() || draft.side.is_none());
-        let tunnel = drafts.iter().any(|draft| draft.useless.is_none() && draft.role == Some(Role::Tunnel));
-        let plain_nic = drafts
-            .iter()
-            .any(|draft| draft.role == Some(Role::Nic) && draft.has_traffic() && !draft.is_tunnelled());
-        let encapsulated = tunnel
-            || drafts.iter().any(Draft::is_tunnelled)
-            || (!said && !plain_nic && drafts.iter().any(|draft| draft.lane.tunnels));
+        let encapsulated = place::encapsulated(&mut drafts, said);
         if !said {
             let silent = place::silent(&drafts, encapsulated);
             drafts.extend(silent);

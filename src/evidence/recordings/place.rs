@@ -405,6 +405,23 @@ fn cooked_pairs(drafts: &mut [Draft]) {
     }
 }
 
+/// Whether packets go from node to node in a tunnel. Nodes may have a tunnel device that this traffic does not take, as
+/// with `vxlanMode: CrossSubnet`; others' packets on it prove nothing, and it is no place of the path.
+pub(super) fn encapsulated(drafts: &mut [Draft], said: bool) -> bool {
+    if drafts.iter().any(Draft::is_tunnelled) {
+        return true;
+    }
+    let plain = used(drafts).any(|draft| draft.role == Some(Role::Nic) && draft.has_traffic());
+    let tunnels = |draft: &mut Draft| draft.role == Some(Role::Tunnel) && (draft.has_traffic() || !plain);
+    if used(drafts).any(tunnels) {
+        return true;
+    }
+    for draft in used(drafts).filter(|draft| draft.role == Some(Role::Tunnel)) {
+        draft.useless = Some("the NIC shows these packets in no tunnel: they do not go that way".to_owned());
+    }
+    !said && !plain && drafts.iter().any(|draft| draft.lane.tunnels)
+}
+
 /// A capture of all interfaces of a node saw nothing where it shows no interface: places of the path that are in none of its
 /// lanes, and where its filter would have let the traffic through.
 pub(super) fn silent(drafts: &[Draft], encapsulated: bool) -> Vec<Draft> {

@@ -70,6 +70,17 @@ fn tunnelled(seq: u16, reply: bool) -> Vec<u8> {
     bytes
 }
 
+/// A frame as a Linux cooked capture, version 2, has it.
+fn cooked(index: u32, out: bool, sender: [u8; 6], frame: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![8, 0, 0, 0];
+    bytes.extend(index.to_be_bytes());
+    bytes.extend([0, 1, if out { 4 } else { 0 }, 6]);
+    bytes.extend(sender);
+    bytes.extend([0, 0]);
+    bytes.extend(&frame[14..]);
+    bytes
+}
+
 /// Twenty pings and their answers as a place sees them: microseconds after the start of each, there and back.
 fn pings(there: i64, back: i64, offset: i64, of: impl Fn(u16, bool) -> Vec<u8>) -> Vec<(i64, Vec<u8>)> {
     let at = |seq: u16, micros: i64| START + i64::from(seq) * SECOND / 2 + micros * MICRO + offset;
@@ -233,15 +244,6 @@ fn points_in_the_wrong_order_are_refused() {
 #[test]
 fn cooked_captures_of_all_interfaces_are_taken_apart() {
     let folder = Folder::new();
-    let cooked = |index: u32, out: bool, sender: [u8; 6], frame: &[u8]| {
-        let mut bytes = vec![8, 0, 0, 0];
-        bytes.extend(index.to_be_bytes());
-        bytes.extend([0, 1, if out { 4 } else { 0 }, 6]);
-        bytes.extend(sender);
-        bytes.extend([0, 0]);
-        bytes.extend(&frame[14..]);
-        bytes
-    };
     // The first node: veth 5, tunnel device 6, NIC 2.
     let mut frames = [
         pings(10, 280, 0, |seq, reply| {
@@ -270,6 +272,40 @@ fn cooked_captures_of_all_interfaces_are_taken_apart() {
     let wanted =
         [("worker-1/veth", Role::Veth), ("worker-1/tunnel", Role::Tunnel), ("worker-1/nic", Role::Nic)];
     assert_eq!(order(&recordings), wanted.map(|(id, role)| (id.to_owned(), role)));
+}
+
+#[test]
+fn a_tunnel_device_that_the_traffic_does_not_take_is_no_place_of_its_path() {
+    let folder = Folder::new();
+    let other = |seq| {
+        let mut bytes = Vec::new();
+        let builder =
+            PacketBuilder::ethernet2([0x66; 6], [0x66; 6]).ipv4([10, 244, 1, 0], [10, 244, 3, 0], 64);
+        builder.icmpv4_echo_request(9, seq).write(&mut bytes, &[9; 32]).unwrap();
+        (START + i64::from(seq) * SECOND, cooked(6, true, [0x66; 6], &bytes))
+    };
+    let node = |name: &str, from: bool| {
+        let (veth_at, nic_at) = if from { ([10, 280], [50, 240]) } else { ([130, 150], [90, 200]) };
+        let mut frames = [
+            pings(veth_at[0], veth_at[1], 0, |seq, reply| {
+                let into_pod = from == reply;
+                cooked(5, into_pod, if into_pod { GATE } else { POD }, &veth(from)(seq, reply))
+            }),
+            pings(nic_at[0], nic_at[1], 0, |seq, reply| {
+                cooked(2, from != reply, [6; 6], &echo(seq, reply, 63, [[6; 6], [8; 6]]))
+            }),
+            (0..3).map(other).collect(),
+        ]
+        .concat();
+        frames.sort_by_key(|(time, _)| *time);
+        folder.write(name, 276, &frames)
+    };
+    let files = [node("worker-1-any.pcap", true), node("worker-2-any.pcap", false)];
+    let recordings = read(&plain(&[&files[0], &files[1]])).unwrap();
+    let wanted = ["worker-1/if5", "worker-1/if2", "worker-2/if2", "worker-2/if5"];
+    assert_eq!(order(&recordings).into_iter().map(|(id, _)| id).collect::<Vec<_>>(), wanted);
+    assert!(recordings.case.paths.iter().all(|path| !path.encapsulated));
+    assert!(recordings.case.warnings.is_empty(), "{:?}", recordings.case.warnings);
 }
 
 #[test]
