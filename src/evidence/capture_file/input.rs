@@ -18,6 +18,7 @@ pub(super) struct Input {
     offset: u64,
     ended: bool,
     broken_off: bool,
+    packed: bool,
 }
 
 impl Input {
@@ -40,7 +41,7 @@ impl Input {
                 source,
             })?),
         };
-        Ok(Self::over(unpacked, name))
+        Ok(Self { packed: true, ..Self::over(unpacked, name) })
     }
 
     fn over(bytes: Box<dyn Read + Send>, name: &str) -> Self {
@@ -53,6 +54,7 @@ impl Input {
             offset: 0,
             ended: false,
             broken_off: false,
+            packed: false,
         }
     }
 
@@ -116,6 +118,11 @@ impl Input {
     /// As the caller named the file.
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// How many bytes of the file were taken; None where its bytes are not the contents.
+    pub(super) fn position(&self) -> Option<u64> {
+        (!self.packed).then_some(self.offset)
     }
 
     /// Once too few bytes are left: why the file does not end cleanly, if it does not.

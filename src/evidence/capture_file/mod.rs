@@ -12,7 +12,7 @@ mod writer;
 
 use std::fmt;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::Path;
 
@@ -117,6 +117,17 @@ impl Statistics {
     }
 }
 
+/// What the last part of a file tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct End {
+    /// When the latest of its frames was captured.
+    pub latest: Timestamp,
+    /// Bytes of the file that were read.
+    pub read: u64,
+    /// Bytes behind them.
+    pub left: u64,
+}
+
 impl Reader {
     /// Opens the capture at `path`.
     ///
@@ -204,11 +215,30 @@ impl Reader {
         self.truncated.as_deref()
     }
 
+    /// The end of the file at `path`, which this reader reads, without what is before it. Of a large classic pcap only,
+    /// plain and whole: anything else is to be read on.
+    pub fn end(&self, path: &Path) -> Option<End> {
+        let Format::Pcap(pcap) = &self.format else { return None };
+        let mut file = File::open(path).ok()?;
+        let read = self.input.position()?;
+        let left = file.metadata().ok()?.len().checked_sub(read)?;
+        if left < 4 * TAIL as u64 {
+            return None;
+        }
+        let mut tail = vec![0; TAIL];
+        file.seek(SeekFrom::End(-i64::try_from(TAIL).ok()?)).ok()?;
+        file.read_exact(&mut tail).ok()?;
+        Some(End { latest: pcap.latest_of(&tail)?, read, left })
+    }
+
     /// As the file was named when it was opened.
     pub fn name(&self) -> &str {
         self.input.name()
     }
 }
+
+/// Bytes at the end of a file that are looked at without what is before them.
+const TAIL: usize = 1024 * 1024;
 
 impl fmt::Debug for Reader {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {

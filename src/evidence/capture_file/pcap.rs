@@ -1,7 +1,7 @@
 //! Classic pcap: one header, then records of 16 bytes and a frame. Both byte orders, micro- and nanoseconds, and
 //! the records of Kuznetzov's modified format, eight bytes longer.
 
-use crate::packet::{LinkType, Timestamp};
+use crate::packet::{LinkType, Nanos, Timestamp};
 
 use super::input::{DAMAGED, Input, LONGEST, Order};
 use super::{CaptureError, Found, Interface};
@@ -58,25 +58,70 @@ impl Pcap {
             return Ok(None);
         }
         let bytes = input.window();
-        let kept = self.order.u32(bytes, 8) as usize;
+        let Header { time, kept, wire_len } = self.read_header(bytes);
         if kept > LONGEST {
             return Err(input.nonsense(8, format!("a frame of {kept} bytes"), DAMAGED));
         }
-        let seconds = i64::from(self.order.u32(bytes, 0));
-        let fraction = i64::from(self.order.u32(bytes, 4));
-        let wire_len = self.order.u32(bytes, 12);
         if !input.need(self.header + kept)? {
             return Ok(None);
         }
         let record = input.take(self.header + kept);
         Ok(Some(Found {
             interface: 0,
-            time: Timestamp(seconds * 1_000_000_000 + fraction * self.unit),
+            time,
             wire_len,
             link: self.link,
             at: record.start + self.header..record.end,
         }))
     }
+
+    #[inline]
+    fn read_header(&self, bytes: &[u8]) -> Header {
+        let seconds = i64::from(self.order.u32(bytes, 0));
+        let fraction = i64::from(self.order.u32(bytes, 4));
+        Header {
+            time: Timestamp(seconds * SECOND + fraction * self.unit),
+            kept: self.order.u32(bytes, 8) as usize,
+            wire_len: self.order.u32(bytes, 12),
+        }
+    }
+
+    /// The latest time in the last bytes of a file, where they end with a row of whole records that leaves no doubt: the
+    /// first of them is sought, and each must lead to the next, up to the last byte.
+    pub(super) fn latest_of(&self, tail: &[u8]) -> Option<Timestamp> {
+        (0..tail.len().min(LONGEST_SOUGHT)).find_map(|start| self.row(&tail[start..]))
+    }
+
+    fn row(&self, mut bytes: &[u8]) -> Option<Timestamp> {
+        let (mut records, mut latest): (usize, Option<Timestamp>) = (0, None);
+        while !bytes.is_empty() {
+            let Header { time, kept, wire_len } = self.read_header(bytes.get(..self.header)?);
+            let fraction = i64::from(self.order.u32(bytes, 4)) * self.unit;
+            let near = latest.is_none_or(|latest| (time - latest).abs() < NEAR);
+            if fraction >= SECOND || kept == 0 || kept > wire_len as usize || !near {
+                return None;
+            }
+            bytes = bytes.get(self.header + kept..)?;
+            latest = latest.max(Some(time));
+            records += 1;
+        }
+        latest.filter(|_| records >= ENOUGH)
+    }
 }
+
+/// What stands before a frame.
+struct Header {
+    time: Timestamp,
+    kept: usize,
+    wire_len: u32,
+}
+
+const SECOND: i64 = 1_000_000_000;
+/// A record begins within so many bytes: frames of segmentation offload are no longer.
+const LONGEST_SOUGHT: usize = 128 * 1024;
+/// Records in a row that no payload looks like.
+const ENOUGH: usize = 64;
+/// Records that follow each other are no further apart.
+const NEAR: Nanos = Nanos(600 * SECOND);
 
 const FILE_HEADER: usize = 24;

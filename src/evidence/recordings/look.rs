@@ -1,6 +1,7 @@
 //! One reading of a file: which interfaces it holds, from when to when, and a sample of the packets that came by each.
-//! Takes a capture file, gives its lanes: one for each interface, or for each interface index of a Linux cooked capture.
-//! What the packets mean for a trace is not asked here.
+//! Takes a capture file, gives its lanes: one for each interface, or for each interface index of a Linux cooked capture. A
+//! large file that can hold one lane only is read until the sample is full, and then at its end. What the packets mean for
+//! a trace is not asked here.
 
 use std::collections::BTreeMap;
 use std::hash::Hasher;
@@ -9,7 +10,7 @@ use std::path::Path;
 
 use rustc_hash::FxHasher;
 
-use crate::evidence::capture_file::{CaptureError, Reader, Statistics};
+use crate::evidence::capture_file::{CaptureError, End, Reader, Statistics};
 use crate::packet::{Frame, LinkType, Network, Packet, Tcp, Transport};
 
 use super::name::Told;
@@ -33,7 +34,7 @@ pub(super) struct Lane {
     pub(super) link: LinkType,
     /// Most bytes kept of each; 0 for no limit.
     pub(super) snaplen: u32,
-    /// How many frames.
+    /// How many frames; about so many, of a file that was not read to its end.
     pub(super) frames: u64,
     /// When the first and the last were captured.
     pub(super) span: Option<(i64, i64)>,
@@ -145,7 +146,7 @@ impl Sample<'_> {
     ) -> Result<(Vec<Lane>, Option<String>), CaptureError> {
         let mut reader = Reader::open(file)?;
         let mut lanes: BTreeMap<(usize, Option<u32>), Lane> = BTreeMap::new();
-        let (mut looked, mut kept) = (0, 0);
+        let (mut looked, mut kept, mut sought_end) = (0, 0, false);
         while let Some(record) = reader.next_record()? {
             let place = (record.interface, index(&record.frame));
             if lanes.len() >= MOST_LANES && !lanes.contains_key(&place) {
@@ -159,6 +160,12 @@ impl Sample<'_> {
             if kept < MOST.1 && lane.sights.len() < MOST.0 && (looked < MOST_LOOKED || self.stride > 1) {
                 looked += 1;
                 kept += usize::from(lane.note(&record.frame, self));
+            } else if place.1.is_none()
+                && !std::mem::replace(&mut sought_end, true)
+                && let Some(end) = reader.end(file)
+            {
+                lane.ends(end);
+                break;
             }
         }
         let all = reader.interfaces();
@@ -221,6 +228,13 @@ impl Lane {
         }
         self.sights.push(sight);
         true
+    }
+
+    /// The rest of the file is known only by its end; its frames are taken to be as long as those before.
+    fn ends(&mut self, end: End) {
+        let more = u128::from(self.frames) * u128::from(end.left) / u128::from(end.read.max(1));
+        self.frames = self.frames.saturating_add(u64::try_from(more).unwrap_or(u64::MAX));
+        self.span = self.span.map(|(first, last)| (first, last.max(end.latest.0)));
     }
 
     /// The address of the pod whose veth it is, if it is one.

@@ -15,7 +15,10 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::panic::resume_unwind;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use super::capture_file::CaptureError;
 use super::case::{Aliases, Case, NodeFacts, Only};
@@ -126,7 +129,7 @@ impl Recordings {
         }
         let about: Vec<IpAddr> = from.into_iter().chain(to).collect();
         let mut warnings = Vec::new();
-        let lanes = look_at(given, Sample { stride: 1, about: &about }, Some(&mut warnings))?;
+        let lanes = look_at(given, Sample { stride: 1, about: &about }, &mut warnings)?;
         twice(given, &lanes)?;
         let lanes = joined(given, lanes, &mut warnings);
         let asked = Asked { from, to };
@@ -198,22 +201,40 @@ impl Recordings {
     }
 }
 
-/// The lanes of all files.
+/// The lanes of all files, several of which are read at once.
 fn look_at(
     given: &[Recording],
     sample: Sample<'_>,
-    mut warnings: Option<&mut Vec<String>>,
+    warnings: &mut Vec<String>,
 ) -> Result<Vec<Lane>, CaptureError> {
-    let mut lanes = Vec::new();
-    for (number, recording) in given.iter().enumerate() {
-        let (more, cut) = sample.look(number, &recording.file)?;
-        if let (Some(warnings), Some(why)) = (warnings.as_deref_mut(), cut) {
-            warnings.push(format!("{}: {why}", recording.file.display()));
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(MOST_AT_ONCE);
+    let next = AtomicUsize::new(0);
+    let read = || {
+        let mut mine = Vec::new();
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(recording) = given.get(number) else { return mine };
+            mine.push((number, sample.look(number, &recording.file)));
         }
+    };
+    let mut all = thread::scope(|scope| {
+        let readers: Vec<_> = (0..threads).map(|_| scope.spawn(read)).collect();
+        let results =
+            readers.into_iter().map(|reader| reader.join().unwrap_or_else(|why| resume_unwind(why)));
+        results.flatten().collect::<Vec<_>>()
+    });
+    all.sort_by_key(|(number, _)| *number);
+    let mut lanes = Vec::new();
+    for (number, seen) in all {
+        let (more, cut) = seen?;
+        warnings.extend(cut.map(|why| format!("{}: {why}", given[number].file.display())));
         lanes.extend(more);
     }
     Ok(lanes)
 }
+
+/// Files read at once: an unpacker may hold 64 MiB.
+const MOST_AT_ONCE: usize = 4;
 
 /// Files that were said to be of one point must follow each other.
 fn twice(given: &[Recording], lanes: &[Lane]) -> Result<(), RecordingsError> {
