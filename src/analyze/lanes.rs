@@ -11,50 +11,37 @@ use super::Pass;
 use super::correlate::Sighting;
 use super::correlate::fingerprint::Depth;
 use super::correlate::sift::Members;
-use super::edges::{Edges, Span};
-use super::survey::Survey;
+use crate::evidence::PointId;
 use crate::evidence::capture_file::{CaptureError, FrameSource};
-use crate::evidence::{Case, PointId};
 use crate::packet::{Frame, LinkType, Nanos, Network, Packet, Plain, Timestamp, Transport};
 
-/// Reads all of `parts` into `pass`; gives the case with the edges of captures that were learned from their files.
+/// Reads all of `parts` into `pass`.
 pub(super) fn read<'s>(
     parts: Vec<Box<dyn FrameSource + Send + 's>>,
     pass: &mut Pass,
-    case: &Case,
-    survey: &Survey,
-) -> Result<Case, CaptureError> {
+) -> Result<(), CaptureError> {
     let look = Look { members: pass.sift.members().clone(), depth: pass.depth, shift: pass.shift.clone() };
-    let mut edges = Edges::new(case);
     thread::scope(|scope| {
         let lanes = parts.into_iter().map(|mut source| {
             let (full, taken) = sync_channel(AHEAD);
             let (back, empty) = channel();
             let look = &look;
             scope.spawn(move || look.watch(source.as_mut(), &full, &empty));
-            Lane { taken, back, batch: Batch::default(), next: 0, shown: Vec::new(), latest: None }
+            Lane { taken, back, batch: Batch::default(), next: 0, latest: None }
         });
         let mut lanes: Vec<Lane> = lanes.collect();
-        merge(&mut lanes, pass, &mut edges, survey)?;
+        merge(&mut lanes, pass)?;
         let latest = lanes.iter().filter_map(|lane| lane.latest).max();
         pass.pass_time(latest.unwrap_or(pass.latest));
         Ok(())
-    })?;
-    let case = edges.into_case();
-    pass.set_edges(&case, survey);
-    Ok(case)
+    })
 }
 
 /// Gives the pass what the lanes saw, in the order of time.
-fn merge(
-    lanes: &mut [Lane],
-    pass: &mut Pass,
-    edges: &mut Edges,
-    survey: &Survey,
-) -> Result<(), CaptureError> {
+fn merge(lanes: &mut [Lane], pass: &mut Pass) -> Result<(), CaptureError> {
     let mut heads = Vec::new();
     for lane in &mut *lanes {
-        heads.push(lane.refill(pass, edges, survey)?.unwrap_or(END));
+        heads.push(lane.refill(pass)?.unwrap_or(END));
     }
     loop {
         let (first, limit) = earliest(&heads);
@@ -67,7 +54,7 @@ fn merge(
             lane.give(pass);
             heads[first] = match lane.head() {
                 Some(head) => head,
-                None => lane.refill(pass, edges, survey)?.unwrap_or(END),
+                None => lane.refill(pass)?.unwrap_or(END),
             };
             if heads[first] == END {
                 break;
@@ -108,16 +95,13 @@ struct Lane {
     back: Sender<Batch>,
     batch: Batch,
     next: usize,
-    /// Points that it showed.
-    shown: Vec<PointId>,
     /// Of all its frames, foreign ones too.
     latest: Option<Timestamp>,
 }
 
 enum Message {
     Batch(Batch),
-    /// The end, and how the file was cut.
-    End(Result<Option<String>, CaptureError>),
+    End(Result<(), CaptureError>),
 }
 
 /// A piece of a capture.
@@ -126,8 +110,8 @@ struct Batch {
     seen: Vec<Seen>,
     /// Frames that go over as they are.
     bytes: Vec<u8>,
-    /// One a point.
-    spans: Vec<Span>,
+    /// Of the first frame of each point.
+    links: Vec<(PointId, LinkType)>,
     /// Of all frames, by the aligned clock.
     latest: Option<Timestamp>,
     frames: u64,
@@ -170,40 +154,21 @@ impl Lane {
     }
 
     /// The next batch with something in it; gives its first time, or None at the end.
-    fn refill(
-        &mut self,
-        pass: &mut Pass,
-        edges: &mut Edges,
-        survey: &Survey,
-    ) -> Result<Option<Timestamp>, CaptureError> {
+    fn refill(&mut self, pass: &mut Pass) -> Result<Option<Timestamp>, CaptureError> {
         loop {
             let used = std::mem::take(&mut self.batch);
             self.latest = self.latest.max(used.latest);
             // A lane that has ended needs it no more.
             let _ = self.back.send(used);
             self.next = 0;
-            let mut moved = false;
             match self.taken.recv() {
-                Ok(Message::Batch(batch)) => {
-                    for span in &batch.spans {
-                        pass.links[span.point.index()].get_or_insert(span.link);
-                        let new = !self.shown.contains(&span.point);
-                        self.shown.extend(new.then_some(span.point));
-                        moved |= edges.note(span, new);
-                    }
-                    self.batch = batch;
-                }
-                Ok(Message::End(end)) => {
-                    let cut = end?;
-                    for point in self.shown.drain(..) {
-                        moved |= edges.ended(point, cut.as_deref());
-                    }
-                }
+                Ok(Message::Batch(batch)) => self.batch = batch,
+                Ok(Message::End(end)) => end?,
                 // It says that it ends before it goes.
                 Err(_) => return Ok(None),
             }
-            if moved {
-                pass.set_edges(edges.case(), survey);
+            for (point, link) in &self.batch.links {
+                pass.links[point.index()].get_or_insert(*link);
             }
             if let Some(head) = self.head() {
                 return Ok(Some(head));
@@ -227,21 +192,15 @@ impl Batch {
     fn clear(&mut self) {
         self.seen.clear();
         self.bytes.clear();
-        self.spans.clear();
+        self.links.clear();
         (self.latest, self.frames) = (None, 0);
     }
 
     #[inline]
-    fn note(&mut self, point: PointId, frame: &Frame<'_>) {
+    fn note(&mut self, point: PointId, link: LinkType) {
         self.frames += 1;
-        let Frame { time, link, .. } = *frame;
-        match self.spans.iter_mut().find(|span| span.point == point) {
-            Some(span) => {
-                span.first = span.first.min(time);
-                span.last = span.last.max(time);
-                span.frames += 1;
-            }
-            None => self.spans.push(Span { point, first: time, last: time, frames: 1, link }),
+        if self.links.iter().all(|(known, _)| *known != point) {
+            self.links.push((point, link));
         }
     }
 }
@@ -256,9 +215,7 @@ struct Look {
 impl Look {
     /// Reads a source to its end, unless the pass has failed.
     fn watch(&self, source: &mut dyn FrameSource, full: &SyncSender<Message>, empty: &Receiver<Batch>) {
-        let end = self.fill(source, full, empty);
-        let cut = end.map(|()| source.cut().map(str::to_owned));
-        let _ = full.send(Message::End(cut));
+        let _ = full.send(Message::End(self.fill(source, full, empty)));
     }
 
     fn fill(
@@ -283,7 +240,7 @@ impl Look {
     }
 
     fn add(&self, batch: &mut Batch, point: PointId, frame: &Frame<'_>) {
-        batch.note(point, frame);
+        batch.note(point, frame.link);
         let time = frame.time - self.shift[point.index()];
         batch.latest = batch.latest.max(Some(time));
         let (time, what) = (frame.time, self.what(point, frame, time));

@@ -28,8 +28,6 @@ pub mod diff;
 
 mod account;
 
-mod edges;
-
 mod lanes;
 
 mod pass;
@@ -97,9 +95,8 @@ fn analyse(evidence: &Evidence<'_>, keep: bool) -> Result<(Findings, Kept), Capt
     let mut source = (evidence.frames)()?;
     let parts = source.parts();
     if !parts.is_empty() {
-        let case = lanes::read(parts, &mut pass, evidence.case, &survey)?;
-        let Evidence { texts, cluster, frames, .. } = *evidence;
-        return Ok(pass.conclude(&Evidence { case: &case, texts, cluster, frames: &|| frames() }, &survey));
+        lanes::read(parts, &mut pass)?;
+        return Ok(pass.conclude(evidence, &survey));
     }
     drop(parts);
     while let Some((point, frame)) = source.next_frame()? {

@@ -40,22 +40,19 @@ pub struct Answered {
 
 #[derive(Debug, Default, Clone, Copy)]
 struct Ask {
-    direction: Option<Direction>,
+    last: Timestamp,
+    /// Which way it went and of which flow; None until it was seen itself.
+    asked: Option<(Direction, FlowId)>,
     arrived: u32,
     answered: bool,
     refused: bool,
     /// A datagram is only judged when it was refused.
     must_answer: bool,
-    last: Timestamp,
-    flow: Option<FlowId>,
 }
 
 /// What a request and its answer have in common.
 #[derive(Debug, Clone, Copy)]
-struct Key {
-    hash: u64,
-    datagram: bool,
-}
+struct Key(u64);
 
 /// A kernel answers at once; this long covers a busy one.
 pub const PATIENCE: Nanos = Nanos::from_millis(3_000);
@@ -76,14 +73,13 @@ impl Answers {
             Gist::Other(_) if seen.flow.protocol == UDP => (datagram(direction, ports(seen)), false),
             _ => return,
         };
-        let ask = self.open[usize::from(key.datagram)].entry(key.hash).or_default();
+        let ask = self.open[key.table()].entry(key.0).or_default();
         if ask.arrived == 0 && !ask.answered && !ask.refused {
             self.queue.push_back((time, key));
         }
-        ask.direction = Some(direction);
+        ask.asked = Some((direction, flow));
         ask.arrived += 1;
         ask.must_answer = must_answer;
-        ask.flow = Some(flow);
         ask.last = ask.last.max(time);
     }
 
@@ -98,7 +94,7 @@ impl Answers {
             Gist::Other(_) if seen.flow.protocol == UDP => {
                 let (src_port, dst_port) = ports(seen);
                 let key = datagram(back, (dst_port, src_port));
-                if !self.open[1].contains_key(&key.hash) {
+                if !self.open[key.table()].contains_key(&key.0) {
                     return;
                 }
                 (key, false)
@@ -117,7 +113,7 @@ impl Answers {
 
     /// Captures may show an answer before its request: it waits for it.
     fn note(&mut self, key: Key, refused: bool, time: Timestamp) {
-        let ask = self.open[usize::from(key.datagram)].entry(key.hash).or_insert_with(|| {
+        let ask = self.open[key.table()].entry(key.0).or_insert_with(|| {
             self.queue.push_back((time, key));
             Ask { must_answer: true, ..Ask::default() }
         });
@@ -132,7 +128,7 @@ impl Answers {
                 break;
             }
             self.queue.pop_front();
-            match self.open[usize::from(key.datagram)].get(&key.hash) {
+            match self.open[key.table()].get(&key.0) {
                 // A flow of datagrams is judged when it has been still for a while.
                 Some(ask) if !ask.must_answer && now - ask.last < PATIENCE => {
                     self.queue.push_back((ask.last.max(time + EDGE), key));
@@ -152,8 +148,8 @@ impl Answers {
     }
 
     fn judge(&mut self, key: Key) {
-        let Some(ask) = self.open[usize::from(key.datagram)].remove(&key.hash) else { return };
-        let Some(direction) = ask.direction else { return };
+        let Some(ask) = self.open[key.table()].remove(&key.0) else { return };
+        let Some((direction, flow)) = ask.asked else { return };
         if !ask.must_answer && (!ask.refused || ask.answered) {
             return;
         }
@@ -169,11 +165,15 @@ impl Answers {
         } else {
             counts.silent += arrived;
         }
-        if let Some(flow) = ask.flow
-            && counts.examples.len() < MOST_EXAMPLES
-        {
+        if counts.examples.len() < MOST_EXAMPLES {
             counts.examples.push(flow);
         }
+    }
+}
+
+impl Key {
+    fn table(self) -> usize {
+        usize::from(self.0 & 1 == 1)
     }
 }
 
@@ -209,5 +209,6 @@ fn datagram(direction: Direction, (src_port, dst_port): (u16, u16)) -> Key {
 fn key(protocol: u8, direction: Direction, what: u32) -> Key {
     let mut hash = FxHasher::default();
     hash.write_u64(u64::from(protocol) << 40 | (direction as u64) << 32 | u64::from(what));
-    Key { hash: hash.finish(), datagram: protocol == UDP }
+    // The lowest bit tells datagrams, which have a table of their own.
+    Key(hash.finish() & !1 | u64::from(protocol == UDP))
 }

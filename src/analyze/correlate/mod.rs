@@ -109,6 +109,8 @@ pub(crate) struct Trail {
 
 /// More trails are not kept in flight, whatever a capture's times say: the oldest are judged before their time.
 const MOST_IN_FLIGHT: usize = 200_000;
+/// Packets are not judged more often.
+const OFTEN: Nanos = Nanos::from_millis(1);
 /// Of equal packets in flight so many are told apart.
 const MOST_EQUAL: usize = 256;
 
@@ -230,6 +232,8 @@ pub struct Correlator {
     /// Slots and their generation in the order of the trails' making: the order of expiry.
     queue: VecDeque<(u32, u32)>,
     latest: Timestamp,
+    /// When to look next for what is due.
+    due: Timestamp,
     ledger: Ledger,
     /// Which flows are one under address translation.
     pub nat: Nat,
@@ -247,6 +251,7 @@ impl Correlator {
             free: Vec::new(),
             queue: VecDeque::new(),
             latest: Timestamp(i64::MIN),
+            due: Timestamp(i64::MIN),
             ledger: Ledger::default(),
             nat,
             tally,
@@ -262,7 +267,9 @@ impl Correlator {
             Some(slot) => self.credit(slot, sighting),
             None => self.open(sighting),
         };
-        self.expire();
+        if self.latest >= self.due || self.trails.len() - self.free.len() > MOST_IN_FLIGHT {
+            self.expire();
+        }
         flow
     }
 
@@ -412,10 +419,11 @@ impl Correlator {
     }
 
     fn expire(&mut self) {
+        self.due = self.latest + OFTEN;
         let horizon = self.latest - self.settings.disorder - self.settings.window;
         while let Some(&(slot, generation)) = self.queue.front() {
             let trail = &self.trails[slot as usize];
-            let waits = trail.first > horizon && self.queue.len() <= MOST_IN_FLIGHT;
+            let waits = trail.first > horizon && self.trails.len() - self.free.len() <= MOST_IN_FLIGHT;
             if trail.generation == generation && waits {
                 break;
             }

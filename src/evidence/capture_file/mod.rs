@@ -42,20 +42,11 @@ pub trait FrameSource {
     fn parts(&mut self) -> Vec<Box<dyn FrameSource + Send + '_>> {
         Vec::new()
     }
-
-    /// After the end: how the file was cut, if it was.
-    fn cut(&self) -> Option<&str> {
-        None
-    }
 }
 
 impl<S: FrameSource + ?Sized> FrameSource for &mut S {
     fn next_frame(&mut self) -> Result<Option<(PointId, Frame<'_>)>, CaptureError> {
         (**self).next_frame()
-    }
-
-    fn cut(&self) -> Option<&str> {
-        (**self).cut()
     }
 }
 

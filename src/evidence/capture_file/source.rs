@@ -68,10 +68,6 @@ impl FrameSource for FileSource {
     fn parts(&mut self) -> Vec<Box<dyn FrameSource + Send + '_>> {
         vec![Box::new(self)]
     }
-
-    fn cut(&self) -> Option<&str> {
-        self.reader.truncated()
-    }
 }
 
 /// Several sources, each in order of time, as one in order of time. Equal times come in the order of the sources.

@@ -263,6 +263,40 @@ fn what_would_fill_the_memory_is_refused() {
 }
 
 #[test]
+fn the_end_of_a_large_file_tells_when_it_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    // Nearly in order of time, with a capture in each payload; `skip` of its bytes are missing at the end.
+    let write = |name: &str, cut: usize| {
+        let mut bytes = Vec::new();
+        let mut push = |numbers: &[u32]| bytes.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
+        push(&[0xa1b2_3c4d, 0x0004_0002, 0, 0, 262_144, 1]);
+        let mut latest = 0;
+        for number in 0..4_600 {
+            let (seconds, nanos) = (1_000 + number / 10, 999_999_999 - number % 3);
+            latest = latest.max(i64::from(seconds) * 1_000_000_000 + i64::from(nanos));
+            push(&[seconds, nanos, 1_400, 1_500]);
+            for _ in 0..50 {
+                push(&[2_000, 1, 12, 12, 3, 3, 3]);
+            }
+        }
+        bytes.truncate(bytes.len() - cut);
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        (path, Timestamp(latest))
+    };
+    let (whole, latest) = write("whole.pcap", 0);
+    let mut reader = Reader::open(&whole).unwrap();
+    reader.next_record().unwrap();
+    let end = reader.end(&whole).unwrap();
+    assert_eq!((end.latest, end.read + end.left), (latest, std::fs::metadata(&whole).unwrap().len()));
+    // Whatever leaves a doubt is to be read.
+    let (cut, _) = write("cut.pcap", 7);
+    assert_eq!(Reader::open(&cut).unwrap().end(&cut), None);
+    rest(&mut reader).unwrap();
+    assert_eq!(reader.end(&whole), None);
+}
+
+#[test]
 fn sources_merge_by_time_and_keep_their_points() {
     let source = |times: &[i64]| {
         let frames: Vec<_> = times.iter().map(|time| kept(0, *time, &time.to_be_bytes())).collect();
