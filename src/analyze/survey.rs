@@ -20,8 +20,8 @@ pub(super) struct Survey {
     source: String,
 }
 
-/// Frames looked at.
-const MOST: usize = 200_000;
+/// Frames looked at, and those of the trace among them.
+const MOST: (usize, usize) = (200_000, 100_000);
 /// Headers before the payload of the innermost packet, at most: on a NIC with VLAN, IPv6, UDP, VXLAN, Ethernet, IPv6,
 /// TCP with options; elsewhere without the tunnel's.
 const HEADERS: (usize, usize) = (14 + 4 + 40 + 8 + 8 + 14 + 40 + 60, 14 + 4 + 40 + 60);
@@ -51,10 +51,12 @@ impl Survey {
         let on_from = case.points.iter().map(|point| case.from.node.as_ref() == Some(&point.node));
         let on_from: Vec<bool> = on_from.collect();
         let one_clock = on_from.iter().all(|on_from| *on_from) || !on_from.contains(&true);
-        for _ in 0..MOST {
+        let (mut frames, mut own) = (0, 0);
+        while frames < MOST.0 && own < MOST.1 {
             let Some((point, frame)) = source.next_frame()? else { break };
             let on_from = (!one_clock).then(|| on_from[point.index()]);
-            look(case, &mut sift, &mut clocks, &mut depth, (point, on_from), &frame);
+            frames += 1;
+            own += usize::from(look(case, &mut sift, &mut clocks, &mut depth, (point, on_from), &frame));
         }
         let mut survey =
             Self { depth, offset: clocks.offset(), applied: Nanos::default(), source: String::new() };
@@ -146,6 +148,7 @@ impl Survey {
     }
 }
 
+/// Looks at a frame; whether it is of the trace.
 fn look(
     case: &Case,
     sift: &mut Sift,
@@ -153,9 +156,9 @@ fn look(
     depth: &mut Depth,
     (point, on_from): (PointId, Option<bool>),
     frame: &Frame<'_>,
-) {
+) -> bool {
     let packet = Packet::read(frame);
-    let Some(sifted) = sift.sift(point, &packet) else { return };
+    let Some(sifted) = sift.sift(point, &packet) else { return false };
     if sifted.flow.src != case.from.address {
         depth.client_port = false;
     }
@@ -175,4 +178,5 @@ fn look(
     {
         clocks.note(print.key, sifted.direction, sifted.position, on_from, frame.time);
     }
+    true
 }

@@ -51,7 +51,7 @@ pub struct AddressChange {
 pub struct Nat {
     /// Found by the flow's hash, which stands beside; the flows themselves stand once, in `flows`.
     ids: HashTable<(u32, FlowId)>,
-    flows: Vec<Flow>,
+    flows: Flows,
     /// Union-find: the flow that stands for this one.
     stands_for: Vec<FlowId>,
     changes: BTreeMap<(FlowId, FlowId, bool), (u8, u8, u64)>,
@@ -64,14 +64,13 @@ impl Nat {
     /// The id of a flow; `flow` is oriented forward.
     pub fn id(&mut self, flow: Flow) -> FlowId {
         let flows = &mut self.flows;
-        let short = hash(&flow);
-        let is_it = |(hash, id): &(u32, FlowId)| *hash == short && flows[id.number()] == flow;
+        let (short, small) = (hash(&flow), Small::of(&flow));
+        let is_it = |(hash, id): &(u32, FlowId)| *hash == short && flows.is(*id, &flow, small);
         match self.ids.entry(spread(short), is_it, |(hash, _)| spread(*hash)) {
             Entry::Occupied(known) => known.get().1,
             Entry::Vacant(place) => {
-                let id = FlowId(u32::try_from(flows.len()).expect("fewer than 2^32 flows"));
+                let id = flows.push(flow, small);
                 place.insert((short, id));
-                flows.push(flow);
                 self.stands_for.push(id);
                 id
             }
@@ -80,7 +79,7 @@ impl Nat {
 
     /// The flow of an id.
     pub fn flow(&self, id: FlowId) -> Flow {
-        self.flows[id.0 as usize]
+        self.flows.get(id)
     }
 
     /// Says that the two are one flow: they were read in one connection-tracking entry, or one packet bore both.
@@ -170,6 +169,63 @@ impl Nat {
             .collect();
         all.sort_by_key(|change| std::cmp::Reverse(change.packets));
         all
+    }
+}
+
+/// Flows by number: those of IPv4 in as few bytes as they have, since every packet asks for one.
+#[derive(Debug, Default)]
+struct Flows {
+    small: Vec<Small>,
+    /// All others.
+    large: Vec<Flow>,
+}
+
+/// A flow of IPv4; or, where nothing but the source is set, the index of a large one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Small {
+    src: u32,
+    dst: u32,
+    ports: [u16; 2],
+    protocol: u8,
+    is_large: bool,
+}
+
+impl Flows {
+    fn is(&self, id: FlowId, flow: &Flow, small: Option<Small>) -> bool {
+        let known = self.small[id.number()];
+        match small {
+            Some(small) => known == small,
+            None => known.is_large && self.large[known.src as usize] == *flow,
+        }
+    }
+
+    fn push(&mut self, flow: Flow, small: Option<Small>) -> FlowId {
+        let number = |len: usize| u32::try_from(len).expect("fewer than 2^32 flows");
+        let id = FlowId(number(self.small.len()));
+        self.small.push(small.unwrap_or_else(|| {
+            self.large.push(flow);
+            let src = number(self.large.len() - 1);
+            Small { src, dst: 0, ports: [0; 2], protocol: 0, is_large: true }
+        }));
+        id
+    }
+
+    fn get(&self, id: FlowId) -> Flow {
+        let Small { src, dst, ports: [src_port, dst_port], protocol, is_large } = self.small[id.number()];
+        if is_large {
+            return self.large[src as usize];
+        }
+        let address = |bits: u32| IpAddr::V4(Ipv4Addr::from_bits(bits));
+        Flow { src: address(src), dst: address(dst), protocol, src_port, dst_port }
+    }
+}
+
+impl Small {
+    fn of(flow: &Flow) -> Option<Self> {
+        let (IpAddr::V4(src), IpAddr::V4(dst)) = (flow.src, flow.dst) else { return None };
+        let Flow { protocol, src_port, dst_port, .. } = *flow;
+        let (src, dst) = (src.to_bits(), dst.to_bits());
+        Some(Self { src, dst, ports: [src_port, dst_port], protocol, is_large: false })
     }
 }
 

@@ -17,7 +17,9 @@ pub type PointOf<'r> = Box<dyn Fn(&Record<'_>) -> Option<PointId> + Send + 'r>;
 pub struct Part<'r> {
     /// Where it is.
     pub file: PathBuf,
-    /// Says it of each frame.
+    /// The points of interfaces, by their index, that are one as a whole.
+    pub whole: Vec<Option<PointId>>,
+    /// Says it of each frame of the others.
     pub point: PointOf<'r>,
     /// Taken off its stamps.
     pub ahead: Nanos,
@@ -47,6 +49,9 @@ impl<'r> Row<'r> {
                 self.now = None;
                 continue;
             };
+            if let Some(Some(point)) = part.whole.get(found.interface) {
+                return Ok(Some((*point, found)));
+            }
             let record = Record { interface: found.interface, frame: reader.frame(found.clone()) };
             if let Some(point) = (part.point)(&record) {
                 return Ok(Some((point, found)));

@@ -91,6 +91,7 @@ impl Openings {
     fn row<'r>(&'r self, units: &'r [Unit]) -> Box<dyn FrameSource + Send + 'r> {
         let parts = units.iter().map(|unit| Part {
             file: unit.file.clone(),
+            whole: unit.whole(),
             point: Box::new(|record| unit.point(record, &self.ends)),
             ahead: Nanos(unit.ahead),
         });
@@ -99,6 +100,17 @@ impl Openings {
 }
 
 impl Unit {
+    /// The points of interfaces whose every frame is of one.
+    fn whole(&self) -> Vec<Option<PointId>> {
+        let most = self.lanes.iter().map(|lane| lane.interface + 1).max().unwrap_or(0);
+        let of = |interface| {
+            let mut here = self.lanes.iter().filter(|lane| lane.interface == interface);
+            let one = here.next().filter(|lane| lane.index.is_none() && lane.class.is_none());
+            one.filter(|_| here.next().is_none()).map(|lane| lane.point)
+        };
+        (0..most).map(of).collect()
+    }
+
     fn point(&self, record: &Record<'_>, ends: &Ends) -> Option<PointId> {
         let index = look::index(&record.frame);
         let here = |lane: &&Assigned| lane.interface == record.interface && lane.index == index;
