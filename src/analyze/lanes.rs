@@ -8,9 +8,9 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 
 use super::Pass;
-use super::correlate::Sighting;
 use super::correlate::fingerprint::Depth;
 use super::correlate::sift::Members;
+use super::correlate::{Brief, Sighting};
 use crate::evidence::PointId;
 use crate::evidence::capture_file::{CaptureError, FrameSource};
 use crate::packet::{Frame, LinkType, Nanos, Network, Packet, Plain, Timestamp, Transport};
@@ -83,7 +83,7 @@ const LAST: Timestamp = Timestamp(i64::MAX - 1);
 /// Batches that wait for the pass, at most.
 const AHEAD: usize = 2;
 /// What was seen, in one batch.
-const MOST_SEEN: usize = 1_024;
+const MOST_SEEN: usize = 2_048;
 /// Frames looked at for one batch: of foreign ones nothing is seen.
 const MOST_FRAMES: u64 = 8_192;
 /// Bytes of frames in one batch.
@@ -108,6 +108,8 @@ enum Message {
 #[derive(Debug, Default)]
 struct Batch {
     seen: Vec<Seen>,
+    /// Of frames that are not common ones.
+    sightings: Vec<Sighting>,
     /// Frames that go over as they are.
     bytes: Vec<u8>,
     /// Of the first frame of each point.
@@ -122,15 +124,26 @@ struct Batch {
 struct Seen {
     /// By the clock of its node: what the order goes by.
     time: Timestamp,
-    point: PointId,
     what: What,
 }
 
 #[derive(Debug)]
 enum What {
-    Sighting(Sighting),
-    Frame { at: usize, len: usize, wire_len: u32, link: LinkType },
+    Brief(Brief),
+    /// The one with that number in the batch.
+    Sighting(PointId, u32),
+    /// The bytes that begin there.
+    Frame {
+        point: PointId,
+        at: u32,
+        len: u32,
+        wire_len: u32,
+        link: LinkType,
+    },
 }
+
+/// One line of the cache: a core takes it over from another as a whole.
+const _: () = assert!(size_of::<Seen>() <= 64);
 
 impl Lane {
     /// When the next frame was captured; None where the batch ends.
@@ -142,13 +155,19 @@ impl Lane {
     /// Gives the pass what comes next.
     #[inline]
     fn give(&mut self, pass: &mut Pass) {
-        let Some(Seen { time, point, what }) = self.batch.seen.get(self.next) else { return };
+        let Some(Seen { time, what }) = self.batch.seen.get(self.next) else { return };
         self.next += 1;
         match *what {
-            What::Sighting(ref sighting) => pass.see(*point, sighting),
-            What::Frame { at, len, wire_len, link } => {
-                let bytes = &self.batch.bytes[at..at + len];
-                pass.take(*point, &Frame { time: *time, wire_len, link, bytes });
+            What::Brief(ref brief) => {
+                let time = *time - pass.shift[brief.point.index()];
+                pass.see(brief.point, &brief.sighting(time));
+            }
+            What::Sighting(point, number) => {
+                pass.see(point, &self.batch.sightings[number as usize]);
+            }
+            What::Frame { point, at, len, wire_len, link } => {
+                let bytes = &self.batch.bytes[at as usize..(at + len) as usize];
+                pass.take(point, &Frame { time: *time, wire_len, link, bytes });
             }
         }
     }
@@ -183,14 +202,15 @@ impl Batch {
     }
 
     /// Keeps a frame to go over as it is.
-    fn keep(&mut self, frame: &Frame<'_>) -> What {
-        let (at, len) = (self.bytes.len(), frame.bytes.len());
+    fn keep(&mut self, point: PointId, frame: &Frame<'_>) -> What {
+        let (at, len) = (small(self.bytes.len()), small(frame.bytes.len()));
         self.bytes.extend_from_slice(frame.bytes);
-        What::Frame { at, len, wire_len: frame.wire_len, link: frame.link }
+        What::Frame { point, at, len, wire_len: frame.wire_len, link: frame.link }
     }
 
     fn clear(&mut self) {
         self.seen.clear();
+        self.sightings.clear();
         self.bytes.clear();
         self.links.clear();
         (self.latest, self.frames) = (None, 0);
@@ -203,6 +223,11 @@ impl Batch {
             self.links.push((point, link));
         }
     }
+}
+
+/// Within a batch, which [`Batch::is_full`] bounds.
+fn small(number: usize) -> u32 {
+    u32::try_from(number).expect("frames of at most 16 MiB")
 }
 
 /// What a lane knows of the trace.
@@ -246,10 +271,14 @@ impl Look {
         let (time, what) = (frame.time, self.what(point, frame, time));
         let what = match what {
             Known::Foreign => return,
-            Known::Sighting(sighting) => What::Sighting(sighting),
-            Known::Unclear => batch.keep(frame),
+            Known::Brief(brief) => What::Brief(brief),
+            Known::Sighting(sighting) => {
+                batch.sightings.push(sighting);
+                What::Sighting(point, small(batch.sightings.len() - 1))
+            }
+            Known::Unclear => batch.keep(point, frame),
         };
-        batch.seen.push(Seen { time, point, what });
+        batch.seen.push(Seen { time, what });
     }
 
     #[inline]
@@ -259,9 +288,7 @@ impl Look {
             return match self.members.place_plain(point, &plain, &transport) {
                 Err(()) => Known::Unclear,
                 Ok(None) => Known::Foreign,
-                Ok(Some(sifted)) => {
-                    Known::Sighting(Sighting::of_plain(&plain, &sifted, &transport, self.depth, time))
-                }
+                Ok(Some(sifted)) => Known::Brief(Brief::of(&plain, (point, &sifted), &transport, self.depth)),
             };
         }
         let packet = Packet::read(frame);
@@ -279,6 +306,7 @@ impl Look {
 enum Known {
     /// Nothing to the trace.
     Foreign,
+    Brief(Brief),
     Sighting(Sighting),
     /// The pass must look.
     Unclear,

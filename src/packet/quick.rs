@@ -125,8 +125,8 @@ impl<'a> Plain<'a> {
 
     /// IP identification.
     #[inline]
-    pub fn id(&self) -> u32 {
-        u32::from(be16(self.whole, self.ip.at + 4))
+    pub fn id(&self) -> u16 {
+        be16(self.whole, self.ip.at + 4)
     }
 
     /// Bytes behind the IP header, on the wire.

@@ -2,6 +2,7 @@
 //! an ICMP error refused. Only what a kernel always answers is asked for; a silent UDP server proves nothing.
 
 use std::collections::VecDeque;
+use std::collections::hash_map::Entry;
 use std::hash::Hasher;
 
 use rustc_hash::{FxHashMap, FxHasher};
@@ -16,8 +17,8 @@ use super::nat::FlowId;
 /// Requests waiting for their answer.
 #[derive(Debug, Default)]
 pub struct Answers {
-    /// Datagrams by themselves: they are many, of few ports, and not to be sought among a flood of echoes.
-    open: [FxHashMap<u64, Ask>; 2],
+    /// Datagrams of each direction by themselves: they are many, of few ports, and not to be sought among a flood of echoes.
+    open: [FxHashMap<u64, Ask>; 3],
     queue: VecDeque<(Timestamp, Key)>,
     /// What came of the requests of each direction.
     pub counts: [Answered; 2],
@@ -122,18 +123,27 @@ impl Answers {
     }
 
     /// Judges the requests that had time enough to be answered.
+    #[inline]
     pub fn advance(&mut self, now: Timestamp) {
+        if self.queue.front().is_some_and(|(time, _)| now - *time >= PATIENCE) {
+            self.judge_due(now);
+        }
+    }
+
+    fn judge_due(&mut self, now: Timestamp) {
         while let Some(&(time, key)) = self.queue.front() {
             if now - time < PATIENCE {
                 break;
             }
             self.queue.pop_front();
-            match self.open[key.table()].get(&key.0) {
-                // A flow of datagrams is judged when it has been still for a while.
-                Some(ask) if !ask.must_answer && now - ask.last < PATIENCE => {
-                    self.queue.push_back((ask.last.max(time + EDGE), key));
-                }
-                _ => self.judge(key),
+            let Entry::Occupied(open) = self.open[key.table()].entry(key.0) else { continue };
+            let ask = open.get();
+            // A flow of datagrams is judged when it has been still for a while.
+            if !ask.must_answer && now - ask.last < PATIENCE {
+                self.queue.push_back((ask.last.max(time + EDGE), key));
+            } else {
+                let ask = open.remove();
+                self.judge(&ask);
             }
         }
     }
@@ -141,14 +151,15 @@ impl Answers {
     /// Judges what is left, but for requests too near to the end of the captures.
     pub fn finish(&mut self, stop: Timestamp) {
         while let Some((time, key)) = self.queue.pop_front() {
-            if time + EDGE <= stop {
-                self.judge(key);
+            if time + EDGE <= stop
+                && let Some(ask) = self.open[key.table()].remove(&key.0)
+            {
+                self.judge(&ask);
             }
         }
     }
 
-    fn judge(&mut self, key: Key) {
-        let Some(ask) = self.open[key.table()].remove(&key.0) else { return };
+    fn judge(&mut self, ask: &Ask) {
         let Some((direction, flow)) = ask.asked else { return };
         if !ask.must_answer && (!ask.refused || ask.answered) {
             return;
@@ -172,8 +183,9 @@ impl Answers {
 }
 
 impl Key {
+    /// Which of the tables, in the lowest bits.
     fn table(self) -> usize {
-        usize::from(self.0 & 1 == 1)
+        (self.0 & 3) as usize
     }
 }
 
@@ -209,6 +221,6 @@ fn datagram(direction: Direction, (src_port, dst_port): (u16, u16)) -> Key {
 fn key(protocol: u8, direction: Direction, what: u32) -> Key {
     let mut hash = FxHasher::default();
     hash.write_u64(u64::from(protocol) << 40 | (direction as u64) << 32 | u64::from(what));
-    // The lowest bit tells datagrams, which have a table of their own.
-    Key(hash.finish() & !1 | u64::from(protocol == UDP))
+    let table = if protocol == UDP { 1 + direction as u64 } else { 0 };
+    Key(hash.finish() & !3 | table)
 }

@@ -87,7 +87,8 @@ impl Fingerprint {
         let span = match &packet.transport {
             Transport::None => return None,
             Transport::Tcp(tcp) if ip.fragment.is_none() => {
-                return Some(Self::of_tcp(hash, tcp, packet.payload_len, depth));
+                let key = Self::key_of_tcp(hash, tcp, packet.payload_len, depth);
+                return Some(Self { key, span: Span::of_tcp(tcp.flags, tcp.seq, packet.payload_len) });
             }
             Transport::LaterFragment => datagram(ip),
             Transport::Echo { request, seq, .. } => {
@@ -115,15 +116,15 @@ impl Fingerprint {
         Some(Self { key: hash.finish(), span })
     }
 
-    /// The same of a common frame.
+    /// The key of a common frame: the same as of the packet that it is.
     #[inline]
-    pub fn of_plain(
+    pub fn key_of_plain(
         plain: &Plain<'_>,
         transport: &PlainTransport,
         direction: Direction,
         src_port: u16,
         depth: Depth,
-    ) -> Self {
+    ) -> u64 {
         let mut hash = FxHasher::default();
         hash.write_u8(direction as u8);
         hash.write_u8(plain.protocol());
@@ -131,7 +132,7 @@ impl Fingerprint {
             hash.write_u16(src_port);
         }
         match transport {
-            PlainTransport::Tcp(tcp) => return Self::of_tcp(hash, tcp, plain.payload_len(), depth),
+            PlainTransport::Tcp(tcp) => return Self::key_of_tcp(hash, tcp, plain.payload_len(), depth),
             PlainTransport::Echo { request, seq, .. } => {
                 hash.write_u16(*seq);
                 hash.write_u8(u8::from(*request));
@@ -139,18 +140,12 @@ impl Fingerprint {
             PlainTransport::Udp(..) => {}
         }
         Self::add_payload(&mut hash, plain.payload(), plain.payload_len(), depth);
-        hash.write_u32(plain.id());
-        let span = Span::Datagram {
-            id: plain.id(),
-            protocol: plain.protocol(),
-            start: 0,
-            len: plain.ip_payload_len(),
-            fragment: false,
-        };
-        Self { key: hash.finish(), span }
+        hash.write_u32(u32::from(plain.id()));
+        hash.finish()
     }
 
-    fn of_tcp(mut hash: FxHasher, tcp: &Tcp, payload_len: u32, depth: Depth) -> Self {
+    #[inline]
+    fn key_of_tcp(mut hash: FxHasher, tcp: &Tcp, payload_len: u32, depth: Depth) -> u64 {
         let flags = tcp.flags & (Tcp::FIN | Tcp::SYN | Tcp::RST | Tcp::PSH | Tcp::ACK);
         hash.write_u32(tcp.seq);
         hash.write_u32(if tcp.has(Tcp::ACK) { tcp.ack } else { 0 });
@@ -159,11 +154,7 @@ impl Fingerprint {
         if let (true, Some((value, echo))) = (depth.timestamps, tcp.timestamps) {
             hash.write_u64(u64::from(value) << 32 | u64::from(echo));
         }
-        let numbers = u32::from(tcp.has(Tcp::SYN)) + u32::from(tcp.has(Tcp::FIN));
-        let len = payload_len.saturating_add(numbers);
-        let span =
-            if len == 0 || tcp.has(Tcp::RST) { Span::Whole } else { Span::Tcp { start: tcp.seq, len } };
-        Self { key: hash.finish(), span }
+        hash.finish()
     }
 
     /// NAT translates the quoted packet too (`nf_nat_icmp_reply_translation` of `net/netfilter/nf_nat_proto.c`).
@@ -182,6 +173,16 @@ impl Fingerprint {
         hash.write_u32(payload_len);
         let shown = payload.len().min(depth.payload);
         hash.write(&payload[..shown]);
+    }
+}
+
+impl Span {
+    /// Of a TCP segment.
+    #[inline]
+    pub(super) fn of_tcp(flags: u16, seq: u32, payload_len: u32) -> Self {
+        let numbers = u32::from(flags & Tcp::SYN != 0) + u32::from(flags & Tcp::FIN != 0);
+        let len = payload_len.saturating_add(numbers);
+        if len == 0 || flags & Tcp::RST != 0 { Self::Whole } else { Self::Tcp { start: seq, len } }
     }
 }
 

@@ -20,11 +20,12 @@ pub mod tally;
 
 use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
+use std::net::{IpAddr, Ipv4Addr};
 
 use rustc_hash::FxHashMap;
 
-use crate::evidence::Direction;
 use crate::evidence::case::LONGEST_PATH;
+use crate::evidence::{Direction, PointId};
 use crate::packet::{Flow, Nanos, Packet, Plain, PlainTransport, Timestamp};
 use fingerprint::{Depth, Fingerprint, Span};
 use gist::Gist;
@@ -135,26 +136,81 @@ impl Sighting {
             astray: sifted.astray,
         })
     }
+}
 
-    /// The same of a common frame, which is not astray.
+/// A sighting of a common frame without what can be told from the rest, to be carried from thread to thread: with what
+/// stands beside it, one line of the cache.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Brief {
+    key: u64,
+    gist: Gist,
+    /// Addresses and ports of the flow.
+    src: Ipv4Addr,
+    dst: Ipv4Addr,
+    ports: [u16; 2],
+    ip_len: u32,
+    id: u16,
+    protocol: u8,
+    ttl: u8,
+    direction: Direction,
+    position: u8,
+    /// Where it was captured.
+    pub(crate) point: PointId,
+}
+
+impl Brief {
+    /// Of a frame that is not astray.
     #[inline]
-    pub(crate) fn of_plain(
+    pub(crate) fn of(
         plain: &Plain<'_>,
-        sifted: &Sifted,
+        (point, sifted): (PointId, &Sifted),
         transport: &PlainTransport,
         depth: Depth,
-        time: Timestamp,
     ) -> Self {
-        let Sifted { direction, position, flow, .. } = *sifted;
+        let Sifted { direction, position, flow: Flow { src_port, dst_port, .. }, .. } = *sifted;
+        let (src, dst) = match direction {
+            Direction::Forward => (plain.src(), plain.dst()),
+            Direction::Reply => (plain.dst(), plain.src()),
+        };
         Self {
+            key: Fingerprint::key_of_plain(plain, transport, direction, src_port, depth),
+            gist: Gist::of_plain(plain, transport),
+            src,
+            dst,
+            ports: [src_port, dst_port],
+            ip_len: plain.ip_payload_len() + 20,
+            id: plain.id(),
+            protocol: plain.protocol(),
+            ttl: plain.ttl(),
             direction,
             position,
+            point,
+        }
+    }
+
+    /// What [`Sighting::of`] says of the packet.
+    #[inline]
+    pub(crate) fn sighting(&self, time: Timestamp) -> Sighting {
+        let Self { key, gist, src, dst, ports: [src_port, dst_port], ip_len, protocol, .. } = *self;
+        let span = match gist {
+            Gist::Tcp { flags, seq, len, .. } => Span::of_tcp(flags, seq, len),
+            _ => Span::Datagram {
+                id: u32::from(self.id),
+                protocol,
+                start: 0,
+                len: ip_len - 20,
+                fragment: false,
+            },
+        };
+        Sighting {
+            direction: self.direction,
+            position: self.position,
             time,
-            print: Fingerprint::of_plain(plain, transport, direction, flow.src_port, depth),
-            flow,
-            gist: Gist::of_plain(plain, transport),
-            ttl: plain.ttl(),
-            ip_len: plain.ip_payload_len() + 20,
+            print: Fingerprint { key, span },
+            flow: Flow { src: IpAddr::V4(src), dst: IpAddr::V4(dst), protocol, src_port, dst_port },
+            gist,
+            ttl: self.ttl,
+            ip_len,
             astray: None,
         }
     }

@@ -81,7 +81,14 @@ impl OuterFragments {
     }
 
     /// Gives up on packets that should have been complete by `now`; calls `take` for those to count all the same.
-    pub fn advance(&mut self, now: Timestamp, mut take: impl FnMut(Sighting)) {
+    #[inline]
+    pub fn advance(&mut self, now: Timestamp, take: impl FnMut(Sighting)) {
+        if !self.waiting.is_empty() {
+            self.give_up(now, take);
+        }
+    }
+
+    fn give_up(&mut self, now: Timestamp, mut take: impl FnMut(Sighting)) {
         while let Some(&Reverse((time, key))) = self.waiting.peek() {
             if now - time < WAIT && self.waiting.len() <= MOST {
                 return;
