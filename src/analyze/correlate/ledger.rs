@@ -53,7 +53,8 @@ impl Ledger {
             Span::Datagram { id, protocol, .. } => Stream::Datagram { id, protocol, forward },
         };
         self.oldest = Some(self.oldest.map_or(trail.first, |oldest| oldest.min(trail.first)));
-        self.streams.entry(stream).or_default().push(trail);
+        // Most are alone in theirs.
+        self.streams.entry(stream).or_insert_with(|| Vec::with_capacity(1)).push(trail);
         self.n_waiting += 1;
     }
 
@@ -126,6 +127,12 @@ impl Ledger {
 
 /// Packets with one fingerprint each, or several: those with equal ones are pooled by number.
 fn settle_equal(trails: Vec<Trail>, cut: Timestamp, tally: &mut Tally) -> Vec<Trail> {
+    if let [trail] = trails.as_slice()
+        && trail.first < cut
+    {
+        tally.lot(&Lot::of(trail), &trails);
+        return Vec::new();
+    }
     let mut by_key: FxHashMap<u64, Vec<Trail>> = FxHashMap::default();
     for trail in trails {
         by_key.entry(trail.print.key).or_default().push(trail);

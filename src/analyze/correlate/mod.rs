@@ -110,6 +110,8 @@ pub(crate) struct Trail {
 
 /// More trails are not kept in flight, whatever a capture's times say: the oldest are judged before their time.
 const MOST_IN_FLIGHT: usize = 200_000;
+/// Trails that are likely to end soon.
+const MOST_YOUNG: usize = 4_096;
 /// Packets are not judged more often.
 const OFTEN: Nanos = Nanos::from_millis(1);
 /// Of equal packets in flight so many are told apart.
@@ -287,6 +289,8 @@ pub struct Correlator {
     free: Vec<u32>,
     /// Slots and their generation in the order of the trails' making: the order of expiry.
     queue: VecDeque<(u32, u32)>,
+    /// The last ones of them: most trails end while they are here, and never come to the queue.
+    young: VecDeque<(u32, u32)>,
     latest: Timestamp,
     /// When to look next for what is due.
     due: Timestamp,
@@ -306,6 +310,7 @@ impl Correlator {
             trails: Vec::new(),
             free: Vec::new(),
             queue: VecDeque::new(),
+            young: VecDeque::new(),
             latest: Timestamp(i64::MIN),
             due: Timestamp(i64::MIN),
             ledger: Ledger::default(),
@@ -337,7 +342,7 @@ impl Correlator {
 
     /// Takes the end of all captures: what is still in flight is judged by the edges of the captures.
     pub fn finish(mut self) -> (Tally, Nat) {
-        while let Some((slot, generation)) = self.queue.pop_front() {
+        while let Some((slot, generation)) = self.queue.pop_front().or_else(|| self.young.pop_front()) {
             self.close(slot, generation);
         }
         self.ledger.settle_all(&mut self.nat, &mut self.tally);
@@ -449,7 +454,13 @@ impl Correlator {
                 self.trails[slot as usize].ambiguous = true;
             }
         }
-        self.queue.push_back((slot, self.trails[slot as usize].generation));
+        self.young.push_back((slot, self.trails[slot as usize].generation));
+        if self.young.len() > MOST_YOUNG
+            && let Some((slot, generation)) = self.young.pop_front()
+            && self.trails[slot as usize].generation == generation
+        {
+            self.queue.push_back((slot, generation));
+        }
         flow
     }
 
@@ -477,13 +488,13 @@ impl Correlator {
     fn expire(&mut self) {
         self.due = self.latest + OFTEN;
         let horizon = self.latest - self.settings.disorder - self.settings.window;
-        while let Some(&(slot, generation)) = self.queue.front() {
+        while let Some(&(slot, generation)) = self.queue.front().or_else(|| self.young.front()) {
             let trail = &self.trails[slot as usize];
             let waits = trail.first > horizon && self.trails.len() - self.free.len() <= MOST_IN_FLIGHT;
             if trail.generation == generation && waits {
                 break;
             }
-            self.queue.pop_front();
+            self.queue.pop_front().or_else(|| self.young.pop_front());
             self.close(slot, generation);
         }
         let settled = horizon - self.settings.window;

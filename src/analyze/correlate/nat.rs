@@ -240,7 +240,7 @@ fn hash(flow: &Flow) -> u32 {
     hash.write_u32(u32::from(flow.src_port) << 16 | u32::from(flow.dst_port));
     hash.write_u8(flow.protocol);
     // Its lower half is the better one: it begins with the bits that all others went into.
-    (hash.finish() & u64::from(u32::MAX)) as u32
+    u32::try_from(hash.finish() & u64::from(u32::MAX)).unwrap_or_default()
 }
 
 /// All bits of a hash for a table.
