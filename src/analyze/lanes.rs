@@ -9,6 +9,7 @@ use std::thread;
 
 use super::Pass;
 use super::correlate::fingerprint::Depth;
+use super::correlate::nat::Nat;
 use super::correlate::sift::Members;
 use super::correlate::{Brief, Sighting};
 use crate::evidence::PointId;
@@ -160,10 +161,10 @@ impl Lane {
         match *what {
             What::Brief(ref brief) => {
                 let time = *time - pass.shift[brief.point.index()];
-                pass.see(brief.point, &brief.sighting(time));
+                pass.see(brief.point, &brief.sighting(time), brief.id_of_flow);
             }
             What::Sighting(point, number) => {
-                pass.see(point, &self.batch.sightings[number as usize]);
+                pass.see(point, &self.batch.sightings[number as usize], None);
             }
             What::Frame { point, at, len, wire_len, link } => {
                 let bytes = &self.batch.bytes[at as usize..(at + len) as usize];
@@ -181,7 +182,10 @@ impl Lane {
             let _ = self.back.send(used);
             self.next = 0;
             match self.taken.recv() {
-                Ok(Message::Batch(batch)) => self.batch = batch,
+                Ok(Message::Batch(batch)) => {
+                    self.batch = batch;
+                    self.batch.look_up(&mut pass.correlator.nat);
+                }
                 Ok(Message::End(end)) => end?,
                 // It says that it ends before it goes.
                 Err(_) => return Ok(None),
@@ -199,6 +203,16 @@ impl Lane {
 impl Batch {
     fn is_full(&self) -> bool {
         self.seen.len() >= MOST_SEEN || self.frames >= MOST_FRAMES || self.bytes.len() >= MOST_BYTES
+    }
+
+    /// Looks the flows up, all in a row: then the memory answers several questions at once, and with a million flows each
+    /// answer comes from there.
+    fn look_up(&mut self, nat: &mut Nat) {
+        for seen in &mut self.seen {
+            if let What::Brief(brief) = &mut seen.what {
+                brief.look_up(nat);
+            }
+        }
     }
 
     /// Keeps a frame to go over as it is.

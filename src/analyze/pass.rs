@@ -3,7 +3,7 @@
 
 use super::correlate::answers::Answers;
 use super::correlate::fingerprint::Depth;
-use super::correlate::nat::Nat;
+use super::correlate::nat::{FlowId, Nat};
 use super::correlate::reassembly::OuterFragments;
 use super::correlate::sift::{Sift, Sifted};
 use super::correlate::tally::Tally;
@@ -84,12 +84,13 @@ impl Pass {
         }
     }
 
-    /// Takes a frame of which a lane made a sighting: one that no fragment, way astray or ICMP error has to do with.
+    /// Takes a frame of which a lane made a sighting: one that no fragment, way astray or ICMP error has to do
+    /// with; and its flow, where that is known.
     #[inline]
-    pub(super) fn see(&mut self, point: PointId, sighting: &Sighting) {
+    pub(super) fn see(&mut self, point: PointId, sighting: &Sighting, flow: Option<FlowId>) {
         self.pass_time(sighting.time);
         self.frames[point.index()] += 1;
-        let flow = self.correlator.push(sighting);
+        let flow = self.correlator.push_of(sighting, flow);
         if sighting.position == self.last[sighting.direction as usize] {
             self.answers.arrived(sighting, flow);
         }

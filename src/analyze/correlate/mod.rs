@@ -158,6 +158,8 @@ pub(crate) struct Brief {
     position: u8,
     /// Where it was captured.
     pub(crate) point: PointId,
+    /// Its flow, once that was looked up.
+    pub(crate) id_of_flow: Option<FlowId>,
 }
 
 impl Brief {
@@ -187,13 +189,27 @@ impl Brief {
             direction,
             position,
             point,
+            id_of_flow: None,
         }
+    }
+
+    /// Looks its flow up, where it is likely to be the first that is seen of a packet.
+    #[inline]
+    pub(crate) fn look_up(&mut self, nat: &mut Nat) {
+        if self.position == 0 {
+            self.id_of_flow = Some(nat.id(self.flow()));
+        }
+    }
+
+    fn flow(&self) -> Flow {
+        let Self { src, dst, ports: [src_port, dst_port], protocol, .. } = *self;
+        Flow { src: IpAddr::V4(src), dst: IpAddr::V4(dst), protocol, src_port, dst_port }
     }
 
     /// What [`Sighting::of`] says of the packet.
     #[inline]
     pub(crate) fn sighting(&self, time: Timestamp) -> Sighting {
-        let Self { key, gist, src, dst, ports: [src_port, dst_port], ip_len, protocol, .. } = *self;
+        let Self { key, gist, ip_len, protocol, .. } = *self;
         let span = match gist {
             Gist::Tcp { flags, seq, len, .. } => Span::of_tcp(flags, seq, len),
             _ => Span::Datagram {
@@ -209,7 +225,7 @@ impl Brief {
             position: self.position,
             time,
             print: Fingerprint { key, span },
-            flow: Flow { src: IpAddr::V4(src), dst: IpAddr::V4(dst), protocol, src_port, dst_port },
+            flow: self.flow(),
             gist,
             ttl: self.ttl,
             ip_len,
@@ -321,12 +337,18 @@ impl Correlator {
 
     /// Takes one sighting; gives the id of its flow.
     pub fn push(&mut self, sighting: &Sighting) -> FlowId {
+        self.push_of(sighting, None)
+    }
+
+    /// The same where its flow may be known.
+    #[inline]
+    pub(crate) fn push_of(&mut self, sighting: &Sighting, flow: Option<FlowId>) -> FlowId {
         debug_assert!(usize::from(sighting.position) < MAX_POSITIONS, "a position of the path");
         self.tally.frame(sighting);
         self.latest = self.latest.max(sighting.time);
         let flow = match self.find(sighting) {
             Some(slot) => self.credit(slot, sighting),
-            None => self.open(sighting),
+            None => self.open(sighting, flow),
         };
         if self.latest >= self.due || self.trails.len() - self.free.len() > MOST_IN_FLIGHT {
             self.expire();
@@ -419,8 +441,8 @@ impl Correlator {
         flow
     }
 
-    fn open(&mut self, sighting: &Sighting) -> FlowId {
-        let flow = self.nat.id(sighting.flow);
+    fn open(&mut self, sighting: &Sighting, flow: Option<FlowId>) -> FlowId {
+        let flow = flow.unwrap_or_else(|| self.nat.id(sighting.flow));
         let trail = Trail::new(sighting, flow);
         if trail.seen == self.tally.full(trail.direction) {
             self.tally.passed(&trail);

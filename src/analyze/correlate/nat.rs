@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::hash::Hasher;
 use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU32;
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
@@ -13,19 +14,20 @@ use rustc_hash::FxHasher;
 use crate::evidence::Direction;
 use crate::packet::Flow;
 
-/// A five-tuple that was seen, oriented from `from` to `to` whichever way the packet went.
+/// A five-tuple that was seen, oriented from `from` to `to` whichever way the packet went: its number and one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct FlowId(u32);
+pub struct FlowId(NonZeroU32);
 
 impl FlowId {
     /// The id with that number.
     pub(super) fn numbered(number: usize) -> Option<Self> {
-        u32::try_from(number).ok().map(Self)
+        let number = u32::try_from(number).ok()?.checked_add(1)?;
+        NonZeroU32::new(number).map(Self)
     }
 
     /// Counted from 0, in the order in which flows were first seen.
     pub(super) fn number(self) -> usize {
-        self.0 as usize
+        self.0.get() as usize - 1
     }
 }
 
@@ -86,7 +88,7 @@ impl Nat {
     pub fn join(&mut self, a: FlowId, b: FlowId) {
         let (a, b) = (self.name(a), self.name(b));
         if a != b {
-            self.stands_for[b.0 as usize] = a;
+            self.stands_for[b.number()] = a;
         }
     }
 
@@ -111,9 +113,9 @@ impl Nat {
 
     /// One name for all flows that are one.
     pub fn name(&mut self, mut id: FlowId) -> FlowId {
-        while self.stands_for[id.0 as usize] != id {
-            let above = self.stands_for[id.0 as usize];
-            self.stands_for[id.0 as usize] = self.stands_for[above.0 as usize];
+        while self.stands_for[id.number()] != id {
+            let above = self.stands_for[id.number()];
+            self.stands_for[id.number()] = self.stands_for[above.number()];
             id = above;
         }
         id
@@ -200,11 +202,10 @@ impl Flows {
     }
 
     fn push(&mut self, flow: Flow, small: Option<Small>) -> FlowId {
-        let number = |len: usize| u32::try_from(len).expect("fewer than 2^32 flows");
-        let id = FlowId(number(self.small.len()));
+        let id = FlowId::numbered(self.small.len()).expect("fewer than 2^32 flows");
         self.small.push(small.unwrap_or_else(|| {
             self.large.push(flow);
-            let src = number(self.large.len() - 1);
+            let src = u32::try_from(self.large.len() - 1).expect("no more than all flows");
             Small { src, dst: 0, ports: [0; 2], protocol: 0, is_large: true }
         }));
         id
