@@ -172,8 +172,8 @@ impl PcapNg {
         let mut by_interface = None;
         let mut by_system = None;
         self.options(&body[12..], |code, value| match (code, value.len()) {
-            (2, 8) => statistics.start = Some(clock.time(self.order.halves(value, 0))),
-            (3, 8) => statistics.end = Some(clock.time(self.order.halves(value, 0))),
+            (2, 8) => statistics.start = Some(clock.time_of_count(self.order.halves(value, 0))),
+            (3, 8) => statistics.end = Some(clock.time_of_count(self.order.halves(value, 0))),
             (4, 8) => statistics.received = Some(self.order.u64(value, 0)),
             (5, 8) => by_interface = Some(self.order.u64(value, 0)),
             (7, 8) => by_system = Some(self.order.u64(value, 0)),
@@ -303,6 +303,13 @@ struct Clock {
 
 impl Clock {
     #[inline]
+    /// When counting began or ended. dumpcap (4.0, measured) gives these in microseconds whatever the interface's unit is; a
+    /// time long before pcapng, which microseconds make one of our days, is such a one.
+    fn time_of_count(&self, ticks: u64) -> Timestamp {
+        let (stated, micros) = (self.time(ticks), Clock { unit: Unit::Nanos(1_000), ..*self }.time(ticks));
+        if stated < YEAR_1990 && micros > YEAR_1990 { micros } else { stated }
+    }
+
     fn time(&self, ticks: u64) -> Timestamp {
         let nanos = match self.unit {
             Unit::Nanos(1) => i64::try_from(ticks).unwrap_or(i64::MAX),
@@ -355,6 +362,7 @@ pub(super) const INTERFACE: u32 = 1;
 const OBSOLETE: u32 = 2;
 /// Simple packet block.
 const SIMPLE: u32 = 3;
+const YEAR_1990: Timestamp = Timestamp(631_152_000_000_000_000);
 /// Name resolution block.
 pub(super) const NAMES: u32 = 4;
 /// Interface statistics block.

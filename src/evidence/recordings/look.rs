@@ -3,7 +3,7 @@
 //! large file that can hold one lane only is read until the sample is full, and then at its end. What the packets mean for
 //! a trace is not asked here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hasher;
 use std::net::IpAddr;
 use std::path::Path;
@@ -169,8 +169,10 @@ impl Sample<'_> {
             }
         }
         let all = reader.interfaces();
-        if lanes.is_empty() {
-            for (interface, of) in all.iter().enumerate().take(MOST_LANES) {
+        let shown: BTreeSet<usize> = lanes.keys().map(|(interface, _)| *interface).collect();
+        for (interface, of) in all.iter().enumerate().take(MOST_LANES) {
+            // One that saw nothing was captured all the same, if the file counts what it saw.
+            if shown.is_empty() || (of.statistics.is_some() && !shown.contains(&interface)) {
                 lanes.insert((interface, None), Lane::new(number, (interface, None), of.link));
             }
         }

@@ -367,7 +367,7 @@ fn drafts(given: &[Recording], lanes: Vec<Lane>, ends: &Ends) -> Vec<Draft> {
     all
 }
 
-/// In the order in which packets pass; of two at the same place one is left out.
+/// In the order in which packets pass; of two at the same place one is left out, and both if none of them shows the traffic.
 fn in_path_order(drafts: &mut [Draft]) {
     let depth = |role: Role| match role {
         Role::Pod => 0,
@@ -383,10 +383,23 @@ fn in_path_order(drafts: &mut [Draft]) {
         (draft.useless.is_some(), place(draft), std::cmp::Reverse(draft.lane.sights.len()))
     });
     let mut taken = BTreeSet::new();
+    let mut silent = BTreeMap::new();
     for draft in drafts.iter_mut().filter(|draft| draft.useless.is_none()) {
-        if !taken.insert(place(draft)) {
+        if !draft.has_traffic() {
+            *silent.entry(place(draft)).or_insert(0) += 1;
+        }
+    }
+    for draft in drafts.iter_mut().filter(|draft| draft.useless.is_none()) {
+        let here = place(draft);
+        if !taken.insert(here) {
             draft.useless = Some(format!(
                 "another capture of the same place is used, {}",
+                place::words(draft.side, draft.role)
+            ));
+        } else if !draft.has_traffic() && silent.get(&here).is_some_and(|several| *several > 1) {
+            draft.useless = Some(format!(
+                "several captures may be of {}, and none shows the traffic: which of them it is cannot be told; say it \
+                 with --at",
                 place::words(draft.side, draft.role)
             ));
         }

@@ -9,6 +9,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::evidence::Known;
+use crate::evidence::capture_file::{InterfaceSpec, PcapNgWriter, Statistics};
+use crate::packet::{Frame, LinkType, Timestamp};
 
 const CLIENT: [u8; 4] = [10, 244, 1, 2];
 const SERVER: [u8; 4] = [10, 244, 2, 2];
@@ -173,6 +175,43 @@ fn an_empty_file_runs_with_the_others_of_its_node() {
     assert_eq!(recordings.case.points.len(), 3);
     assert_eq!(of(2), of(1));
     assert!(recordings.case.warnings.iter().any(|words| words.contains("n2/cali2 holds no packet")));
+}
+
+/// A pcapng as dumpcap writes it: an interface without a packet stands in it, with its counts.
+#[test]
+fn an_interface_that_saw_nothing_is_a_place_unless_several_may_be_it() {
+    let folder = Folder::new();
+    let spec = |name: &str| InterfaceSpec {
+        name: name.to_owned(),
+        description: None,
+        link: LinkType::Ethernet,
+        snaplen: 0,
+        filter: None,
+    };
+    let node = |name: &str, veths: &[&str]| {
+        let specs: Vec<_> = ["eth0"].iter().chain(veths).map(|name| spec(name)).collect();
+        let mut writer = PcapNgWriter::new(Vec::new(), &specs).unwrap();
+        for (time, bytes) in pings(90, 200, 0, tunnelled).iter().step_by(2) {
+            let wire_len = u32::try_from(bytes.len()).unwrap();
+            let frame = Frame { time: Timestamp(*time), wire_len, link: LinkType::Ethernet, bytes };
+            writer.write(0, &frame, None).unwrap();
+        }
+        let counts = Statistics { start: Some(Timestamp(START)), ..Statistics::default() };
+        let bytes = writer.finish(&vec![Some(counts); specs.len()]).unwrap();
+        let file = folder.0.path().join(name);
+        fs::write(&file, bytes).unwrap();
+        file
+    };
+    let veth1 = folder.write(
+        "worker-1_cali1.pcap",
+        1,
+        &pings(10, 280, 0, veth(true)).into_iter().step_by(2).collect::<Vec<_>>(),
+    );
+    let one = read(&plain(&[&veth1, &node("worker-2.pcapng", &["cali2"])])).unwrap();
+    let wanted = ["worker-1/cali1", "worker-2/eth0", "worker-2/cali2"];
+    assert_eq!(order(&one).into_iter().map(|(id, _)| id).collect::<Vec<_>>(), wanted);
+    let several = read(&plain(&[&veth1, &node("worker-2.pcapng", &["cali2", "cali3"])])).unwrap();
+    assert_eq!(order(&several).into_iter().map(|(id, _)| id).collect::<Vec<_>>(), wanted[..2]);
 }
 
 #[test]
