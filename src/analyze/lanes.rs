@@ -184,7 +184,7 @@ impl Lane {
             match self.taken.recv() {
                 Ok(Message::Batch(batch)) => {
                     self.batch = batch;
-                    self.batch.look_up(&mut pass.correlator.nat);
+                    self.batch.look_up(&pass.correlator.nat);
                 }
                 Ok(Message::End(end)) => end?,
                 // It says that it ends before it goes.
@@ -206,8 +206,8 @@ impl Batch {
     }
 
     /// Looks the flows up, all in a row: then the memory answers several questions at once, and with a million flows each
-    /// answer comes from there.
-    fn look_up(&mut self, nat: &mut Nat) {
+    /// answer comes from there. A new flow gets its number when its turn comes, but its place in the table is near by then.
+    fn look_up(&mut self, nat: &Nat) {
         for seen in &mut self.seen {
             if let What::Brief(brief) = &mut seen.what {
                 brief.look_up(nat);

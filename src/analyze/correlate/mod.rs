@@ -158,7 +158,7 @@ pub(crate) struct Brief {
     position: u8,
     /// Where it was captured.
     pub(crate) point: PointId,
-    /// Its flow, once that was looked up.
+    /// Its flow, if that was known when it was looked up.
     pub(crate) id_of_flow: Option<FlowId>,
 }
 
@@ -195,9 +195,9 @@ impl Brief {
 
     /// Looks its flow up, where it is likely to be the first that is seen of a packet.
     #[inline]
-    pub(crate) fn look_up(&mut self, nat: &mut Nat) {
+    pub(crate) fn look_up(&mut self, nat: &Nat) {
         if self.position == 0 {
-            self.id_of_flow = Some(nat.id(self.flow()));
+            self.id_of_flow = nat.known(&self.flow());
         }
     }
 

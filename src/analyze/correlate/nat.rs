@@ -79,6 +79,14 @@ impl Nat {
         }
     }
 
+    /// The id of a flow that was seen before.
+    #[inline]
+    pub(crate) fn known(&self, flow: &Flow) -> Option<FlowId> {
+        let (short, small) = (hash(flow), Small::of(flow));
+        let is_it = |(hash, id): &(u32, FlowId)| *hash == short && self.flows.is(*id, flow, small);
+        self.ids.find(spread(short), is_it).map(|(_, id)| *id)
+    }
+
     /// The flow of an id.
     pub fn flow(&self, id: FlowId) -> Flow {
         self.flows.get(id)

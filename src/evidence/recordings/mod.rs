@@ -385,7 +385,8 @@ fn in_path_order(drafts: &mut [Draft]) {
     let mut taken = BTreeSet::new();
     let mut silent = BTreeMap::new();
     for draft in drafts.iter_mut().filter(|draft| draft.useless.is_none()) {
-        if !draft.has_traffic() {
+        // Of a capture of all interfaces any will do: the right one is among those that saw nothing.
+        if !draft.has_traffic() && !draft.is_cooked() {
             *silent.entry(place(draft)).or_insert(0) += 1;
         }
     }
@@ -396,7 +397,10 @@ fn in_path_order(drafts: &mut [Draft]) {
                 "another capture of the same place is used, {}",
                 place::words(draft.side, draft.role)
             ));
-        } else if !draft.has_traffic() && silent.get(&here).is_some_and(|several| *several > 1) {
+        } else if !draft.has_traffic()
+            && !draft.is_cooked()
+            && silent.get(&here).is_some_and(|several| *several > 1)
+        {
             draft.useless = Some(format!(
                 "several captures may be of {}, and none shows the traffic: which of them it is cannot be told; say it \
                  with --at",

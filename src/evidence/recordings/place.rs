@@ -406,20 +406,37 @@ fn cooked_pairs(drafts: &mut [Draft]) {
 }
 
 /// Whether packets go from node to node in a tunnel. Nodes may have a tunnel device that this traffic does not take, as
-/// with `vxlanMode: CrossSubnet`; others' packets on it prove nothing, and it is no place of the path.
+/// with `vxlanMode: CrossSubnet`: where packets arrive without a tunnel, others' packets on it prove nothing, and it is no
+/// place of the path. Packets that leave without one and do not arrive may have lost their way to it.
 pub(super) fn encapsulated(drafts: &mut [Draft], said: bool) -> bool {
-    if drafts.iter().any(Draft::is_tunnelled) {
+    let by_device =
+        |draft: &Draft| draft.role == Some(Role::Tunnel) && draft.useless.is_none() && draft.has_traffic();
+    if drafts.iter().any(|draft| draft.is_tunnelled() || by_device(draft)) {
         return true;
     }
-    let plain = used(drafts).any(|draft| draft.role == Some(Role::Nic) && draft.has_traffic());
-    let tunnels = |draft: &mut Draft| draft.role == Some(Role::Tunnel) && (draft.has_traffic() || !plain);
-    if used(drafts).any(tunnels) {
-        return true;
+    let is_nic =
+        |draft: &Draft| draft.role == Some(Role::Nic) && draft.useless.is_none() && draft.has_traffic();
+    let plain = drafts.iter().any(is_nic);
+    let arrives = [Direction::Forward, Direction::Reply].into_iter().any(|way| {
+        let nic = drafts.iter().any(|draft| is_nic(draft) && draft.shows(way) > 0);
+        let (ends, last) = match way {
+            Direction::Forward => (Side::To, drafts.last()),
+            Direction::Reply => (Side::From, drafts.first()),
+        };
+        let at_end =
+            |draft: &Draft| draft.useless.is_none() && draft.side == Some(ends) && draft.shows(way) > 0;
+        // Those that were all said are in path order, and have no sides.
+        nic && if said { last.is_some_and(|last| last.shows(way) > 0) } else { drafts.iter().any(at_end) }
+    });
+    if !arrives {
+        let tunnel = used(drafts).any(|draft| draft.role == Some(Role::Tunnel));
+        return tunnel || (!said && !plain && drafts.iter().any(|draft| draft.lane.tunnels));
     }
     for draft in used(drafts).filter(|draft| draft.role == Some(Role::Tunnel)) {
-        draft.useless = Some("the NIC shows these packets in no tunnel: they do not go that way".to_owned());
+        draft.useless =
+            Some("packets arrive, and no NIC shows them in a tunnel: they do not go that way".to_owned());
     }
-    !said && !plain && drafts.iter().any(|draft| draft.lane.tunnels)
+    false
 }
 
 /// A capture of all interfaces of a node saw nothing where it shows no interface: places of the path that are in none of its
