@@ -89,10 +89,11 @@ impl Pcap {
     /// The latest time in the last bytes of a file, where they end with a row of whole records that leaves no doubt: the
     /// first of them is sought, and each must lead to the next, up to the last byte.
     pub(super) fn latest_of(&self, tail: &[u8]) -> Option<Timestamp> {
-        (0..tail.len().min(LONGEST_SOUGHT)).find_map(|start| self.row(&tail[start..]))
+        let mut left = MOST_TRIED;
+        (0..tail.len().min(LONGEST_SOUGHT)).find_map(|start| self.row(&tail[start..], &mut left))
     }
 
-    fn row(&self, mut bytes: &[u8]) -> Option<Timestamp> {
+    fn row(&self, mut bytes: &[u8], left: &mut usize) -> Option<Timestamp> {
         let (mut records, mut latest): (usize, Option<Timestamp>) = (0, None);
         while !bytes.is_empty() {
             let Header { time, kept, wire_len } = self.read_header(bytes.get(..self.header)?);
@@ -101,6 +102,7 @@ impl Pcap {
             if fraction >= SECOND || kept == 0 || kept > wire_len as usize || !near {
                 return None;
             }
+            *left = left.checked_sub(1)?;
             bytes = bytes.get(self.header + kept..)?;
             latest = latest.max(Some(time));
             records += 1;
@@ -121,6 +123,8 @@ const SECOND: i64 = 1_000_000_000;
 const LONGEST_SOUGHT: usize = 128 * 1024;
 /// Records in a row that no payload looks like.
 const ENOUGH: usize = 64;
+/// Steps from record to record in all: bytes may be made to look like the beginning of many rows.
+const MOST_TRIED: usize = 1_000_000;
 /// Records that follow each other are no further apart.
 const NEAR: Nanos = Nanos(600 * SECOND);
 

@@ -265,7 +265,7 @@ fn what_would_fill_the_memory_is_refused() {
 #[test]
 fn the_end_of_a_large_file_tells_when_it_ended() {
     let folder = tempfile::tempdir().unwrap();
-    // Nearly in order of time, with a capture in each payload; `skip` of its bytes are missing at the end.
+    // Nearly in order of time, with a capture in each payload; `cut` bytes are missing at the end.
     let write = |name: &str, cut: usize| {
         let mut bytes = Vec::new();
         let mut push = |numbers: &[u32]| bytes.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
