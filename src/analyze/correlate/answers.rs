@@ -1,5 +1,6 @@
 //! Requests that reached the end of the path, and whether it answered: echo requests, TCP's SYN, and datagrams that
-//! an ICMP error refused. Only what a kernel always answers is asked for; a silent UDP server proves nothing.
+//! an ICMP error refused. Only what a kernel always answers is asked for; a silent UDP server proves nothing. So a flow
+//! of datagrams is followed from its first refusal on; what came of it shortly before is told by the [`Arrivals`].
 
 use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
@@ -17,8 +18,10 @@ use super::nat::FlowId;
 /// Requests waiting for their answer.
 #[derive(Debug, Default)]
 pub struct Answers {
-    /// Datagrams of each direction by themselves: they are many, of few ports, and not to be sought among a flood of echoes.
+    /// Refused flows of datagrams of each direction by themselves: every datagram asks whether it is of one.
     open: [FxHashMap<u64, Ask>; 3],
+    /// Datagrams of each direction that came to its end.
+    came: [Arrivals; 2],
     queue: VecDeque<(Timestamp, Key)>,
     /// What came of the requests of each direction.
     pub counts: [Answered; 2],
@@ -51,8 +54,23 @@ struct Ask {
     must_answer: bool,
 }
 
-/// What a request and its answer have in common.
+/// The flows of datagrams that came to the end of one direction last: about as many as there are places, the older
+/// ones giving theirs up.
+#[derive(Debug, Default)]
+struct Arrivals(Vec<Option<Arrival>>);
+
+/// Datagrams of one flow, none of them long after the one before.
 #[derive(Debug, Clone, Copy)]
+struct Arrival {
+    key: Key,
+    flow: FlowId,
+    count: u32,
+    last: Timestamp,
+    answered: bool,
+}
+
+/// What a request and its answer have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Key(u64);
 
 /// A kernel answers at once; this long covers a busy one.
@@ -60,6 +78,8 @@ pub const PATIENCE: Nanos = Nanos::from_millis(3_000);
 /// Requests that came this close to the end of the capture are not judged.
 const EDGE: Nanos = Nanos::from_millis(250);
 const MOST_EXAMPLES: usize = 8;
+/// In the core's cache, all of them.
+const MOST_ARRIVALS: usize = 4_096;
 const UDP: u8 = 17;
 
 impl Answers {
@@ -71,7 +91,13 @@ impl Answers {
             Gist::Tcp { flags, seq, .. } if flags & (Tcp::SYN | Tcp::ACK) == Tcp::SYN => {
                 (syn(direction, seq), true)
             }
-            Gist::Other(_) if seen.flow.protocol == UDP => (datagram(direction, ports(seen)), false),
+            Gist::Other(_) if seen.flow.protocol == UDP => {
+                let key = datagram(direction, ports(seen));
+                if !self.is_open(key) {
+                    return self.came[direction as usize].note(key, flow, time);
+                }
+                (key, false)
+            }
             _ => return,
         };
         let ask = self.open[key.table()].entry(key.0).or_default();
@@ -95,8 +121,8 @@ impl Answers {
             Gist::Other(_) if seen.flow.protocol == UDP => {
                 let (src_port, dst_port) = ports(seen);
                 let key = datagram(back, (dst_port, src_port));
-                if !self.open[key.table()].contains_key(&key.0) {
-                    return;
+                if !self.is_open(key) {
+                    return self.came[back as usize].answer(key);
                 }
                 (key, false)
             }
@@ -108,8 +134,26 @@ impl Answers {
     /// An ICMP error of `direction` about a packet that went the other way.
     pub fn heard_error(&mut self, quoted: &Quoted, direction: Direction, time: Timestamp) {
         if let Some(key) = quoted_key(direction.back(), quoted) {
+            if matches!(quoted.transport, Transport::Udp(_)) && !self.is_open(key) {
+                self.follow(key, direction.back(), time);
+            }
             self.note(key, true, time);
         }
+    }
+
+    fn is_open(&self, key: Key) -> bool {
+        let table = &self.open[key.table()];
+        !table.is_empty() && table.contains_key(&key.0)
+    }
+
+    /// A flow of datagrams is refused: what came of it until now counts.
+    fn follow(&mut self, key: Key, direction: Direction, time: Timestamp) {
+        let Some(came) = self.came[direction as usize].take(key, time) else { return };
+        let Arrival { flow, count, last, answered, .. } = came;
+        let asked = Some((direction, flow));
+        let ask = Ask { last, asked, arrived: count, answered, refused: true, must_answer: false };
+        self.open[key.table()].insert(key.0, ask);
+        self.queue.push_back((time, key));
     }
 
     /// Captures may show an answer before its request: it waits for it.
@@ -182,6 +226,47 @@ impl Answers {
     }
 }
 
+impl Arrivals {
+    fn place(&mut self, key: Key) -> Option<&mut Option<Arrival>> {
+        let number = (key.0 >> 2) as usize % MOST_ARRIVALS;
+        self.0.get_mut(number)
+    }
+
+    fn note(&mut self, key: Key, flow: FlowId, time: Timestamp) {
+        if self.0.is_empty() {
+            self.0.resize(MOST_ARRIVALS, None);
+        }
+        match self.place(key) {
+            Some(Some(known)) if known.is_of(key, time) => {
+                known.count += 1;
+                known.last = known.last.max(time);
+            }
+            Some(place) => *place = Some(Arrival { key, flow, count: 1, last: time, answered: false }),
+            None => {}
+        }
+    }
+
+    fn answer(&mut self, key: Key) {
+        if let Some(Some(known)) = self.place(key)
+            && known.key == key
+        {
+            known.answered = true;
+        }
+    }
+
+    /// What came of a flow lately.
+    fn take(&mut self, key: Key, time: Timestamp) -> Option<Arrival> {
+        self.place(key)?.take_if(|known| known.is_of(key, time))
+    }
+}
+
+impl Arrival {
+    /// Whether it is of that flow, which has not been still since.
+    fn is_of(&self, key: Key, time: Timestamp) -> bool {
+        self.key == key && time - self.last < PATIENCE
+    }
+}
+
 impl Key {
     /// Which of the tables, in the lowest bits.
     fn table(self) -> usize {
@@ -223,4 +308,107 @@ fn key(protocol: u8, direction: Direction, what: u32) -> Key {
     hash.write_u64(u64::from(protocol) << 40 | (direction as u64) << 32 | u64::from(what));
     let table = if protocol == UDP { 1 + direction as u64 } else { 0 };
     Key(hash.finish() & !3 | table)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::super::fingerprint::{Fingerprint, Span};
+    use super::super::nat::Nat;
+    use super::*;
+    use crate::packet::{Flow, Ip, Udp};
+
+    const CLIENT: &str = "10.244.1.2";
+    const SERVER: &str = "10.244.2.2";
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    fn flow(src_port: u16) -> Flow {
+        Flow { src: address(CLIENT), dst: address(SERVER), protocol: UDP, src_port, dst_port: 53 }
+    }
+
+    fn seen(direction: Direction, src_port: u16, time: Nanos) -> Sighting {
+        Sighting {
+            direction,
+            position: 0,
+            time: Timestamp(time.0),
+            print: Fingerprint { key: 1, span: Span::Whole },
+            flow: flow(src_port),
+            gist: Gist::Other(12),
+            ttl: 64,
+            ip_len: 40,
+            astray: None,
+        }
+    }
+
+    /// Datagrams to port 53 from each of the ports given, at the given milliseconds.
+    fn arrive(answers: &mut Answers, ports: &[u16], millis: i64) {
+        for port in ports {
+            let id = Nat::default().id(flow(*port));
+            answers.arrived(&seen(Direction::Forward, *port, Nanos::from_millis(millis)), id);
+        }
+    }
+
+    fn refuse(answers: &mut Answers, src_port: u16, millis: i64) {
+        let quoted = Quoted {
+            ip: Ip {
+                src: address(CLIENT),
+                dst: address(SERVER),
+                protocol: UDP,
+                ttl: 62,
+                traffic_class: 0,
+                id: Some(7),
+                dont_fragment: true,
+                fragment: None,
+                payload_len: 20,
+                checksum_ok: Some(true),
+            },
+            transport: Transport::Udp(Udp { src_port, dst_port: 53, len: 20, checksum: 0 }),
+        };
+        answers.heard_error(&quoted, Direction::Reply, Timestamp(Nanos::from_millis(millis).0));
+    }
+
+    fn counted(mut answers: Answers) -> [u64; 3] {
+        answers.finish(Timestamp(Nanos::from_millis(60_000).0));
+        let Answered { arrived, refused, silent, .. } = answers.counts[0];
+        [arrived, refused, silent]
+    }
+
+    #[test]
+    fn datagrams_before_and_after_the_refusal_are_refused() {
+        let mut answers = Answers::default();
+        arrive(&mut answers, &[4000, 4000, 4000], 10);
+        refuse(&mut answers, 4000, 11);
+        arrive(&mut answers, &[4000, 4001], 20);
+        assert_eq!(counted(answers), [4, 4, 0]);
+    }
+
+    #[test]
+    fn a_refusal_may_be_seen_before_what_it_refuses() {
+        let mut answers = Answers::default();
+        refuse(&mut answers, 4000, 10);
+        arrive(&mut answers, &[4000], 11);
+        assert_eq!(counted(answers), [1, 1, 0]);
+    }
+
+    #[test]
+    fn datagrams_that_were_answered_or_came_long_ago_are_not_refused() {
+        let mut answers = Answers::default();
+        arrive(&mut answers, &[4000, 4001], 10);
+        answers.heard(&seen(Direction::Reply, 4000, Nanos::from_millis(11)));
+        refuse(&mut answers, 4000, 12);
+        refuse(&mut answers, 4001, 4_000);
+        assert_eq!(counted(answers), [0, 0, 0]);
+    }
+
+    #[test]
+    fn nothing_is_said_of_silence() {
+        let mut answers = Answers::default();
+        let ports: Vec<u16> = (0..60_000).collect();
+        arrive(&mut answers, &ports, 10);
+        assert_eq!(counted(answers), [0, 0, 0]);
+    }
 }
