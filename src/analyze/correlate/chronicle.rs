@@ -378,6 +378,7 @@ mod tests {
     use crate::analyze::correlate::Sighting;
     use crate::analyze::correlate::fingerprint::{Fingerprint, Span};
     use crate::analyze::correlate::gist::Gist;
+    use crate::analyze::correlate::nat::Nat;
     use crate::evidence::Direction;
     use crate::packet::Flow;
     use proptest::prelude::*;
@@ -401,7 +402,9 @@ mod tests {
                 ip_len: 100,
                 astray: None,
             };
-            let mut trail = Trail::new(&sighting(positions[0]), FlowId::numbered(0).expect("a small number"));
+            let mut nat = Nat::default();
+            let id = nat.id(flow);
+            let mut trail = Trail::new(&sighting(positions[0]), id, nat.small(id, &flow));
             for position in positions {
                 trail.note(&sighting(*position));
             }

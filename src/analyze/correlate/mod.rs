@@ -11,6 +11,7 @@ pub mod answers;
 pub mod chronicle;
 pub mod clocks;
 pub mod fingerprint;
+mod flight;
 pub mod gist;
 mod ledger;
 pub mod nat;
@@ -18,19 +19,16 @@ pub mod reassembly;
 pub mod sift;
 pub mod tally;
 
-use std::collections::VecDeque;
-use std::collections::hash_map::Entry;
 use std::net::{IpAddr, Ipv4Addr};
-
-use rustc_hash::FxHashMap;
 
 use crate::evidence::case::LONGEST_PATH;
 use crate::evidence::{Direction, PointId};
 use crate::packet::{Flow, Nanos, Packet, Plain, PlainTransport, Timestamp};
 use fingerprint::{Depth, Fingerprint, Span};
+use flight::Flight;
 use gist::Gist;
 use ledger::Ledger;
-use nat::{FlowId, Nat};
+use nat::{FlowId, Nat, Small};
 use sift::Sifted;
 use tally::Tally;
 
@@ -95,7 +93,7 @@ pub(crate) struct Trail {
     times: [i32; MAX_POSITIONS],
     pub(crate) flow: FlowId,
     /// The same, as the last sighting bore it.
-    bears: Flow,
+    bears: Small,
     pub(crate) gist: Gist,
     pub(crate) ip_len: u32,
     /// Time to live at each position that saw it.
@@ -110,12 +108,8 @@ pub(crate) struct Trail {
 
 /// More trails are not kept in flight, whatever a capture's times say: the oldest are judged before their time.
 const MOST_IN_FLIGHT: usize = 200_000;
-/// Trails that are likely to end soon.
-const MOST_YOUNG: usize = 4_096;
 /// Packets are not judged more often.
 const OFTEN: Nanos = Nanos::from_millis(1);
-/// Of equal packets in flight so many are told apart.
-const MOST_EQUAL: usize = 256;
 
 /// Times are kept in ticks of this many nanoseconds: 32 bits then hold ±8.5 seconds.
 const TICK: i64 = 4;
@@ -235,7 +229,7 @@ impl Brief {
 }
 
 impl Trail {
-    fn new(sighting: &Sighting, flow: FlowId) -> Self {
+    fn new(sighting: &Sighting, flow: FlowId, bears: Small) -> Self {
         let mut trail = Self {
             print: sighting.print,
             direction: sighting.direction,
@@ -243,7 +237,7 @@ impl Trail {
             seen: 0,
             times: [0; MAX_POSITIONS],
             flow,
-            bears: sighting.flow,
+            bears,
             gist: sighting.gist,
             ip_len: sighting.ip_len,
             ttls: [0; MAX_POSITIONS],
@@ -299,14 +293,7 @@ impl Trail {
 #[derive(Debug)]
 pub struct Correlator {
     settings: Settings,
-    /// Fingerprint to the oldest trail in flight that bears it.
-    heads: FxHashMap<u64, u32>,
-    trails: Vec<Trail>,
-    free: Vec<u32>,
-    /// Slots and their generation in the order of the trails' making: the order of expiry.
-    queue: VecDeque<(u32, u32)>,
-    /// The last ones of them: most trails end while they are here, and never come to the queue.
-    young: VecDeque<(u32, u32)>,
+    flight: Flight,
     latest: Timestamp,
     /// When to look next for what is due.
     due: Timestamp,
@@ -322,11 +309,7 @@ impl Correlator {
     pub fn new(settings: Settings, nat: Nat, tally: Tally) -> Self {
         Self {
             settings,
-            heads: FxHashMap::default(),
-            trails: Vec::new(),
-            free: Vec::new(),
-            queue: VecDeque::new(),
-            young: VecDeque::new(),
+            flight: Flight::default(),
             latest: Timestamp(i64::MIN),
             due: Timestamp(i64::MIN),
             ledger: Ledger::default(),
@@ -346,11 +329,12 @@ impl Correlator {
         debug_assert!(usize::from(sighting.position) < MAX_POSITIONS, "a position of the path");
         self.tally.frame(sighting);
         self.latest = self.latest.max(sighting.time);
-        let flow = match self.find(sighting) {
+        let first = self.flight.first(sighting.print.key);
+        let flow = match first.and_then(|first| self.find(first, sighting)) {
             Some(slot) => self.credit(slot, sighting),
-            None => self.open(sighting, flow),
+            None => self.open(sighting, flow, first.is_none()),
         };
-        if self.latest >= self.due || self.trails.len() - self.free.len() > MOST_IN_FLIGHT {
+        if self.latest >= self.due || self.flight.len() > MOST_IN_FLIGHT {
             self.expire();
         }
         flow
@@ -364,22 +348,22 @@ impl Correlator {
 
     /// Takes the end of all captures: what is still in flight is judged by the edges of the captures.
     pub fn finish(mut self) -> (Tally, Nat) {
-        while let Some((slot, generation)) = self.queue.pop_front().or_else(|| self.young.pop_front()) {
-            self.close(slot, generation);
+        while let Some(slot) = self.flight.oldest() {
+            self.close(slot);
         }
         self.ledger.settle_all(&mut self.nat, &mut self.tally);
         (self.tally, self.nat)
     }
 
-    /// The oldest trail in flight with this fingerprint that was not yet seen at this position.
-    fn find(&mut self, sighting: &Sighting) -> Option<u32> {
-        let head = *self.heads.get(&sighting.print.key)?;
-        let alone = self.trails[head as usize].next == NONE;
-        let mut slot = head;
+    /// The oldest trail in flight with this fingerprint that was not yet seen at this position; `first` is the oldest
+    /// of all.
+    fn find(&mut self, first: u32, sighting: &Sighting) -> Option<u32> {
+        let mut slot = first;
+        let alone = self.flight[slot].next == NONE;
         let mut before = NONE;
         let mut early = None;
         while slot != NONE {
-            let trail = &self.trails[slot as usize];
+            let trail = &self.flight[slot];
             let next = trail.next;
             let age = (sighting.time - trail.first).abs();
             // Held against the same point: what the packet had lost elsewhere, on its way or astray, comes from nodes
@@ -399,7 +383,7 @@ impl Correlator {
                 early = Some(slot);
             }
             if !alone && age > self.settings.repeat_age && sighting.time > trail.first {
-                self.unlink(sighting.print.key, before, slot);
+                self.flight.unlink(before, slot);
             } else {
                 before = slot;
             }
@@ -408,26 +392,14 @@ impl Correlator {
         early
     }
 
-    /// Takes a trail out of its chain: no later sighting is matched with it. It stays in the queue.
-    fn unlink(&mut self, key: u64, before: u32, slot: u32) {
-        let next = std::mem::replace(&mut self.trails[slot as usize].next, NONE);
-        if before != NONE {
-            self.trails[before as usize].next = next;
-        } else if next == NONE {
-            self.heads.remove(&key);
-        } else {
-            self.heads.insert(key, next);
-        }
-    }
-
     fn credit(&mut self, slot: u32, sighting: &Sighting) -> FlowId {
-        let trail = &mut self.trails[slot as usize];
+        let trail = &mut self.flight[slot];
         let mut flow = trail.flow;
-        if trail.bears != sighting.flow {
+        if !self.nat.is(trail.bears, &sighting.flow) {
             flow = self.nat.id(sighting.flow);
             if sighting.astray.is_none() {
                 self.nat.changed(trail.flow, flow, sighting.direction, trail.seen, sighting.position);
-                (trail.flow, trail.bears) = (flow, sighting.flow);
+                (trail.flow, trail.bears) = (flow, self.nat.small(flow, &sighting.flow));
             }
         }
         trail.note(sighting);
@@ -436,88 +408,31 @@ impl Correlator {
             && trail.astray.is_none()
         {
             self.tally.passed(trail);
-            self.drop_trail(slot);
+            self.flight.land(slot);
         }
         flow
     }
 
-    fn open(&mut self, sighting: &Sighting, flow: Option<FlowId>) -> FlowId {
+    /// A new trail; whether it is `alone` with its fingerprint is known.
+    fn open(&mut self, sighting: &Sighting, flow: Option<FlowId>, alone: bool) -> FlowId {
         let flow = flow.unwrap_or_else(|| self.nat.id(sighting.flow));
-        let trail = Trail::new(sighting, flow);
+        let trail = Trail::new(sighting, flow, self.nat.small(flow, &sighting.flow));
         if trail.seen == self.tally.full(trail.direction) {
             self.tally.passed(&trail);
             return flow;
         }
-        let slot = if let Some(slot) = self.free.pop() {
-            let generation = self.trails[slot as usize].generation;
-            self.trails[slot as usize] = Trail { generation, ..trail };
-            slot
-        } else {
-            self.trails.push(trail);
-            u32::try_from(self.trails.len() - 1).expect("fewer than 2^32 packets in flight")
-        };
-        let key = sighting.print.key;
-        match self.heads.entry(key) {
-            Entry::Vacant(vacant) => {
-                vacant.insert(slot);
-            }
-            Entry::Occupied(head) => {
-                let head = *head.get();
-                let (mut last, mut n_equal) = (head, 1);
-                while self.trails[last as usize].next != NONE {
-                    last = self.trails[last as usize].next;
-                    n_equal += 1;
-                }
-                if n_equal >= MOST_EQUAL {
-                    self.unlink(key, NONE, head);
-                }
-                self.trails[last as usize].ambiguous = true;
-                self.trails[last as usize].next = slot;
-                self.trails[slot as usize].ambiguous = true;
-            }
-        }
-        self.young.push_back((slot, self.trails[slot as usize].generation));
-        if self.young.len() > MOST_YOUNG
-            && let Some((slot, generation)) = self.young.pop_front()
-            && self.trails[slot as usize].generation == generation
-        {
-            self.queue.push_back((slot, generation));
-        }
+        self.flight.add(trail, alone);
         flow
-    }
-
-    /// Forgets a trail: out of its chain, and its slot free for another.
-    fn drop_trail(&mut self, slot: u32) {
-        let trail = &mut self.trails[slot as usize];
-        trail.generation = trail.generation.wrapping_add(1);
-        self.free.push(slot);
-        let Entry::Occupied(head) = self.heads.entry(trail.print.key) else { return };
-        if *head.get() == slot && trail.next == NONE {
-            head.remove();
-            return;
-        }
-        let (mut before, mut here) = (NONE, *head.get());
-        while here != NONE && here != slot {
-            before = here;
-            here = self.trails[here as usize].next;
-        }
-        if here == slot {
-            let key = self.trails[slot as usize].print.key;
-            self.unlink(key, before, slot);
-        }
     }
 
     fn expire(&mut self) {
         self.due = self.latest + OFTEN;
         let horizon = self.latest - self.settings.disorder - self.settings.window;
-        while let Some(&(slot, generation)) = self.queue.front().or_else(|| self.young.front()) {
-            let trail = &self.trails[slot as usize];
-            let waits = trail.first > horizon && self.trails.len() - self.free.len() <= MOST_IN_FLIGHT;
-            if trail.generation == generation && waits {
+        while let Some(slot) = self.flight.oldest() {
+            if self.flight[slot].first > horizon && self.flight.len() <= MOST_IN_FLIGHT {
                 break;
             }
-            self.queue.pop_front().or_else(|| self.young.pop_front());
-            self.close(slot, generation);
+            self.close(slot);
         }
         let settled = horizon - self.settings.window;
         if self.ledger.is_full() {
@@ -527,14 +442,12 @@ impl Correlator {
         }
     }
 
-    /// Ends a trail that some point did not see, unless it ended already: the ledger has the last word.
-    fn close(&mut self, slot: u32, generation: u32) {
-        if self.trails[slot as usize].generation == generation {
-            let trail = self.trails[slot as usize];
-            self.tally.timed(&trail);
-            self.ledger.enter(trail);
-            self.drop_trail(slot);
-        }
+    /// Ends a trail that some point did not see: the ledger has the last word.
+    fn close(&mut self, slot: u32) {
+        let trail = self.flight[slot];
+        self.tally.timed(&trail);
+        self.ledger.enter(trail);
+        self.flight.land(slot);
     }
 }
 

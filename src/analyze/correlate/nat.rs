@@ -51,8 +51,8 @@ pub struct AddressChange {
 /// All flows seen so far.
 #[derive(Debug, Default)]
 pub struct Nat {
-    /// Found by the flow's hash, which stands beside; the flows themselves stand once, in `flows`.
-    ids: HashTable<(u32, FlowId)>,
+    /// Found by the flow, which stands beside: one look tells.
+    ids: HashTable<(Small, FlowId)>,
     flows: Flows,
     /// Union-find: the flow that stands for this one.
     stands_for: Vec<FlowId>,
@@ -65,15 +65,15 @@ const MOST_CHANGES: usize = 4_096;
 impl Nat {
     /// The id of a flow; `flow` is oriented forward.
     pub fn id(&mut self, flow: Flow) -> FlowId {
-        let flows = &mut self.flows;
-        let (short, small) = (hash(&flow), Small::of(&flow));
-        let is_it = |(hash, id): &(u32, FlowId)| *hash == short && flows.is(*id, &flow, small);
-        match self.ids.entry(spread(short), is_it, |(hash, _)| spread(*hash)) {
+        let Self { ids, flows, stands_for, .. } = self;
+        let small = Small::of(&flow);
+        let is_it = |(known, _): &(Small, FlowId)| flows.is(*known, &flow, small);
+        match ids.entry(hash(&flow), is_it, |(known, _)| hash(&flows.full(*known))) {
             Entry::Occupied(known) => known.get().1,
             Entry::Vacant(place) => {
-                let id = flows.push(flow, small);
-                place.insert((short, id));
-                self.stands_for.push(id);
+                let (small, id) = flows.push(flow, small);
+                place.insert((small, id));
+                stands_for.push(id);
                 id
             }
         }
@@ -82,9 +82,21 @@ impl Nat {
     /// The id of a flow that was seen before.
     #[inline]
     pub(crate) fn known(&self, flow: &Flow) -> Option<FlowId> {
-        let (short, small) = (hash(flow), Small::of(flow));
-        let is_it = |(hash, id): &(u32, FlowId)| *hash == short && self.flows.is(*id, flow, small);
-        self.ids.find(spread(short), is_it).map(|(_, id)| *id)
+        let small = Small::of(flow);
+        let is_it = |(known, _): &(Small, FlowId)| self.flows.is(*known, flow, small);
+        self.ids.find(hash(flow), is_it).map(|(_, id)| *id)
+    }
+
+    /// A flow in short.
+    #[inline]
+    pub(super) fn small(&self, id: FlowId, flow: &Flow) -> Small {
+        Small::of(flow).unwrap_or_else(|| self.flows.small[id.number()])
+    }
+
+    /// Whether `small` stands for that flow.
+    #[inline]
+    pub(super) fn is(&self, small: Small, flow: &Flow) -> bool {
+        self.flows.is(small, flow, Small::of(flow))
     }
 
     /// The flow of an id.
@@ -192,7 +204,7 @@ struct Flows {
 
 /// A flow of IPv4; or, where nothing but the source is set, the index of a large one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Small {
+pub(super) struct Small {
     src: u32,
     dst: u32,
     ports: [u16; 2],
@@ -201,26 +213,30 @@ struct Small {
 }
 
 impl Flows {
-    fn is(&self, id: FlowId, flow: &Flow, small: Option<Small>) -> bool {
-        let known = self.small[id.number()];
+    fn is(&self, known: Small, flow: &Flow, small: Option<Small>) -> bool {
         match small {
             Some(small) => known == small,
             None => known.is_large && self.large[known.src as usize] == *flow,
         }
     }
 
-    fn push(&mut self, flow: Flow, small: Option<Small>) -> FlowId {
+    fn push(&mut self, flow: Flow, small: Option<Small>) -> (Small, FlowId) {
         let id = FlowId::numbered(self.small.len()).expect("fewer than 2^32 flows");
-        self.small.push(small.unwrap_or_else(|| {
+        let small = small.unwrap_or_else(|| {
             self.large.push(flow);
             let src = u32::try_from(self.large.len() - 1).expect("no more than all flows");
             Small { src, dst: 0, ports: [0; 2], protocol: 0, is_large: true }
-        }));
-        id
+        });
+        self.small.push(small);
+        (small, id)
     }
 
     fn get(&self, id: FlowId) -> Flow {
-        let Small { src, dst, ports: [src_port, dst_port], protocol, is_large } = self.small[id.number()];
+        self.full(self.small[id.number()])
+    }
+
+    fn full(&self, small: Small) -> Flow {
+        let Small { src, dst, ports: [src_port, dst_port], protocol, is_large } = small;
         if is_large {
             return self.large[src as usize];
         }
@@ -238,7 +254,7 @@ impl Small {
     }
 }
 
-fn hash(flow: &Flow) -> u32 {
+fn hash(flow: &Flow) -> u64 {
     let mut hash = FxHasher::default();
     for address in [flow.src, flow.dst] {
         match address {
@@ -248,13 +264,7 @@ fn hash(flow: &Flow) -> u32 {
     }
     hash.write_u32(u32::from(flow.src_port) << 16 | u32::from(flow.dst_port));
     hash.write_u8(flow.protocol);
-    // Its lower half is the better one: it begins with the bits that all others went into.
-    u32::try_from(hash.finish() & u64::from(u32::MAX)).unwrap_or_default()
-}
-
-/// All bits of a hash for a table.
-fn spread(hash: u32) -> u64 {
-    u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    hash.finish()
 }
 
 /// The two flows of a line of connection tracking.
