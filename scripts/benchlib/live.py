@@ -1,12 +1,13 @@
 """Capturing beside tcpdump, in the lab: the same interfaces of both nodes, snap length and buffer, and the same sender.
 
-In: a lab of its own, as root. Out: for each rate, what was sent, what the captures lost, and their CPU time. Leaves no
-lab behind.
+In: a lab of its own, as root. Out: for each rate, what was sent, what the captures lost, and their CPU time: that of what
+runs on the nodes (agents, or tcpdump) and that of the tracing machine. Leaves no lab behind.
 """
 
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -20,7 +21,8 @@ LAB = str(data.ROOT / "scripts" / "lab")
 SNAPLEN, BUFFER = 128, 32
 SECONDS = 3
 SIZE = 1_400
-RATES = [10_000, 30_000, 100_000, 0]
+NOTHING, ALL = 0, -1
+RATES = [NOTHING, 10_000, 30_000, 100_000, ALL]
 SENDER = f"""
 import socket, sys, time
 rate, address = int(sys.argv[1]), sys.argv[2]
@@ -28,13 +30,13 @@ s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 s.connect((address, 5999))
 data, sent, start = b"x" * {SIZE}, 0, time.monotonic()
 while (now := time.monotonic() - start) < {SECONDS}:
-    for _ in range(min(64, int(now * rate) - sent) if rate else 64):
+    for _ in range(min(64, int(now * rate) - sent) if rate > 0 else 64):
         try:
             s.send(sent.to_bytes(8, "big") + data[8:])
         except OSError:
             pass
         sent += 1
-    if rate and sent >= now * rate:
+    if rate > 0 and sent >= now * rate:
         time.sleep(0.0005)
 print(sent)
 """
@@ -44,8 +46,9 @@ def main(_words):
     name = f"b{os.getpid() % 10000}"
     lab = [LAB, "--name", name]
     print(f"Snap length {SNAPLEN}, {BUFFER} MiB of buffer a point, UDP of {SIZE} bytes for {SECONDS} s.\n")
-    print("| to send a second | program | sent a second | frames captured | lost by the captures | CPU seconds |")
-    print("| ---: | --- | ---: | ---: | ---: | ---: |")
+    print("| to send a second | program | sent a second | frames captured | lost by the captures | CPU s on the nodes | elsewhere |")
+    print("| ---: | --- | ---: | ---: | ---: | ---: | ---: |")
+    measured = {}
     with tempfile.TemporaryDirectory(prefix="trace-drop-bench-") as folder:
         folder = Path(folder)
         try:
@@ -53,24 +56,43 @@ def main(_words):
             cluster = folder / "cluster.yaml"
             cluster.write_bytes(subprocess.run([*lab, "cluster"], check=True, capture_output=True).stdout)
             for rate in RATES:
-                points = ours(lab, name, cluster, rate, folder)
-                tcpdump(name, points, rate, folder)
+                points, ours_took = ours(name, cluster, rate, folder)
+                measured[rate] = ours_took, tcpdump(name, points, rate, folder)
         finally:
             subprocess.run([*lab, "down"], check=False)
-    print(f"\nMeasured on {data.machine()}.")
+    print(f"\nMeasured on {data.machine()}.\n")
+    frames = [frames for _, frames in measured[ALL]]
+    each = [(cpu - measured[NOTHING][who][0]) / frames[who] * 1e6 for who, (cpu, _) in enumerate(measured[ALL])]
+    print(f"- CPU on the nodes for a frame, beyond that of a capture of nothing: {each[0]:.2f} µs, tcpdump {each[1]:.2f} µs")
     return 0
+
+
+def timed(folder, command):
+    """Runs a command with this process's streams; leaves the CPU seconds of the command, and of this process, in the folder."""
+    code = subprocess.run(command, check=False).returncode
+    theirs, own = (resource.getrusage(who) for who in (resource.RUSAGE_CHILDREN, resource.RUSAGE_SELF))
+    seconds = [usage.ru_utime + usage.ru_stime for usage in (theirs, own)]
+    (Path(folder) / f"cpu-{os.getpid()}").write_text(json.dumps(seconds))
+    return code
 
 
 def send(name, rate):
     """How many datagrams were sent from the client to the server."""
+    if rate == NOTHING:
+        time.sleep(SECONDS)
+        return 0
     status = json.loads(subprocess.run([LAB, "--name", name, "status"], check=True, capture_output=True).stdout)
     command = ["ip", "netns", "exec", status["pods"]["default/client"], sys.executable, "-c", SENDER, str(rate), "10.244.2.2"]
     return int(subprocess.run(command, check=True, capture_output=True).stdout)
 
 
-def ours(lab, name, cluster, rate, folder):
-    """One line of trace-drop; gives its points."""
-    command = [str(data.RELEASE / "trace-drop"), "--cluster", str(cluster), "--reach", "ip netns exec {node}",
+def ours(name, cluster, rate, folder):
+    """One line of trace-drop; gives its points, and what the nodes spent on how many frames."""
+    spent = folder / f"cpu-{rate}"
+    spent.mkdir()
+    # A process around each agent tells what it spent.
+    reach = f"{sys.executable} {data.ROOT / 'scripts' / 'bench'} --timed {spent} ip netns exec {{node}}"
+    command = [str(data.RELEASE / "trace-drop"), "--cluster", str(cluster), "--reach", reach,
                "--from", "default/client", "--to", "default/server", "--duration", f"{SECONDS + 3}s", "--no-pods",
                "--snaplen", str(SNAPLEN), "--buffer", str(BUFFER), "-o", "json", "-q", "--save", str(folder / f"case-{rate}")]
     with open(folder / "report", "wb") as out:
@@ -80,8 +102,11 @@ def ours(lab, name, cluster, rate, folder):
         _, _, usage = os.wait4(process.pid, 0)
     points = json.loads((folder / "report").read_text())["points"]
     dropped, frames = sum(point["capture_dropped"] for point in points), sum(point["packets"] for point in points)
-    line(rate, f"trace-drop, {len(points)} points", sent, frames, dropped, usage)
-    return points
+    agents = [json.loads(file.read_text()) for file in spent.iterdir()]
+    on_nodes = sum(theirs for theirs, _ in agents)
+    line(rate, f"trace-drop, {len(points)} points", sent, frames, dropped, on_nodes,
+         usage.ru_utime + usage.ru_stime - sum(map(sum, agents)))
+    return points, (on_nodes, frames)
 
 
 def tcpdump(name, points, rate, folder):
@@ -101,10 +126,10 @@ def tcpdump(name, points, rate, folder):
         user, system = user + usage.ru_utime, system + usage.ru_stime
         frames += int(re.search(r"(\d+) packets? captured", said).group(1))
         dropped += int(re.search(r"(\d+) packets? dropped by kernel", said).group(1))
-    line(rate, f"{len(points)} × tcpdump -w", sent, frames, dropped, user + system)
+    line(rate, f"{len(points)} × tcpdump -w", sent, frames, dropped, user + system, 0)
+    return user + system, frames
 
 
-def line(rate, program, sent, frames, dropped, usage):
-    cpu = usage if isinstance(usage, float) else usage.ru_utime + usage.ru_stime
-    asked = f"{rate:,}" if rate else "as many as can be"
-    print(f"| {asked} | {program} | {sent / SECONDS:,.0f} | {frames:,} | {dropped:,} | {cpu:.2f} |", flush=True)
+def line(rate, program, sent, frames, dropped, on_nodes, elsewhere):
+    asked = {NOTHING: "nothing", ALL: "as many as can be"}.get(rate, f"{rate:,}")
+    print(f"| {asked} | {program} | {sent / SECONDS:,.0f} | {frames:,} | {dropped:,} | {on_nodes:.2f} | {elsewhere:.2f} |", flush=True)

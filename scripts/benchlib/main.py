@@ -26,7 +26,10 @@ def main():
     words.add_argument("--growth", action="store_true", help="how the cost grows with packets, points, flows and loss")
     words.add_argument("--live", action="store_true", help="capturing beside tcpdump, in the lab; as root")
     words.add_argument("--no-build", action="store_true", help="measure the release that is built")
+    words.add_argument("--timed", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     words = words.parse_args()
+    if words.timed:
+        return live.timed(words.timed[0], words.timed[1:])
     if not words.no_build:
         data.build()
     if words.live:
