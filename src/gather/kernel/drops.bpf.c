@@ -202,8 +202,9 @@ INLINE int read_ip(const u8 *at, const u8 *limit, struct packet *packet)
 
 INLINE int is_one_of(const volatile struct address *list, const struct address *address)
 {
-	LOOP for (int i = 0; i < ADDRESSES; i++)
-		if (list[i].low == address->low && list[i].high == address->high && (list[i].low | list[i].high))
+	// The list is known when the kernel verifies this: it need not follow what comes behind the last entry.
+	LOOP for (int i = 0; i < ADDRESSES && (list[i].low | list[i].high); i++)
+		if (list[i].low == address->low && list[i].high == address->high)
 			return 1;
 	return 0;
 }
@@ -302,8 +303,8 @@ INLINE u32 find_namespace(struct sk_buff *skb, struct net_device **found)
 
 INLINE int is_wanted_namespace(u32 number)
 {
-	LOOP for (int i = 0; i < NAMESPACES; i++)
-		if (number && wanted.namespaces[i] == number)
+	LOOP for (int i = 0; i < NAMESPACES && wanted.namespaces[i]; i++)
+		if (wanted.namespaces[i] == number)
 			return 1;
 	return 0;
 }
