@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 
 use crate::evidence::capture_file::CaptureError;
 
-use super::ends::Ends;
+use super::ends::{Ends, Side};
 use super::look::{Class, Lane, Sample};
+use super::mixed;
 use super::order::{self, Offset};
-use super::place::{self, Draft, Side};
+use super::place::Draft;
 use super::{Recording, node};
 
 /// Less is not touched.
@@ -132,7 +133,7 @@ fn again(
         for file in &lane.files {
             let (seen, _) = sample.look(*file, &given[*file].file)?;
             let same = |other: &Lane| (other.interface, other.index) == (lane.interface, lane.index);
-            for part in seen.into_iter().filter(same).flat_map(|lane| place::parts(lane, ends)) {
+            for part in seen.into_iter().filter(same).flat_map(|lane| mixed::parts(lane, ends)) {
                 if part.class == lane.class {
                     anew.sights.extend(part.sights);
                 }

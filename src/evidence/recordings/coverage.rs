@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use crate::evidence::case::Coverage;
 use crate::evidence::{CapturePoint, Direction, Known, Role};
 
+use super::ends::Side;
 use super::look::{Class, Lane};
-use super::place::{Draft, Side};
+use super::place::Draft;
 use super::{node, point_id};
 
 /// Leaves out what cannot be relied on: nodes without any packet, and NICs whose filter may have hidden tunnels.

@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 use crate::evidence::Direction;
 use crate::evidence::case::Aliases;
 
-use super::look::{Lane, Says, Sight};
+use super::look::{Lane, Says, Sight, Way};
 use super::order::{self, First};
 
 /// The two ends.
@@ -18,6 +18,15 @@ pub(super) struct Ends {
     pub(super) from: IpAddr,
     pub(super) to: IpAddr,
     pub(super) aliases: Aliases,
+}
+
+/// The node of which end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Side {
+    From,
+    /// Somewhere between the two.
+    Between,
+    To,
 }
 
 /// What was typed.
@@ -94,6 +103,14 @@ impl Ends {
             counts.iter().filter(|(_, count)| **count >= 3).map(|(address, _)| *address).collect()
         };
         Self { from, to, aliases: Aliases { from: often(&counts[0]), to: often(&counts[1]) } }
+    }
+}
+
+/// Which end an interface is nearer to than its node: packets come in from there and go out to there.
+pub(super) fn near(direction: Direction, way: Option<Way>) -> Option<Side> {
+    match (direction, way?) {
+        (Direction::Forward, Way::In) | (Direction::Reply, Way::Out) => Some(Side::From),
+        (Direction::Forward, Way::Out) | (Direction::Reply, Way::In) => Some(Side::To),
     }
 }
 

@@ -6,6 +6,7 @@ mod clocks;
 mod coverage;
 mod ends;
 mod look;
+mod mixed;
 mod name;
 mod order;
 mod place;
@@ -25,10 +26,10 @@ use super::capture_file::CaptureError;
 use super::case::{Aliases, Case, NodeFacts, Only};
 use super::plan;
 use super::{CapturePoint, Direction, Endpoint, Path, PointId, Role};
-use ends::{Asked, Ends};
+use ends::{Asked, Ends, Side};
 use look::{Lane, Sample};
 use name::Told;
-use place::{Draft, Side};
+use place::Draft;
 pub use source::Openings;
 use words::{alone_in_its_files, files, gaps, guess, no_packet, too_few};
 
@@ -363,7 +364,7 @@ fn drafts(given: &[Recording], lanes: Vec<Lane>, ends: &Ends) -> Vec<Draft> {
             told.node = Told::node_of_all(&told.stem);
         }
         let whole = said.as_ref().is_some_and(|(_, interface)| interface != "any");
-        let parts = if whole { vec![lane] } else { place::parts(lane, ends) };
+        let parts = if whole { vec![lane] } else { mixed::parts(lane, ends) };
         all.extend(parts.into_iter().map(|part| Draft::new(part, told.clone(), said.clone(), ends)));
     }
     all

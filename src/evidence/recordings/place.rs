@@ -6,21 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::evidence::{Direction, Role};
-use crate::packet::LinkType;
 
-use super::ends::Ends;
-use super::look::{Class, Lane, Says, Sight, Way};
+use super::ends::{Ends, Side, near};
+use super::look::{Class, Lane, Says, Sight};
+use super::mixed;
 use super::name::{Told, usual_role};
 use super::order::{self, First};
-
-/// The node of which end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Side {
-    From,
-    /// Somewhere between the two.
-    Between,
-    To,
-}
 
 /// A lane and what is known or guessed of it.
 #[derive(Debug, Clone)]
@@ -211,74 +202,12 @@ impl Content {
     }
 }
 
-/// Which end an interface is nearer to than its node: packets come in from there and go out to there.
-pub(super) fn near(direction: Direction, way: Option<Way>) -> Option<Side> {
-    match (direction, way?) {
-        (Direction::Forward, Way::In) | (Direction::Reply, Way::Out) => Some(Side::From),
-        (Direction::Forward, Way::Out) | (Direction::Reply, Way::In) => Some(Side::To),
-    }
-}
-
-/// Takes a lane apart in which several points are mixed, as far as its packets tell them.
-pub(super) fn parts(lane: Lane, ends: &Ends) -> Vec<Lane> {
-    let tunnelled = |sight: &Sight| sight.tunnel.is_some();
-    let plain = |sight: &Sight| sight.tunnel.is_none();
-    if lane.link == LinkType::LinuxSll {
-        let on = |side| {
-            move |sight: &Sight| {
-                let way = ends.way(sight.src, sight.dst);
-                sight.tunnel.is_none() && way.is_some_and(|way| near(way, sight.way) == Some(side))
-            }
-        };
-        let classes = [
-            lane.part(Class::Tunnelled, tunnelled),
-            lane.part(Class::NearFrom, on(Side::From)),
-            lane.part(Class::NearTo, on(Side::To)),
-        ];
-        let used: Vec<Lane> = classes.into_iter().filter(|part| !part.sights.is_empty()).collect();
-        return if used.is_empty() { vec![lane] } else { used };
-    }
-    let of = |which: &dyn Fn(&Sight) -> bool| -> BTreeSet<u64> {
-        let traffic =
-            lane.sights.iter().filter(|sight| ends.way(sight.src, sight.dst).is_some() && which(sight));
-        traffic.map(|sight| sight.key).collect()
-    };
-    let (in_tunnel, in_none) = (of(&tunnelled), of(&plain));
-    let both = in_tunnel.intersection(&in_none).count();
-    if both >= 3 && both * 2 > in_tunnel.len().min(in_none.len()) {
-        return vec![lane.part(Class::Tunnelled, tunnelled), lane.part(Class::Plain, plain)];
-    }
-    vec![lane]
-}
-
-/// Whether most packets are in it twice, with nothing between: captures of two places that look alike.
-fn doubled(lane: &Lane, ends: &Ends) -> bool {
-    let mut seen: BTreeMap<(u64, u8, bool), (i64, usize)> = BTreeMap::new();
-    for sight in lane.sights.iter().filter(|sight| ends.way(sight.src, sight.dst).is_some()) {
-        let (time, count) =
-            seen.entry((sight.key, sight.ttl, sight.tunnel.is_some())).or_insert((sight.time, 0));
-        *count += usize::from((sight.time - *time).abs() < 100_000_000);
-    }
-    let twice = seen.values().filter(|(_, count)| (2..=4).contains(count)).count();
-    twice >= 3 && twice * 5 > seen.len() * 3
-}
-
-/// Whether packets of the traffic come by twice, not yet as they were: two places behind each other.
-fn behind_each_other(lane: &Lane, ends: &Ends) -> bool {
-    let mut ttls: BTreeMap<(u64, bool), BTreeSet<u8>> = BTreeMap::new();
-    for sight in lane.sights.iter().filter(|sight| ends.way(sight.src, sight.dst).is_some()) {
-        ttls.entry((sight.key, sight.tunnel.is_some())).or_default().insert(sight.ttl);
-    }
-    let several = ttls.values().filter(|ttls| ttls.len() > 1).count();
-    several >= 3 && several * 5 > ttls.len() * 3
-}
-
 /// Says of each draft where it is, as far as all of them together tell.
 pub(super) fn place(drafts: &mut [Draft], ends: &Ends) {
     let said_all =
         drafts.iter().all(|draft| draft.said.as_ref().is_some_and(|(_, interface)| interface != "any"));
     for draft in drafts.iter_mut() {
-        if doubled(&draft.lane, ends) || behind_each_other(&draft.lane, ends) {
+        if mixed::is_inseparable(&draft.lane, ends) {
             draft.useless = Some(
                 "packets come by it twice: captures of several places are mixed in one interface and cannot be told \
                  apart; give them as files of their own (`mergecap -I none` keeps them apart)"

@@ -9,9 +9,9 @@ use crate::evidence::capture_file::{CaptureError, FrameSource, Merge, Part, Reco
 use crate::packet::{Nanos, Packet, Transport};
 
 use super::Recording;
-use super::ends::Ends;
+use super::ends::{Ends, Side, near};
 use super::look::{self, Class};
-use super::place::{self, Draft, Side};
+use super::place::Draft;
 
 /// How the frames are got at.
 #[derive(Debug)]
@@ -123,15 +123,15 @@ impl Unit {
         let piece = packet.transport == Transport::LaterFragment
             && packet.ip().is_some_and(|ip| ends.way(ip.src, ip.dst).is_none());
         let tunnelled = piece || !packet.tunnels.is_empty();
-        let near = || {
+        let nearer = || {
             let ip = packet.ip()?;
-            place::near(ends.way(ip.src, ip.dst)?, packet.cooked.map(|cooked| look::way(cooked.packet_type)))
+            near(ends.way(ip.src, ip.dst)?, packet.cooked.map(|cooked| look::way(cooked.packet_type)))
         };
         let fits = |class: Option<Class>| match class {
             Some(Class::Tunnelled) => tunnelled,
             Some(Class::Plain) => !tunnelled,
-            Some(Class::NearFrom) => !tunnelled && near() == Some(Side::From),
-            Some(Class::NearTo) => !tunnelled && near() == Some(Side::To),
+            Some(Class::NearFrom) => !tunnelled && nearer() == Some(Side::From),
+            Some(Class::NearTo) => !tunnelled && nearer() == Some(Side::To),
             Some(Class::Nothing) => false,
             None => true,
         };

@@ -6,8 +6,9 @@ use std::net::IpAddr;
 
 use crate::evidence::Role;
 
+use super::ends::Side;
 use super::look::Class;
-use super::place::{self, Draft, Side};
+use super::place::{self, Draft};
 use super::{Recording, RecordingsError, node, point_id};
 
 /// Places of the path that nobody captured, in words.
