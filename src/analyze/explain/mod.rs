@@ -7,6 +7,7 @@ mod before;
 mod behind;
 mod kernel;
 mod rules;
+mod scene;
 mod states;
 mod traffic;
 
