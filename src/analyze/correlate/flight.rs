@@ -259,7 +259,7 @@ mod tests {
 
     fn slot_of(flight: &Flight, number: i64) -> u32 {
         let flies = |slot: &u32| flight[*slot].first.0 == number && !flight.free.contains(slot);
-        (0_u32..).find(flies).expect("it flies")
+        (0..u32::try_from(flight.slots.len()).expect("few")).find(flies).expect("it flies")
     }
 
     proptest! {
