@@ -7,6 +7,7 @@ mod files;
 mod iproute;
 mod json;
 mod listing;
+mod nft;
 mod pieces;
 
 use std::collections::BTreeMap;

@@ -10,6 +10,7 @@ use super::Part;
 use super::iproute::Reader;
 use super::json::{self, Document};
 use super::listing::{Listing, SetListing};
+use super::nft;
 use crate::evidence::host::{Address, Host, HostRoute, LOCAL, counters};
 
 /// What one collection holds.
@@ -27,9 +28,11 @@ pub(super) struct Pieces {
     /// Lines of `ipset save`, each once, in order: all sets are made before any is filled.
     sets: [Vec<String>; 2],
     set_lines: HashSet<String>,
+    /// What `nft -j` printed.
     nft: Vec<Value>,
-    /// Tables that `nft list ruleset` printed as text: family and name.
-    nft_tables: BTreeSet<(String, String)>,
+    /// Tables that `nft list ruleset` printed as text, by family and name, as `nft -j` would have printed them; None where a
+    /// text makes no sense.
+    nft_listed: BTreeMap<(String, String), Option<Vec<Value>>>,
     conntrack: String,
     has_conntrack: bool,
 }
@@ -47,7 +50,11 @@ enum Inside {
     Listing(Listing),
     Sets(SetListing),
     /// A table in nft's own words.
-    Nft,
+    Nft {
+        family: String,
+        name: String,
+        text: String,
+    },
     /// `/proc/net/snmp`, `netstat`: names, then numbers.
     Pairs(String),
     /// `/proc/net/stat/nf_conntrack`.
@@ -122,7 +129,11 @@ impl Pieces {
                 }
                 return taken;
             }
-            Inside::Nft => line != "}",
+            Inside::Nft { text, .. } => {
+                text.push_str(line);
+                text.push('\n');
+                line != "}"
+            }
             Inside::Pairs(text) => {
                 if is_pair(line) {
                     text.push_str(line);
@@ -169,9 +180,8 @@ impl Pieces {
             file.inside = Inside::Sets(sets);
             file.count("ipsets");
         } else if let ["table", family, name, "{", ..] = line.split(' ').collect::<Vec<_>>().as_slice() {
-            self.nft_tables.insert(((*family).to_owned(), (*name).to_owned()));
-            file.inside = Inside::Nft;
-            file.count(NFT_AS_TEXT);
+            let (family, name) = ((*family).to_owned(), (*name).to_owned());
+            file.inside = Inside::Nft { family, name, text: format!("{line}\n") };
         } else if is_pair(line) {
             file.inside = Inside::Pairs(format!("{line}\n"));
         } else if line.starts_with("entries ") && line.contains("early_drop") {
@@ -316,7 +326,12 @@ impl Pieces {
                 let found = counters::conntrack(&text);
                 self.add(found, true, file);
             }
-            Inside::Nothing | Inside::Sets(_) | Inside::Nft => {}
+            Inside::Nft { family, name, text } => {
+                let objects = nft::table(&text);
+                file.count(if objects.is_some() { "nftables" } else { NFT_UNREAD });
+                self.nft_listed.insert((family, name), objects);
+            }
+            Inside::Nothing | Inside::Sets(_) => {}
         }
     }
 
@@ -368,10 +383,20 @@ impl Pieces {
                 && matches!(name, "raw" | "mangle" | "nat" | "filter" | "security")
                 && rules_read(family)
         };
+        let listed: Vec<&Option<Vec<Value>>> = self
+            .nft_listed
+            .iter()
+            .filter(|((family, name), _)| !kept_by_iptables(family, name))
+            .map(|(_, objects)| objects)
+            .collect();
         if self.nft.is_empty() {
-            let all = self.nft_tables.iter().all(|(family, name)| kept_by_iptables(family, name));
-            return (all && !self.nft_tables.is_empty()).then(String::new);
+            let all: Option<Vec<&Vec<Value>>> = listed.into_iter().map(Option::as_ref).collect();
+            let entries: Vec<&Value> =
+                all.filter(|_| !self.nft_listed.is_empty())?.into_iter().flatten().collect();
+            let document = serde_json::json!({ "nftables": entries });
+            return Some(if entries.is_empty() { String::new() } else { format!("{document}\n") });
         }
+        // JSON says all that a listing says.
         let mut text = String::new();
         for document in &self.nft {
             let own = |entry: &&Value| {
@@ -484,8 +509,7 @@ fn nstat_name(name: &str) -> Option<String> {
 
 const GROUPS: &[&str] = &["Ip", "Icmp", "IcmpMsg", "Tcp", "Udp", "UdpLite", "TcpExt", "IpExt", "MPTcpExt"];
 
-/// Only the tables' names are read.
-const NFT_AS_TEXT: &str = "the names of nftables' tables (`nft -j list ruleset` says their rules, too)";
+const NFT_UNREAD: &str = "a table of nftables that is cut off or makes no sense, left out";
 
 /// The file that is being read.
 struct File<'f> {
