@@ -42,6 +42,7 @@ fn reports_are_those_reviewed() {
         ("rp_filter", "reverse_path", "worker-1"),
         ("ingress_policy", "network_policy", "worker-2"),
         ("input_drop", "host_firewall", "worker-2"),
+        ("foreign_nft_table", "host_firewall", "worker-1"),
     ];
     for (name, kind, node) in cases {
         let text = replay(name, &[]);
