@@ -122,16 +122,15 @@ impl<'t> Table<'t> {
         let Token::Word(word) = tokens.next()? else { return None };
         let bridge = self.family == "bridge";
         let base = match word {
+            "dstnat" if bridge => -300,
+            "filter" if bridge => -200,
+            "srcnat" if bridge => 300,
             "raw" => -300,
             "mangle" => -150,
-            "dstnat" if bridge => -300,
             "dstnat" => -100,
-            "filter" if bridge => -200,
             "filter" => 0,
             "security" => 50,
-            "out" => 100,
-            "srcnat" if bridge => 300,
-            "srcnat" => 100,
+            "out" | "srcnat" => 100,
             number => number.parse().ok()?,
         };
         let sign = match tokens.peek()? {

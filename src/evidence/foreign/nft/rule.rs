@@ -291,19 +291,18 @@ impl<'t> Rule<'_, 't> {
             }
             "meta" => json!({ "meta": { "key": self.word()? } }),
             key @ ("iifname" | "oifname" | "iif" | "oif" | "mark") => json!({ "meta": { "key": key } }),
-            "ct" => {
-                let mut key = self.word()?.to_owned();
-                if let dir @ ("original" | "reply") = key.as_str() {
-                    let dir = dir.to_owned();
-                    key = self.word()?.to_owned();
-                    if key == "ip" || key == "ip6" {
-                        key = format!("{key} {}", self.word()?);
-                    }
-                    return Some(json!({ "ct": { "key": key, "dir": dir } }));
+            "ct" => match self.word()? {
+                // Of the connection, not of the packet.
+                dir @ ("original" | "reply") => {
+                    let key = match self.word()? {
+                        family @ ("ip" | "ip6") => format!("{family} {}", self.word()?),
+                        key => key.to_owned(),
+                    };
+                    json!({ "ct": { "key": key, "dir": dir } })
                 }
-                matches!(key.as_str(), "state" | "status" | "direction" | "mark")
-                    .then(|| json!({ "ct": { "key": key } }))?
-            }
+                key @ ("state" | "status" | "direction" | "mark") => json!({ "ct": { "key": key } }),
+                _ => return None,
+            },
             "fib" => {
                 let mut flags = vec![self.word()?];
                 while self.takes(".") {
@@ -364,13 +363,11 @@ impl<'t> Rule<'_, 't> {
                 Some(Token::Word(":")) => {
                     self.rest = &self.rest[1..];
                     let before = self.rest;
-                    gives = Some(match self.verdict() {
-                        Some(verdict) => verdict,
-                        None => {
-                            self.rest = before;
-                            value_of(self.word()?)
-                        }
-                    });
+                    gives = self.verdict();
+                    if gives.is_none() {
+                        self.rest = before;
+                        gives = Some(value_of(self.word()?));
+                    }
                 }
                 Some(Token::Word("timeout" | "expires" | "comment")) => {
                     self.rest = &self.rest[1..];
