@@ -4,6 +4,8 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::evidence::foreign;
+use crate::evidence::netfilter::Filters;
 use crate::gather::agent::wire::{self, Decoder, FromAgent, Received, ToAgent};
 use crate::gather::capture::batch;
 
@@ -15,6 +17,15 @@ use crate::gather::capture::batch;
 pub fn agent_frames(bytes: &[u8], piece: usize) {
     read::<FromAgent>(bytes, piece);
     read::<ToAgent>(bytes, piece);
+}
+
+/// Reads what tools printed on a node; what it comes to is a case's texts, which are read in turn.
+pub fn collected(name: &str, printed: &str) {
+    let texts = foreign::read(name, printed);
+    let filters = Filters::read(&texts, "node", "", None);
+    for v6 in [false, true] {
+        let _world = filters.world(v6);
+    }
 }
 
 fn read<M: DeserializeOwned + Serialize + PartialEq + std::fmt::Debug>(bytes: &[u8], piece: usize) {

@@ -55,6 +55,22 @@ def texts(root):
         yield joined("", "", kernel[:4000])
 
 
+def collections(root):
+    for file in sorted((root / "tests/data/nft").glob("*.txt")):
+        for table in re.split(r"(?m)^(?=table )", file.read_text()):
+            chains = re.split(r"\n\n", table)
+            yield joined("nft", table[:6000])
+            for chain in chains[1:]:
+                if len(chain) < 3000:
+                    yield joined("nft", chains[0].split("\n")[0] + "\n" + chain.rstrip().removesuffix("\n}") + "\n}\n")
+    for archive in sorted((root / "tests/data/foreign").glob("*/*.tar.gz")):
+        with tarfile.open(archive) as files:
+            for entry in files:
+                text = files.extractfile(entry).read().decode(errors="replace") if entry.isfile() else ""
+                lines = text.split("\n")
+                yield joined(entry.name.rsplit("/", 1)[-1], "\n".join(lines[:60]))
+
+
 def clusters(root):
     texts = [(root / "tests/data/cluster.yaml").read_text()]
     texts += [file.read_text() for file in sorted((root / "tests/data/ipam").glob("*.json"))]
@@ -161,7 +177,7 @@ def replay(root):
 
 
 SEEDS = {
-    maker.__name__: maker for maker in (packets, captures, rulesets, texts, clusters, cases, archives, agents, replay)
+    maker.__name__: maker for maker in (packets, captures, rulesets, texts, collections, clusters, cases, archives, agents, replay)
 }
 
 

@@ -137,6 +137,19 @@ pub fn collect(all: &[Given]) -> Result<Collected, ForeignError> {
     Ok(collected)
 }
 
+/// What one text alone holds, of a node that is called `node`.
+pub(crate) fn read(name: &str, text: &str) -> Texts {
+    let mut pieces = Pieces::default();
+    pieces.take(name, text);
+    let found = in_time(&[pieces]).into_iter().map(|(name, when, content)| Text {
+        node: "node".to_owned(),
+        name,
+        when,
+        content: Known::Read(content),
+    });
+    Texts(found.collect())
+}
+
 /// One collection.
 fn take(given: &Given) -> Result<(Pieces, Vec<String>), ForeignError> {
     let open = |source| ForeignError::Open { node: given.node.clone(), source };
