@@ -18,18 +18,29 @@ pub(super) fn table(text: &str) -> Option<Vec<Value>> {
         return None;
     };
     let mut table = Table { family, name, sets: Vec::new(), chains: Vec::new(), rules: Vec::new() };
+    let mut own = Map::from_iter([("family".to_owned(), family.into()), ("name".to_owned(), name.into())]);
     loop {
         match tokens.next()? {
             Token::Close => break,
             Token::Word("chain") => table.chain(&mut tokens)?,
             Token::Word(kind @ ("set" | "map")) => table.set(kind, &mut tokens)?,
+            Token::Word("flags") => {
+                let flags: Vec<Value> = words_of(&tokens.rest_of_line()).map(Value::from).collect();
+                own.insert("flags".to_owned(), flags.into());
+            }
             Token::Line | Token::Semicolon => {}
-            // Flags, comments; counters, quotas, helpers, flowtables: nothing that decides on packets by itself.
+            // Comments, counters, quotas, helpers, flowtables: nothing that decides on packets by itself.
             _ => tokens.skip_statement()?,
         }
     }
-    let own = json!({ "table": { "family": family, "name": name } });
-    Some([own].into_iter().chain(table.sets).chain(table.chains).chain(table.rules).collect())
+    Some(
+        [json!({ "table": own })]
+            .into_iter()
+            .chain(table.sets)
+            .chain(table.chains)
+            .chain(table.rules)
+            .collect(),
+    )
 }
 
 struct Table<'t> {

@@ -109,6 +109,14 @@ fn what_is_not_known_may_do_anything() {
 }
 
 #[test]
+fn nothing_passes_a_dormant_table() {
+    let rules = "table inet t {\n\tflags dormant,owner\n\n\tchain c {\n\t\ttype filter hook input priority 0; policy drop;\n\t\tdrop\n\t}\n}\n";
+    let hooks = |rules: &str| read(rules).tables[0].chains[0].hook.is_some();
+    assert!(!hooks(rules));
+    assert!(hooks(&rules.replace("dormant,", "")));
+}
+
+#[test]
 fn a_text_that_ends_too_early_is_no_table() {
     let whole = "table ip t { # handle 1\n\tset s {\n\t\ttype ipv4_addr\n\t\telements = { 10.0.0.1,\n\t\t\t 10.0.0.2 }\n\t}\n\
                  \n\tchain c {\n\t\tip saddr @s drop\n\t}\n}";

@@ -8,7 +8,7 @@
 mod expression;
 mod words;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
@@ -51,6 +51,8 @@ struct Reader {
     ruleset: Ruleset,
     /// Where tables stand, by family and name.
     tables: HashMap<(String, String), usize>,
+    /// Tables that nothing passes: their chains have no hooks.
+    dormant: HashSet<usize>,
     /// Where chains stand in the table of that number.
     chains: HashMap<(usize, String), usize>,
 }
@@ -61,7 +63,11 @@ impl Reader {
             entry.as_object().and_then(|entry| entry.iter().next()).ok_or("an empty object")?;
         match kind.as_str() {
             "table" => {
-                self.table(&word(body, "family"), &word(body, "name"));
+                let table = self.table(&word(body, "family"), &word(body, "name"));
+                // nft 1.0.6 prints the table's name instead: what it has is not known then.
+                if names(&body["flags"]).iter().any(|flag| flag == "dormant") {
+                    self.dormant.insert(table);
+                }
                 Ok(())
             }
             "chain" => self.chain(body),
@@ -110,7 +116,7 @@ impl Reader {
         if name.is_empty() {
             return Err("a chain without a name".to_owned());
         }
-        let hook = match body["hook"].as_str() {
+        let hook = match body["hook"].as_str().filter(|_| !self.dormant.contains(&table)) {
             None => None,
             Some(hook) => Some(Hook {
                 point: HookPoint::of_word(hook)
