@@ -16,9 +16,9 @@ pub(super) struct Flight {
     slots: Vec<Trail>,
     free: Vec<u32>,
     heads: Heads,
-    /// In the order of their coming: those that came last, of which most have landed before they are old,
+    /// Those that came last, in that order: most have landed before they are old.
     young: VecDeque<Ticket>,
-    /// and those before them.
+    /// Those before them, likewise.
     old: VecDeque<Ticket>,
 }
 

@@ -64,7 +64,7 @@ pub enum ForeignError {
     },
     /// Nothing in it is of use.
     #[error(
-        "nothing in {} is known here ({files} files): want the output of iptables-save -c, ip, bridge, nft -j, ipset, conntrack -L or sysctl -a, a sosreport, or calicoctl's diags",
+        "nothing in {} is known here ({files} files): want the output of iptables-save -c, ip, bridge, nft, ipset, conntrack -L or sysctl -a, a sosreport, or calicoctl's diags",
         path.display()
     )]
     Nothing {

@@ -298,7 +298,9 @@ impl Pieces {
             Inside::Nft { family, name, text } => {
                 let objects = nft::table(&text);
                 file.count(if objects.is_some() { "nftables" } else { NFT_UNREAD });
-                self.nft_listed.insert((family, name), objects);
+                // A whole copy counts, wherever another one was cut off.
+                let known = self.nft_listed.entry((family, name)).or_default();
+                *known = objects.or_else(|| known.take());
             }
             Inside::Nothing | Inside::Sets(_) => {}
         }

@@ -235,6 +235,9 @@ fn tables_of_iptables_in_nftables_own_words_leave_nothing_open() {
     assert_eq!(read("table inet firewalld {\n}\n"), Vec::<String>::new());
     // What is cut off may hold a rule that drops.
     assert_eq!(read("table inet firewalld {\n\tchain a {\n"), ["the tables of nftables were not read"]);
+    // Unless it is there once more, whole.
+    let twice = "table inet firewalld {\n}\ntable inet firewalld {\n\tchain a {\n";
+    assert_eq!(read(twice), Vec::<String>::new());
 }
 
 proptest::proptest! {

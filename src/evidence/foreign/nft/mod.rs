@@ -25,8 +25,7 @@ pub(super) fn table(text: &str) -> Option<Vec<Value>> {
             Token::Word("chain") => table.chain(&mut tokens)?,
             Token::Word(kind @ ("set" | "map")) => table.set(kind, &mut tokens)?,
             Token::Word("flags") => {
-                let flags: Vec<Value> = words_of(&tokens.rest_of_line()).map(Value::from).collect();
-                own.insert("flags".to_owned(), flags.into());
+                own.insert("flags".to_owned(), words_of(&tokens.rest_of_line()).map(Value::from).collect());
             }
             Token::Line | Token::Semicolon => {}
             // Comments, counters, quotas, helpers, flowtables: nothing that decides on packets by itself.
@@ -58,31 +57,29 @@ impl<'t> Table<'t> {
         words.into_iter().map(|(key, word)| (key.to_owned(), word.into())).collect()
     }
 
+    /// The name and the brace that follow the kind of an object, and the object so far.
+    fn opened(&self, tokens: &mut Tokens<'t>) -> Option<(&'t str, Map<String, Value>)> {
+        let (Token::Word(name), Token::Open) = (tokens.next()?, tokens.next()?) else { return None };
+        let mut object = self.body();
+        object.insert("name".to_owned(), name.into());
+        Some((name, object))
+    }
+
     fn chain(&mut self, tokens: &mut Tokens<'t>) -> Option<()> {
-        let Token::Word(name) = tokens.next()? else { return None };
-        let mut chain = self.body();
-        chain.insert("name".to_owned(), name.into());
-        if tokens.next()? != Token::Open {
-            return None;
-        }
+        let (name, mut chain) = self.opened(tokens)?;
         loop {
             match tokens.peek()? {
                 Token::Close => break,
-                Token::Line | Token::Semicolon => {}
-                Token::Word("type") => {
-                    self.base(tokens, &mut chain)?;
-                    continue;
+                Token::Line | Token::Semicolon => {
+                    tokens.next();
                 }
+                Token::Word("type") => self.base(tokens, &mut chain)?,
                 Token::Word("policy") => {
                     tokens.next();
                     let Token::Word(policy) = tokens.next()? else { return None };
                     chain.insert("policy".to_owned(), policy.into());
-                    continue;
                 }
-                Token::Word("comment" | "flags") => {
-                    tokens.skip_statement()?;
-                    continue;
-                }
+                Token::Word("comment" | "flags") => tokens.skip_statement()?,
                 _ => {
                     let (parts, comment) = rule::read(tokens, self.family)?;
                     let mut rule = self.body();
@@ -90,10 +87,8 @@ impl<'t> Table<'t> {
                     rule.insert("expr".to_owned(), parts.into());
                     rule.extend(comment.map(|comment| ("comment".to_owned(), comment.into())));
                     self.rules.push(json!({ "rule": rule }));
-                    continue;
                 }
             }
-            tokens.next();
         }
         tokens.next();
         self.chains.push(json!({ "chain": chain }));
@@ -118,7 +113,7 @@ impl<'t> Table<'t> {
                         Token::Word(name) | Token::Quoted(name) if name != "=" => Some(Value::from(name)),
                         _ => None,
                     });
-                    chain.insert("dev".to_owned(), names.collect::<Vec<_>>().into());
+                    chain.insert("dev".to_owned(), names.collect());
                 }
                 Token::Word("priority") => {
                     chain.insert("prio".to_owned(), self.priority(tokens)?.into());
@@ -155,40 +150,27 @@ impl<'t> Table<'t> {
     }
 
     fn set(&mut self, kind: &str, tokens: &mut Tokens<'t>) -> Option<()> {
-        let Token::Word(name) = tokens.next()? else { return None };
-        let mut set = self.body();
-        set.insert("name".to_owned(), name.into());
-        if tokens.next()? != Token::Open {
-            return None;
-        }
+        let (_, mut set) = self.opened(tokens)?;
         loop {
             match tokens.next()? {
                 Token::Close => break,
                 Token::Line | Token::Semicolon => {}
-                Token::Word("type") => {
+                Token::Word(word @ ("type" | "typeof")) => {
                     let line = tokens.rest_of_line();
                     let (key, data) = split(&line, ":");
-                    let types: Vec<Value> =
-                        words_of(key).filter(|word| *word != ".").map(Value::from).collect();
-                    set.insert("type".to_owned(), types.into());
-                    set.extend(words_of(data).next().map(|word| ("map".to_owned(), word.into())));
-                }
-                // Fields instead of types: they are found in the reader's words where they have types of the same kind.
-                Token::Word("typeof") => {
-                    let line = tokens.rest_of_line();
-                    let (key, data) = split(&line, ":");
-                    let types: Vec<Value> = key
-                        .split(|token| *token == Token::Word("."))
-                        .map(|field| type_of(field).into())
-                        .collect();
-                    set.insert("type".to_owned(), types.into());
+                    let fields = key.split(|token| *token == Token::Word("."));
+                    // `typeof` names fields, which have a type each.
+                    let types = fields.map(|field| match word {
+                        "typeof" => type_of(field),
+                        _ => words_of(field).next().unwrap_or_default(),
+                    });
+                    set.insert("type".to_owned(), types.map(Value::from).collect());
                     set.extend(words_of(data).next().map(|word| ("map".to_owned(), word.into())));
                 }
                 Token::Word("flags") => {
-                    let line = tokens.rest_of_line();
                     set.insert(
                         "flags".to_owned(),
-                        words_of(&line).map(Value::from).collect::<Vec<_>>().into(),
+                        words_of(&tokens.rest_of_line()).map(Value::from).collect(),
                     );
                 }
                 Token::Word("elements") => {

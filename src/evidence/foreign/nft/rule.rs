@@ -83,6 +83,11 @@ impl<'t> Rule<'_, 't> {
                 let bytes = if self.takes("bytes") { number(self.word()?)? } else { return None };
                 json!({ "counter": { "packets": packets, "bytes": bytes } })
             }
+            // One that has a name counts for several rules; `nft -s` leaves the numbers out.
+            "counter" => {
+                let name = if self.takes("name") { self.word() } else { None };
+                json!({ "counter": name })
+            }
             "comment" => {
                 self.comment = Some(self.word()?.to_owned());
                 return Some(());

@@ -108,6 +108,18 @@ fn what_is_not_known_may_do_anything() {
     assert_eq!((second.matches.len(), second.before.len()), (1, 1), "{second:?}");
 }
 
+/// Such a rule is as sure as one with numbers.
+#[test]
+fn a_counter_without_numbers_is_no_unknown_statement() {
+    let rules = "table inet t {\n\tchain c {\n\t\tip saddr 10.0.0.1 counter drop\n\t\tcounter name \"n\" drop\n\t}\n}\n";
+    let ruleset = read(rules);
+    let [stateless, named] = ruleset.tables[0].chains[0].rules.as_slice() else { panic!("two rules") };
+    for (rule, n_matches) in [(stateless, 1), (named, 0)] {
+        assert_eq!((rule.matches.len(), rule.before.len(), rule.counters), (n_matches, 0, None), "{rule:?}");
+        assert!(matches!(rule.target, crate::evidence::netfilter::Target::Drop));
+    }
+}
+
 #[test]
 fn nothing_passes_a_dormant_table() {
     let rules = "table inet t {\n\tflags dormant,owner\n\n\tchain c {\n\t\ttype filter hook input priority 0; policy drop;\n\t\tdrop\n\t}\n}\n";
