@@ -48,7 +48,6 @@ def main(_words):
     print(f"Snap length {SNAPLEN}, {BUFFER} MiB of buffer a point, UDP of {SIZE} bytes for {SECONDS} s.\n")
     print("| to send a second | program | sent a second | frames captured | lost by the captures | CPU s on the nodes | elsewhere |")
     print("| ---: | --- | ---: | ---: | ---: | ---: | ---: |")
-    measured = {}
     with tempfile.TemporaryDirectory(prefix="trace-drop-bench-") as folder:
         folder = Path(folder)
         try:
@@ -56,14 +55,11 @@ def main(_words):
             cluster = folder / "cluster.yaml"
             cluster.write_bytes(subprocess.run([*lab, "cluster"], check=True, capture_output=True).stdout)
             for rate in RATES:
-                points, ours_took = ours(name, cluster, rate, folder)
-                measured[rate] = ours_took, tcpdump(name, points, rate, folder)
+                points = ours(name, cluster, rate, folder)
+                tcpdump(name, points, rate, folder)
         finally:
             subprocess.run([*lab, "down"], check=False)
-    print(f"\nMeasured on {data.machine()}.\n")
-    frames = [frames for _, frames in measured[ALL]]
-    each = [(cpu - measured[NOTHING][who][0]) / frames[who] * 1e6 for who, (cpu, _) in enumerate(measured[ALL])]
-    print(f"- CPU on the nodes for a frame, beyond that of a capture of nothing: {each[0]:.2f} µs, tcpdump {each[1]:.2f} µs")
+    print(f"\nMeasured on {data.machine()}.")
     return 0
 
 
@@ -87,7 +83,7 @@ def send(name, rate):
 
 
 def ours(name, cluster, rate, folder):
-    """One line of trace-drop; gives its points, and what the nodes spent on how many frames."""
+    """One line of trace-drop; gives its points."""
     spent = folder / f"cpu-{rate}"
     spent.mkdir()
     # A process around each agent tells what it spent.
@@ -106,7 +102,7 @@ def ours(name, cluster, rate, folder):
     on_nodes = sum(theirs for theirs, _ in agents)
     line(rate, f"trace-drop, {len(points)} points", sent, frames, dropped, on_nodes,
          usage.ru_utime + usage.ru_stime - sum(map(sum, agents)))
-    return points, (on_nodes, frames)
+    return points
 
 
 def tcpdump(name, points, rate, folder):
@@ -127,7 +123,6 @@ def tcpdump(name, points, rate, folder):
         frames += int(re.search(r"(\d+) packets? captured", said).group(1))
         dropped += int(re.search(r"(\d+) packets? dropped by kernel", said).group(1))
     line(rate, f"{len(points)} × tcpdump -w", sent, frames, dropped, user + system, 0)
-    return user + system, frames
 
 
 def line(rate, program, sent, frames, dropped, on_nodes, elsewhere):
