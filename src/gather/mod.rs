@@ -10,6 +10,10 @@ pub(crate) mod clock;
 
 pub(crate) mod netns;
 
+mod netlink;
+
+mod nftables;
+
 pub(crate) mod filter;
 
 pub(crate) mod capture;

@@ -1,8 +1,8 @@
 //! What tools on a node print about its rules, sets and connections, as they print it, and the state of its kernel. Runs
 //! each program at once with the others, in the node's namespace or a pod's, for a limited time; understands nothing of
-//! the output but the names of nftables' tables and which lines of connection tracking are about the traced
-//! addresses. Nothing is changed: all these programs only read.
+//! the output but which lines of connection tracking are about the traced addresses. Nothing is changed: all these programs only read.
 
+use std::borrow::Cow;
 use std::fs;
 use std::io::{self, Read};
 use std::net::IpAddr;
@@ -11,10 +11,13 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use crate::evidence::host::STATE;
 use crate::evidence::{Known, Text, When};
 use crate::gather::filter::Pair;
 use crate::gather::netns::Namespace;
+use crate::gather::nftables::{self, TableName};
 use crate::gather::state::{self, Place};
 
 /// Where texts are read.
@@ -130,42 +133,48 @@ fn sets(namespace: &Namespace) -> Known<String> {
 
 /// nftables' tables that iptables-nft does not print, one JSON document a line.
 fn tables(namespace: &Namespace) -> Known<String> {
-    let listed = match print(&["nft", "-j", "list", "tables"], namespace) {
-        Ok(listed) => listed,
-        Err(failure) => return Known::Unreadable(failure.about("nft -j list tables")),
+    let listed = match namespace.run(nftables::tables) {
+        Ok(Ok(listed)) => listed,
+        Ok(Err(error)) => return Known::Unreadable(format!("the names of nftables' tables: {error}")),
+        Err(error) => return Known::Unreadable(error.to_string()),
     };
     let mut printed = String::new();
-    for (family, name) in foreign(&listed) {
-        match print(&["nft", "-j", "list", "table", &family, &name], namespace) {
-            Ok(table) => {
-                printed.push_str(table.trim_end());
+    for table in listed.iter().filter(|table| !is_compatible(table)) {
+        match print(&["nft", "-j", "list", "table", table.family, &table.name], namespace) {
+            Ok(text) => {
+                printed.push_str(&with_flags(text.trim_end(), table));
                 printed.push('\n');
             }
             Err(failure) => {
-                return Known::Unreadable(failure.about(&format!("nft -j list table {family} {name}")));
+                let command = format!("nft -j list table {} {}", table.family, table.name);
+                return Known::Unreadable(failure.about(&command));
             }
         }
     }
     Known::Read(printed)
 }
 
-/// Family and name of those that are not iptables-nft's.
-fn foreign(listed: &str) -> Vec<(String, String)> {
-    let Ok(document) = serde_json::from_str::<serde_json::Value>(listed) else { return Vec::new() };
-    let entries = document["nftables"].as_array().cloned().unwrap_or_default();
-    let tables = entries.iter().filter_map(|entry| {
-        let table = entry.get("table")?;
-        let (family, name) = (table["family"].as_str()?, table["name"].as_str()?);
-        let compatible = matches!(family, "ip" | "ip6")
-            && matches!(name, "raw" | "mangle" | "nat" | "filter" | "security");
-        (!compatible).then(|| (family.to_owned(), name.to_owned()))
-    });
-    tables.collect()
+/// Whether it is one of iptables-nft's.
+fn is_compatible(table: &TableName) -> bool {
+    matches!(table.family, "ip" | "ip6")
+        && matches!(table.name.as_str(), "raw" | "mangle" | "nat" | "filter" | "security")
+}
+
+/// What nft printed of a table, and that it is dormant: nft 1.0.6 prints the table's name in the place of its flags.
+fn with_flags<'t>(printed: &'t str, table: &TableName) -> Cow<'t, str> {
+    let (true, Ok(mut document)) = (table.dormant, serde_json::from_str::<Value>(printed)) else {
+        return printed.into();
+    };
+    let entries = document.get_mut("nftables").and_then(Value::as_array_mut);
+    for own in entries.into_iter().flatten().filter_map(|entry| entry.get_mut("table")?.as_object_mut()) {
+        own.insert("flags".to_owned(), json!(["dormant"]));
+    }
+    document.to_string().into()
 }
 
 /// Connection tracking's entries about each pair.
 fn connections(namespace: &Namespace, pairs: &[(String, Pair)]) -> Vec<(String, Known<String>)> {
-    let printed = all_connections(namespace);
+    let printed = all_connections(namespace, pairs);
     let of = |pair| match &printed {
         Ok(printed) => Known::Read(about(printed, pair)),
         Err(why) => Known::Unreadable(why.clone()),
@@ -173,10 +182,14 @@ fn connections(namespace: &Namespace, pairs: &[(String, Pair)]) -> Vec<(String, 
     pairs.iter().map(|(prefix, pair)| (format!("{prefix}conntrack"), of(pair))).collect()
 }
 
-/// All entries, from the tool or from the kernel's own list.
-fn all_connections(namespace: &Namespace) -> Result<String, String> {
+/// All entries of the pairs' families, from the tool or from the kernel's own list.
+fn all_connections(namespace: &Namespace, pairs: &[(String, Pair)]) -> Result<String, String> {
     let mut printed = String::new();
-    for family in ["ipv4", "ipv6"] {
+    for (family, is_ipv4) in [("ipv4", true), ("ipv6", false)] {
+        // The kernel goes through its whole table for each.
+        if pairs.iter().all(|(_, pair)| pair.from.is_ipv4() != is_ipv4) {
+            continue;
+        }
         match print(&["conntrack", "-L", "-f", family], namespace) {
             Ok(text) => printed += &text,
             Err(failure) => {
@@ -310,6 +323,8 @@ fn within(mut child: Child, limit: Duration) -> Result<String, Failure> {
 mod tests {
     use super::*;
     use crate::evidence::case::Only;
+    use crate::evidence::netfilter::Ruleset;
+    use crate::gather::rig::Rig;
 
     #[test]
     fn keeps_the_connections_of_the_pair() {
@@ -330,6 +345,26 @@ mod tests {
             kept.lines().map(|line| line.split(' ').next().unwrap()).collect::<Vec<_>>(),
             ["tcp", "icmp"]
         );
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn a_dormant_table_is_said_to_be_dormant_whatever_nft_prints() {
+        let rig = Rig::two_nodes_vxlan();
+        rig.run(
+            "n1",
+            "nft 'add table inet asleep { flags dormant; chain c { type filter hook forward priority 0; policy drop; }; }'
+             iptables-nft -A FORWARD -j DROP",
+        );
+        let node = Namespace::open(format!("/run/netns/{}", rig.ns("n1"))).unwrap();
+        let text = tables(&node);
+        let ruleset = Ruleset::parse_nft(text.read().unwrap());
+        let [table] = ruleset.tables.as_slice() else { panic!("{text:?}") };
+        assert_eq!(table.name, "asleep");
+        assert!(table.chains.iter().all(|chain| chain.hook.is_none()), "{table:?}");
+        rig.run("n1", "nft 'add table inet asleep'");
+        let awake = tables(&node);
+        assert!(Ruleset::parse_nft(awake.read().unwrap()).tables[0].chains[0].hook.is_some(), "{awake:?}");
     }
 
     #[test]

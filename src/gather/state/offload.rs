@@ -3,9 +3,10 @@
 
 use std::io;
 
-use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_GENERIC};
+use rtnetlink::sys::{Socket, protocols::NETLINK_GENERIC};
 
 use crate::evidence::host::Host;
+use crate::gather::netlink::{self, NLA_F_NESTED, Wanted, attribute, inside};
 
 /// Adds what can be read; that ethtool's netlink is not there (before Linux 5.6) is noted.
 pub(super) fn read(host: &mut Host) {
@@ -15,9 +16,7 @@ pub(super) fn read(host: &mut Host) {
 }
 
 fn features(host: &mut Host) -> io::Result<()> {
-    let socket = Socket::new(NETLINK_GENERIC)?;
-    // The kernel answers while it is asked: what is not there then never comes.
-    socket.set_non_blocking(true)?;
+    let socket = netlink::socket(NETLINK_GENERIC)?;
     let name = attribute(CTRL_ATTR_FAMILY_NAME, b"ethtool\0");
     let said = ask(&socket, GENL_ID_CTRL, CTRL_CMD_GETFAMILY, &name)?;
     let family = inside(&said).find(|(kind, _)| *kind == CTRL_ATTR_FAMILY_ID);
@@ -47,52 +46,12 @@ fn active(said: &[u8]) -> Option<Vec<String>> {
 
 /// One question and the attributes of its answer.
 fn ask(socket: &Socket, family: u16, command: u8, attributes: &[u8]) -> io::Result<Vec<u8>> {
-    let length = u32::try_from(HEADERS + attributes.len()).map_err(io::Error::other)?;
-    let mut question = length.to_ne_bytes().to_vec();
-    question.extend_from_slice(&family.to_ne_bytes());
-    question.extend_from_slice(&NLM_F_REQUEST.to_ne_bytes());
-    // Sequence number and port are of no use to who asks one thing at a time; then command and version.
-    question.extend_from_slice(&[0; 8]);
-    question.extend_from_slice(&[command, 1, 0, 0]);
-    question.extend_from_slice(attributes);
-    socket.send_to(&question, &SocketAddr::new(0, 0), 0)?;
-    let (answer, _) = socket.recv_from_full()?;
-    let word = |at: usize| answer.get(at..at + 4).and_then(|word| <[u8; 4]>::try_from(word).ok());
-    let kind = word(4).map(|word| u16::from_ne_bytes([word[0], word[1]]));
-    match (kind, word(16)) {
-        (Some(NLMSG_ERROR), Some(number)) => {
-            Err(io::Error::from_raw_os_error(i32::from_ne_bytes(number).saturating_neg()))
-        }
-        (Some(kind), Some(_)) if kind == family => Ok(answer[HEADERS..].to_vec()),
-        _ => Err(io::Error::other("an answer that makes no sense")),
-    }
+    let said = netlink::ask(socket, (family, [command, 1, 0, 0]), attributes, Wanted::One)?;
+    let said = said.first().and_then(|message| message.get(4..));
+    said.map(<[u8]>::to_vec).ok_or_else(|| io::Error::other("the kernel says nothing"))
 }
 
-/// Kinds and values of the attributes; what is cut off is left out.
-fn inside(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    std::iter::from_fn(move || {
-        let &[l0, l1, k0, k1, ..] = bytes else { return None };
-        let length = usize::from(u16::from_ne_bytes([l0, l1]));
-        let value = bytes.get(4..length)?;
-        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some((u16::from_ne_bytes([k0, k1]) & NLA_TYPE_MASK, value))
-    })
-}
-
-fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
-    let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
-    bytes.extend_from_slice(value);
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
-    bytes
-}
-
-// Of include/uapi/linux/netlink.h, genetlink.h and ethtool_netlink.h.
-const HEADERS: usize = 20;
-const NLM_F_REQUEST: u16 = 1;
-const NLMSG_ERROR: u16 = 2;
-const NLA_F_NESTED: u16 = 1 << 15;
-const NLA_TYPE_MASK: u16 = (1 << 14) - 1;
+// Of include/uapi/linux/genetlink.h and ethtool_netlink.h.
 const GENL_ID_CTRL: u16 = 16;
 const CTRL_CMD_GETFAMILY: u8 = 3;
 const CTRL_ATTR_FAMILY_ID: u16 = 1;
