@@ -25,33 +25,26 @@ pub(super) fn run(typed: &args::redact::Redact) -> Result<ExitCode, Failure> {
     }
     let bundle = Bundle::open(&typed.saved).map_err(Failure::work)?;
     let scratch = trace::scratch()?;
-    let done = rewrite(&bundle, scratch.path())?;
-    trace::pass_on(scratch.path(), output)?;
+    let (new, notes) = rewrite(&bundle, scratch.path())?;
+    trace::pass_on(new, output)?;
     if !typed.quiet {
-        done.say();
+        say(&notes);
         super::complain(&format!("wrote {}, redacted", output.display()));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Puts the case at `folder`, redacted, where the user wants it.
-pub(super) fn pass_on(folder: &Path, save: &Path) -> Result<(), Failure> {
-    let bundle = Bundle::open(folder).map_err(Failure::work)?;
+/// Puts the case, redacted, where the user wants it.
+pub(super) fn pass_on(bundle: &Bundle, save: &Path) -> Result<(), Failure> {
     let scratch = trace::scratch()?;
-    rewrite(&bundle, scratch.path())?.say();
-    trace::pass_on(scratch.path(), save)
+    let (new, notes) = rewrite(bundle, scratch.path())?;
+    say(&notes);
+    trace::pass_on(new, save)
 }
 
-/// What is to be said.
-struct Done {
-    notes: Vec<String>,
-}
-
-impl Done {
-    fn say(&self) {
-        for note in &self.notes {
-            super::complain(&format!("warning: {note}"));
-        }
+fn say(notes: &[String]) {
+    for note in notes {
+        super::complain(&format!("warning: {note}"));
     }
 }
 
@@ -101,8 +94,8 @@ impl Parts {
     }
 }
 
-/// Writes the case anew into `folder`, which becomes a case.
-fn rewrite(bundle: &Bundle, folder: &Path) -> Result<Done, Failure> {
+/// Writes the case anew into `folder`, and what is to be said of it.
+fn rewrite(bundle: &Bundle, folder: &Path) -> Result<(Bundle, Vec<String>), Failure> {
     let cluster = bundle.cluster_text().map_err(Failure::work)?;
     let old = Parts {
         case: bundle.case().clone(),
@@ -139,8 +132,7 @@ fn rewrite(bundle: &Bundle, folder: &Path) -> Result<Done, Failure> {
     if let Some(more) = new.more {
         writer.put_more(more);
     }
-    writer.finish(&new.case).map_err(Failure::work)?;
-    Ok(Done { notes })
+    Ok((writer.finish(&new.case).map_err(Failure::work)?, notes))
 }
 
 /// Copies a capture's frames, redacted. Comments and names of the old one are not taken over.

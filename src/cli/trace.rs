@@ -9,7 +9,7 @@ use super::progress::Progress;
 use super::watch::{self, Watch};
 use super::{Failure, args};
 use crate::analyze::{self, Evidence};
-use crate::evidence::bundle;
+use crate::evidence::bundle::{self, Bundle};
 use crate::evidence::capture_file::{CaptureError, FrameSource};
 use crate::evidence::case::Only;
 use crate::evidence::cluster::Cluster;
@@ -259,19 +259,19 @@ pub(super) fn keep(
     if let Some(more) = more {
         writer.put_more(more);
     }
-    writer.finish(&gathered.case).map_err(Failure::work)?;
+    let bundle = writer.finish(&gathered.case).map_err(Failure::work)?;
     if redacted {
-        return super::redact::pass_on(folder, save);
+        return super::redact::pass_on(&bundle, save);
     }
-    pass_on(folder, save)
+    pass_on(bundle, save)
 }
 
-/// Puts the case at `folder` where the user wants it: packed, or as a folder.
-pub(super) fn pass_on(folder: &Path, save: &Path) -> Result<(), Failure> {
+/// Puts a case where the user wants it: packed, or as a folder.
+pub(super) fn pass_on(bundle: Bundle, save: &Path) -> Result<(), Failure> {
     let name = save.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     if [".tgz", ".tar.gz"].iter().any(|end| name.ends_with(end)) {
-        bundle::pack(folder, save).map_err(Failure::work)
+        bundle::pack(&bundle, save).map_err(Failure::work)
     } else {
-        bundle::copy(folder, save).map_err(Failure::work)
+        bundle::move_to(bundle, save).map_err(Failure::work)
     }
 }

@@ -14,21 +14,19 @@ use super::Bundle;
 use super::error::BundleError;
 use super::manifest::{self, inside, replace};
 
-/// Packs the case at `folder` into the gzipped tar `target`, below a folder of the target's name.
+/// Packs a case into the gzipped tar `target`, below a folder of the target's name.
 ///
 /// # Errors
 ///
-/// When the case does not open ([`Bundle::open`]) or the archive cannot be written; then there is none.
-pub fn pack(folder: &Path, target: &Path) -> Result<(), BundleError> {
-    let bundle = Bundle::open(folder)?;
+/// When the archive cannot be written; then there is none.
+pub fn pack(bundle: &Bundle, target: &Path) -> Result<(), BundleError> {
     let top = stem(target);
     let begun = bundle.case().window.as_ref().map_or(0, |window| window.start / 1_000_000_000);
     let time = u64::try_from(begun).unwrap_or(0);
-    let paths = bundle.paths();
     replace(target, |file| {
         let packed = flate2::write::GzEncoder::new(BufWriter::new(file), flate2::Compression::new(3));
         let mut archive = tar::Builder::new(packed);
-        for path in &paths {
+        for path in &bundle.paths() {
             let source = File::open(bundle.folder().join(path))?;
             let mut header = tar::Header::new_gnu();
             let size = source.metadata()?.len();
@@ -41,13 +39,13 @@ pub fn pack(folder: &Path, target: &Path) -> Result<(), BundleError> {
     })
 }
 
-/// Copies the case at `folder` into `target`, the manifest last.
+/// Moves a case's files into the folder `target`, the manifest last; they are copied where another disk is there.
 ///
 /// # Errors
 ///
-/// When the case does not open, the target holds one, or a file cannot be written.
-pub fn copy(folder: &Path, target: &Path) -> Result<(), BundleError> {
-    let bundle = Bundle::open(folder)?;
+/// When the target holds a case, or a file cannot be written.
+#[expect(clippy::needless_pass_by_value, reason = "its files are gone afterwards")]
+pub fn move_to(bundle: Bundle, target: &Path) -> Result<(), BundleError> {
     fs::create_dir_all(target).map_err(BundleError::io("create the folder", target))?;
     if target.join(manifest::NAME).exists() {
         return Err(BundleError::Occupied(target.to_owned()));
@@ -58,7 +56,9 @@ pub fn copy(folder: &Path, target: &Path) -> Result<(), BundleError> {
             fs::create_dir_all(folder).map_err(BundleError::io("create the folder", folder))?;
         }
         let mut source = File::open(&from).map_err(BundleError::io("read", &from))?;
-        replace(&to, |file| io::copy(&mut source, file).map(drop))?;
+        if source.sync_all().and_then(|()| fs::rename(&from, &to)).is_err() {
+            replace(&to, |file| io::copy(&mut source, file).map(drop))?;
+        }
     }
     Ok(())
 }

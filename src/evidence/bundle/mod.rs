@@ -1,5 +1,5 @@
 //! A saved case: a folder, or one archive of it, with everything a diagnosis rests on. [`Writer`] saves one,
-//! [`Bundle`] opens it again, [`pack`] and [`copy`] pass it on. Every file is held against its checksum when a
+//! [`Bundle`] opens it again, [`pack`] and [`move_to`] pass it on. Every file is held against its checksum when a
 //! case is opened. What the files mean is not judged.
 //!
 //! ```text
@@ -25,14 +25,14 @@ use crate::evidence::case::{Case, PointId};
 use crate::evidence::known::Known;
 use crate::evidence::texts::{Text, Texts};
 
-pub use archive::{copy, each_entry, is_archive, pack};
+pub use archive::{each_entry, is_archive, move_to, pack};
 pub use error::BundleError;
 pub use writer::Writer;
 
 pub use manifest::More;
 use manifest::{FileEntry, Manifest};
 
-/// A saved case, opened and found whole.
+/// A saved case: opened and found whole, or saved just now.
 #[derive(Debug)]
 pub struct Bundle {
     folder: PathBuf,

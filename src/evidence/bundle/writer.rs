@@ -13,7 +13,7 @@ use crate::evidence::texts::{Text, Texts, When};
 
 use super::error::BundleError;
 use super::manifest::{self, FileEntry, Manifest, More, TextEntry};
-use super::{CAPTURE, CLUSTER, capture_of};
+use super::{Bundle, CAPTURE, CLUSTER, capture_of};
 
 /// A case being saved.
 #[derive(Debug)]
@@ -116,7 +116,7 @@ impl Writer {
     /// # Errors
     ///
     /// When a file cannot be read back or the manifest not written.
-    pub fn finish(self, case: &Case) -> Result<(), BundleError> {
+    pub fn finish(self, case: &Case) -> Result<Bundle, BundleError> {
         let files: Result<_, _> = self.files.iter().map(|path| FileEntry::of(&self.folder, path)).collect();
         let manifest = Manifest {
             format: manifest::FORMAT.to_owned(),
@@ -126,7 +126,8 @@ impl Writer {
             texts: self.texts,
             more: self.more,
         };
-        manifest.write(&self.folder)
+        manifest.write(&self.folder)?;
+        Ok(Bundle { folder: self.folder, manifest, _unpacked: None })
     }
 
     fn put(&mut self, path: &str, text: &str) -> Result<(), BundleError> {
