@@ -10,7 +10,7 @@ use rtnetlink::sys::protocols::NETLINK_NETFILTER;
 use super::netlink::{self, Wanted, inside};
 
 /// A table.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct TableName {
     /// As nft calls it: `ip`, `ip6`, `inet`, `arp`, `bridge` or `netdev`.
     pub(super) family: &'static str,
@@ -87,15 +87,13 @@ mod tests {
              for family in ip ip6 inet arp bridge netdev; do nft add table $family mine-$family; done
              nft 'add table inet asleep { flags dormant; }'",
         );
-        let mut named = here.run(tables).unwrap().unwrap();
+        let named = here.run(tables).unwrap().unwrap();
         let asleep: Vec<_> =
             named.iter().filter(|table| table.dormant).map(|table| table.name.as_str()).collect();
         assert_eq!(asleep, ["asleep"]);
         let listed = rig.run("n1", "nft list tables | sort").stdout;
-        named.sort();
-        let named: String =
-            named.iter().map(|table| format!("table {} {}\n", table.family, table.name)).collect();
-        let mut lines: Vec<&str> = named.lines().collect();
+        let lines = named.iter().map(|table| format!("table {} {}", table.family, table.name));
+        let mut lines: Vec<String> = lines.collect();
         lines.sort_unstable();
         assert_eq!(lines, String::from_utf8(listed).unwrap().lines().collect::<Vec<_>>());
     }

@@ -132,7 +132,6 @@ pub(crate) struct Agent {
     input: Option<Box<dyn AsyncWrite + Send + Unpin>>,
     output: Box<dyn AsyncRead + Send + Unpin>,
     decoder: Decoder,
-    buffer: Vec<u8>,
     complaint: Arc<Mutex<Vec<u8>>>,
     complaining: JoinHandle<()>,
     /// Since when something is waited for, whoever waits.
@@ -200,7 +199,6 @@ impl Agent {
             input: Some(input),
             output,
             decoder: Decoder::default(),
-            buffer: vec![0; 256 << 10],
             complaining: tokio::spawn(keep_tail(errors, Arc::clone(&complaint))),
             complaint,
             waiting: None,
@@ -256,12 +254,9 @@ impl Agent {
                 Ok(None) => {}
                 Err(source) => return Err(self.garbled(source).await),
             }
-            match timeout_at(deadline, self.output.read(&mut self.buffer)).await {
+            match timeout_at(deadline, self.output.read_buf(self.decoder.room())).await {
                 Ok(Ok(0) | Err(_)) => return Err(self.ended().await),
-                Ok(Ok(length)) => {
-                    self.decoder.push(&self.buffer[..length]);
-                    self.waiting = None;
-                }
+                Ok(Ok(_)) => self.waiting = None,
                 Err(_) => return Err(self.silent(AT_WORK, SILENCE).await),
             }
         }
@@ -308,9 +303,9 @@ impl Agent {
                 }
                 Ok(Some(_)) => {}
                 Err(source) => return Err(self.garbled(source).await),
-                Ok(None) => match self.output.read(&mut self.buffer).await {
+                Ok(None) => match self.output.read_buf(self.decoder.room()).await {
                     Ok(0) | Err(_) => return Err(self.ended().await),
-                    Ok(length) => self.decoder.push(&self.buffer[..length]),
+                    Ok(_) => {}
                 },
             }
         }

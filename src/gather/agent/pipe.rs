@@ -13,11 +13,22 @@ use super::wire::{self, FromAgent};
 /// The queue's end to put frames in.
 #[derive(Debug, Clone)]
 pub(super) struct Pipe {
-    queue: SyncSender<Vec<u8>>,
+    queue: SyncSender<Queued>,
     /// Set when all that was queued before the farewell has been written.
     written: Arc<AtomicBool>,
     /// Set when nobody reads any more.
     gone: Arc<AtomicBool>,
+}
+
+/// What waits to be written.
+#[derive(Debug)]
+enum Queued {
+    /// A message, as it goes over the wire.
+    Message(Vec<u8>),
+    /// Captured frames.
+    Batch(Vec<u8>),
+    /// Nothing: all before it is to be sent on.
+    Farewell,
 }
 
 /// Frames that may wait: batches are about 64 KiB.
@@ -28,14 +39,22 @@ const NAP: Duration = Duration::from_millis(2);
 impl Pipe {
     /// Starts the writing thread. `gone` is set when writing fails, and ends all waiting when others set it.
     pub(super) fn start(mut output: impl Write + Send + 'static, gone: Arc<AtomicBool>) -> Self {
-        let (queue, waiting) = mpsc::sync_channel::<Vec<u8>>(QUEUE);
+        let (queue, waiting) = mpsc::sync_channel(QUEUE);
         let pipe = Self { queue, written: Arc::default(), gone };
         let (written, gone) = (Arc::clone(&pipe.written), Arc::clone(&pipe.gone));
         thread::spawn(move || {
-            for frame in waiting {
-                if frame.is_empty() {
-                    written.store(output.flush().is_ok(), Ordering::Relaxed);
-                } else if output.write_all(&frame).is_err() {
+            for queued in waiting {
+                let done = match queued {
+                    Queued::Message(message) => output.write_all(&message),
+                    Queued::Batch(batch) => {
+                        output.write_all(&wire::before_batch(&batch)).and_then(|()| output.write_all(&batch))
+                    }
+                    Queued::Farewell => {
+                        written.store(output.flush().is_ok(), Ordering::Relaxed);
+                        Ok(())
+                    }
+                };
+                if done.is_err() {
                     gone.store(true, Ordering::Relaxed);
                     return;
                 }
@@ -46,22 +65,20 @@ impl Pipe {
 
     /// Queues a batch of frames, or gives it back.
     pub(super) fn offer(&self, batch: Vec<u8>) -> Result<(), Vec<u8>> {
-        // Only the capturing threads and the messages put frames in, so a full queue shows before the batch is
-        // wrapped; if it fills in between, the wrapping is taken off again.
-        match self.queue.try_send(wire::batch(&batch)) {
-            Err(TrySendError::Full(_)) => Err(batch),
-            Ok(()) | Err(TrySendError::Disconnected(_)) => Ok(()),
+        match self.queue.try_send(Queued::Batch(batch)) {
+            Err(TrySendError::Full(Queued::Batch(batch))) => Err(batch),
+            Ok(()) | Err(_) => Ok(()),
         }
     }
 
     /// Queues a message, waiting for room as long as somebody reads.
     pub(super) fn say(&self, message: &FromAgent) {
-        self.put(wire::control(message));
+        self.put(Queued::Message(wire::control(message)));
     }
 
     /// Waits until everything said so far is written, at most `patience`.
     pub(super) fn flush(&self, patience: Duration) {
-        self.put(Vec::new());
+        self.put(Queued::Farewell);
         let mut left = patience;
         while !self.written.load(Ordering::Relaxed) && !self.gone.load(Ordering::Relaxed) && !left.is_zero() {
             thread::sleep(NAP);
@@ -69,12 +86,12 @@ impl Pipe {
         }
     }
 
-    fn put(&self, mut frame: Vec<u8>) {
-        while let Err(TrySendError::Full(back)) = self.queue.try_send(frame) {
+    fn put(&self, mut queued: Queued) {
+        while let Err(TrySendError::Full(back)) = self.queue.try_send(queued) {
             if self.gone.load(Ordering::Relaxed) {
                 return;
             }
-            frame = back;
+            queued = back;
             thread::sleep(NAP);
         }
     }

@@ -189,6 +189,8 @@ const CONTROL: u8 = 1;
 const BATCH: u8 = 2;
 /// No frame is longer: a bound on what a broken or hostile other end can make us store.
 const LONGEST: u32 = 64 << 20;
+/// Bytes that are taken from the pipe at once.
+const ROOM: usize = 256 << 10;
 /// A login shell may print a greeting of its own first: as much of it is passed over.
 const FOREIGN: usize = 8 << 10;
 
@@ -208,17 +210,18 @@ pub(crate) fn control(message: &impl Serialize) -> Vec<u8> {
     frame(CONTROL, &serde_json::to_vec(message).unwrap_or_default())
 }
 
-/// A frame with a batch.
-pub(crate) fn batch(frames: &[u8]) -> Vec<u8> {
-    frame(BATCH, frames)
+/// What goes before a batch of captured frames.
+pub(crate) fn before_batch(frames: &[u8]) -> [u8; 5] {
+    head(BATCH, frames)
 }
 
 fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(payload.len() + 5);
-    bytes.push(kind);
-    bytes.extend_from_slice(&u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes());
-    bytes.extend_from_slice(payload);
-    bytes
+    [&head(kind, payload)[..], payload].concat()
+}
+
+fn head(kind: u8, payload: &[u8]) -> [u8; 5] {
+    let [l0, l1, l2, l3] = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes();
+    [kind, l0, l1, l2, l3]
 }
 
 /// Cuts what comes in into frames: push bytes as they come, then take frames until there is none.
@@ -232,11 +235,15 @@ pub(crate) struct Decoder {
 impl Decoder {
     /// More bytes.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
-        if self.taken > 0 {
-            self.bytes.drain(..self.taken);
-            self.taken = 0;
-        }
-        self.bytes.extend_from_slice(bytes);
+        self.room().extend_from_slice(bytes);
+    }
+
+    /// Where more bytes are to be appended.
+    pub(crate) fn room(&mut self) -> &mut Vec<u8> {
+        self.bytes.drain(..self.taken);
+        self.taken = 0;
+        self.bytes.reserve(ROOM);
+        &mut self.bytes
     }
 
     /// The next frame; None until more bytes come.
@@ -373,7 +380,8 @@ mod tests {
             for ping in &pings {
                 bytes.extend(control(&ToAgent::Ping(*ping)));
             }
-            bytes.extend(batch(&frames));
+            bytes.extend(before_batch(&frames));
+            bytes.extend(&frames);
             let mut decoder = Decoder::default();
             let mut received = Vec::new();
             let mut rest = bytes.as_slice();
