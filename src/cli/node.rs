@@ -39,7 +39,7 @@ fn diags(typed: &NodeDiags) -> Result<ExitCode, Failure> {
         None,
         &found.cluster,
         folder.path(),
-        (&typed.save, false),
+        (&typed.save, typed.redact),
     )?;
     let save = typed.save.display();
     print(|out| writeln!(out, "Saved to {save}; `trace-drop check --case {save}` checks it."))

@@ -74,6 +74,9 @@ pub(in crate::cli) struct NodeDiags {
     /// Where to: a .tgz, or a folder
     #[arg(long, value_name = "PATH", required = true)]
     pub(in crate::cli) save: PathBuf,
+    /// Keep other addresses and names for all there are
+    #[arg(long)]
+    pub(in crate::cli) redact: bool,
     #[command(flatten)]
     pub(in crate::cli) place: Place,
     /// No warnings on stderr
