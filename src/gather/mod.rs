@@ -8,6 +8,8 @@ pub(crate) mod privilege;
 
 pub(crate) mod clock;
 
+mod stop;
+
 pub(crate) mod netns;
 
 mod netlink;

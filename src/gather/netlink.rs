@@ -1,4 +1,4 @@
-//! Netlink families that no crate here knows, as bytes: puts one question to the kernel and gives the messages of its answer,
+//! Netlink as bytes, for families that no crate here knows and for what is asked often: puts one question to the kernel and gives the messages of its answer,
 //! and takes attributes apart. What they mean is known where they are asked for.
 
 use std::io;
@@ -22,23 +22,17 @@ pub(super) fn socket(protocol: isize) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// One question: type, family header (four bytes in all families that are asked here) and attributes. Gives the messages of
-/// the answer, each from its family header on.
-pub(super) fn ask(
-    socket: &Socket,
-    (kind, header): (u16, [u8; 4]),
-    attributes: &[u8],
-    wanted: Wanted,
-) -> io::Result<Vec<Vec<u8>>> {
-    let length = u32::try_from(HEADER + header.len() + attributes.len()).map_err(io::Error::other)?;
+/// One question: its type, and its family's header with attributes. Gives the messages of the answer, each from its family's
+/// header on.
+pub(super) fn ask(socket: &Socket, kind: u16, body: &[u8], wanted: Wanted) -> io::Result<Vec<Vec<u8>>> {
+    let length = u32::try_from(HEADER + body.len()).map_err(io::Error::other)?;
     let flags = NLM_F_REQUEST | if wanted == Wanted::All { NLM_F_DUMP } else { 0 };
     let mut question = length.to_ne_bytes().to_vec();
     question.extend_from_slice(&kind.to_ne_bytes());
     question.extend_from_slice(&flags.to_ne_bytes());
     // Sequence number and port are of no use to who asks one thing at a time.
     question.extend_from_slice(&[0; 8]);
-    question.extend_from_slice(&header);
-    question.extend_from_slice(attributes);
+    question.extend_from_slice(body);
     socket.send_to(&question, &SocketAddr::new(0, 0), 0)?;
     let mut messages = Vec::new();
     loop {

@@ -28,8 +28,7 @@ pub(super) fn tables() -> io::Result<Vec<TableName>> {
     };
     let mut tries = 0;
     loop {
-        let question = (NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETTABLE, [0; 4]);
-        match netlink::ask(&socket, question, &[], Wanted::All) {
+        match netlink::ask(&socket, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETTABLE, &[0; 4], Wanted::All) {
             Ok(said) => return Ok(said.iter().filter_map(|message| table(message)).collect()),
             Err(error) if nothing.contains(&error.raw_os_error()) => return Ok(Vec::new()),
             // Tables were made or removed meanwhile. What is left of that answer must not be taken for the next one.

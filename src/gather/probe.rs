@@ -8,7 +8,7 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::evidence::case::ProbeFacts;
 use crate::gather::clock::instant;
+use crate::gather::stop::Stop;
 
 /// What to send.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,7 +68,7 @@ pub(crate) struct ProbeError {
 }
 
 /// Sends the probe; returns early when `stop` is set.
-pub(crate) fn send(probe: &Probe, stop: &AtomicBool) -> Result<ProbeFacts, ProbeError> {
+pub(crate) fn send(probe: &Probe, stop: &Stop) -> Result<ProbeFacts, ProbeError> {
     let tally = Tally::default();
     let done = match probe.kind {
         ProbeKind::Icmp => echo(probe, stop, &tally),
@@ -138,7 +139,7 @@ impl Tally {
 /// Sends `one` for every number at its time, and takes what comes in between.
 fn paced(
     probe: &Probe,
-    stop: &AtomicBool,
+    stop: &Stop,
     tally: &Tally,
     mut one: impl FnMut(u32),
     mut take: impl FnMut(Duration),
@@ -148,25 +149,25 @@ fn paced(
         let due = begin + probe.interval * number;
         loop {
             let left = due.saturating_duration_since(instant());
-            if left.is_zero() || stop.load(Ordering::Relaxed) {
+            if left.is_zero() || stop.is_said() {
                 break;
             }
             take(left.min(Duration::from_millis(50)));
         }
-        if stop.load(Ordering::Relaxed) {
+        if stop.is_said() {
             break;
         }
         one(number);
     }
     let end = instant() + LAST_ANSWER;
-    while instant() < end && !tally.settled() && !stop.load(Ordering::Relaxed) {
+    while instant() < end && !tally.settled() && !stop.is_said() {
         take(Duration::from_millis(50));
     }
 }
 
 /// ICMP echo over a raw socket. The identifier is the tail of a fresh random port's worth of bits, so that
 /// several probes at once do not take each other's answers.
-fn echo(probe: &Probe, stop: &AtomicBool, tally: &Tally) -> io::Result<()> {
+fn echo(probe: &Probe, stop: &Stop, tally: &Tally) -> io::Result<()> {
     let (domain, protocol) = match probe.target {
         IpAddr::V4(_) => (Domain::IPV4, Protocol::ICMPV4),
         IpAddr::V6(_) => (Domain::IPV6, Protocol::ICMPV6),
@@ -239,11 +240,11 @@ fn checksum(bytes: &[u8]) -> u16 {
 
 /// A TCP connection for every number, each on a thread of its own so that a slow one does not hold up the next.
 /// With a size, as many bytes are written once connected.
-fn connect(probe: &Probe, target: SocketAddr, stop: &AtomicBool, tally: &Tally) {
+fn connect(probe: &Probe, target: SocketAddr, stop: &Stop, tally: &Tally) {
     let open = std::sync::atomic::AtomicUsize::new(0);
     thread::scope(|scope| {
         let one = |_| {
-            while open.load(Ordering::Relaxed) >= CONNECTIONS && !stop.load(Ordering::Relaxed) {
+            while open.load(Ordering::Relaxed) >= CONNECTIONS && !stop.is_said() {
                 thread::sleep(Duration::from_millis(5));
             }
             tally.sent();
@@ -261,7 +262,7 @@ fn connect(probe: &Probe, target: SocketAddr, stop: &AtomicBool, tally: &Tally) 
 }
 
 /// One connection; gives up at once when `stop` is set.
-fn connect_once(target: SocketAddr, size: u32, stop: &AtomicBool) -> io::Result<()> {
+fn connect_once(target: SocketAddr, size: u32, stop: &Stop) -> io::Result<()> {
     let socket = Socket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     match socket.connect(&SockAddr::from(target)) {
@@ -274,7 +275,7 @@ fn connect_once(target: SocketAddr, size: u32, stop: &AtomicBool) -> io::Result<
         if poll(&mut writable, PollTimeout::from(50u8)).map_err(io::Error::from)? > 0 {
             break;
         }
-        if instant() >= end || stop.load(Ordering::Relaxed) {
+        if instant() >= end || stop.is_said() {
             return Err(Errno::ETIMEDOUT.into());
         }
     }
@@ -290,7 +291,7 @@ fn connect_once(target: SocketAddr, size: u32, stop: &AtomicBool) -> io::Result<
 }
 
 /// Numbered datagrams from one socket; every datagram that comes back counts as an answer.
-fn datagrams(probe: &Probe, target: SocketAddr, stop: &AtomicBool, tally: &Tally) -> io::Result<()> {
+fn datagrams(probe: &Probe, target: SocketAddr, stop: &Stop, tally: &Tally) -> io::Result<()> {
     let socket = Socket::new(Domain::for_address(target), Type::DGRAM, Some(Protocol::UDP))?;
     socket.connect(&SockAddr::from(target))?;
     let mut buffer = vec![0u8; 65_536];

@@ -2,6 +2,7 @@
 //! capture, send the probe when told, and when stopped read the texts again. Every stage is left at once when the tracing side is gone.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,6 +23,7 @@ use crate::gather::filter::{self, Pair};
 use crate::gather::kernel::Listening;
 use crate::gather::netns::{self, Located, Namespace, NetnsError};
 use crate::gather::probe::{self, Probe};
+use crate::gather::stop::Stop;
 use crate::gather::texts::{self, Site};
 
 /// What reaches the desk.
@@ -43,7 +45,7 @@ pub(super) struct Desk {
     /// Set when the tracing side is gone.
     gone: Arc<AtomicBool>,
     /// Set to end the captures and the probe.
-    stop: Arc<AtomicBool>,
+    stop: Arc<Stop>,
     ear: Sender<Heard>,
     heard: Receiver<Heard>,
     /// Points that were found, by number.
@@ -69,13 +71,14 @@ const PULSE: Duration = Duration::from_millis(500);
 const FAREWELL: Duration = Duration::from_secs(5);
 
 impl Desk {
-    pub(super) fn new(work: Work, pipe: Pipe, gone: Arc<AtomicBool>) -> Self {
+    /// Fails when there are no file descriptors left.
+    pub(super) fn new(work: Work, pipe: Pipe, gone: Arc<AtomicBool>) -> io::Result<Self> {
         let (ear, heard) = mpsc::channel();
-        Self {
+        Ok(Self {
             work,
             pipe,
             gone,
-            stop: Arc::default(),
+            stop: Arc::new(Stop::new()?),
             ear,
             heard,
             located: BTreeMap::new(),
@@ -83,7 +86,7 @@ impl Desk {
             silent: 0,
             probing: 0,
             stopping: false,
-        }
+        })
     }
 
     /// Where to tell the desk something.
@@ -267,7 +270,7 @@ impl Desk {
     }
 
     fn end_captures(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.stop.say();
         let end = instant() + ENDING;
         while (self.open > 0 || self.probing > 0) && instant() < end && !self.is_gone() {
             self.hear(Some(PULSE));

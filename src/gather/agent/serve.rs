@@ -27,6 +27,9 @@ pub(crate) enum ServeError {
     /// What came in makes no sense.
     #[error("cannot understand the tracing side: {0}")]
     Wire(#[from] wire::WireError),
+    /// No file descriptors are left.
+    #[error("cannot make a pipe: {0}")]
+    Pipe(#[source] io::Error),
 }
 
 /// Serves over this process's standard input and output. The output is written as it is: Rust's own standard
@@ -67,7 +70,7 @@ pub(crate) fn serve(
     let pipe = Pipe::start(output, Arc::clone(&gone));
     match task {
         Task::Trace(work) => {
-            let desk = Desk::new(work, pipe, Arc::clone(&gone));
+            let desk = Desk::new(work, pipe, Arc::clone(&gone)).map_err(ServeError::Pipe)?;
             let heard = Arc::new(Mutex::new(instant()));
             mind_silence(&heard, &gone, &ended);
             listen(input, desk.ear(), heard, Arc::clone(&gone), ended.clone());

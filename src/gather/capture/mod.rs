@@ -5,20 +5,22 @@
 //! counts what it drops; what the outlet never takes is counted here.
 
 pub(crate) mod batch;
+mod link;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use pcap::{Active, Capture, Precision};
 use serde::{Deserialize, Serialize};
+
+use link::Watched;
 
 use crate::evidence::case::Coverage;
 use crate::gather::clock::{instant, now};
 use crate::gather::netns::{Located, NetnsError};
 use crate::gather::privilege;
+use crate::gather::stop::Stop;
 use crate::packet::LinkType;
 
 /// What to capture where.
@@ -139,7 +141,7 @@ pub(crate) enum CaptureError {
 /// Starts the capture. It ends when `stop` is set, after what the ring still holds was handed over.
 pub(crate) fn start(
     order: Order,
-    stop: Arc<AtomicBool>,
+    stop: Arc<Stop>,
     mut outlet: impl Outlet + 'static,
 ) -> Result<JoinHandle<()>, CaptureError> {
     let interface = order.at.label();
@@ -196,9 +198,10 @@ fn open(order: &Order) -> Result<(Capture<Active>, LinkType), CaptureError> {
 struct Running<'a, O> {
     capture: Capture<Active>,
     outlet: O,
-    stop: &'a AtomicBool,
+    stop: &'a Stop,
     point: u16,
-    interface: &'a str,
+    /// None where it cannot be asked.
+    link: Option<Watched>,
     coverage: Coverage,
     /// libpcap's 32-bit counts when they were last read: they wrap.
     last: pcap::Stat,
@@ -219,7 +222,7 @@ enum Pause {
 }
 
 impl<'a, O: Outlet> Running<'a, O> {
-    fn new(capture: Capture<Active>, order: &'a Order, stop: &'a AtomicBool, outlet: O) -> Self {
+    fn new(capture: Capture<Active>, order: &'a Order, stop: &'a Stop, outlet: O) -> Self {
         let coverage =
             Coverage { started: Some(now()), snaplen: order.settings.snaplen, ..Coverage::default() };
         Self {
@@ -227,7 +230,7 @@ impl<'a, O: Outlet> Running<'a, O> {
             outlet,
             stop,
             point: order.point,
-            interface: &order.at.interface,
+            link: Watched::new(&order.at.interface).ok(),
             coverage,
             last: pcap::Stat { received: 0, dropped: 0, if_dropped: 0 },
             batch: Vec::with_capacity(BATCH + 2 * order.settings.snaplen as usize),
@@ -243,7 +246,7 @@ impl<'a, O: Outlet> Running<'a, O> {
     fn until_the_end(mut self) {
         let mut last_look: Option<Instant> = None;
         loop {
-            if self.stop.load(Ordering::Relaxed) && last_look.is_none() {
+            if self.stop.is_said() && last_look.is_none() {
                 self.coverage.stopped = Some(now());
                 last_look = Some(instant() + 2 * BLOCK_AGE);
             }
@@ -262,7 +265,7 @@ impl<'a, O: Outlet> Running<'a, O> {
                     if self.batch_since.elapsed() >= BATCH_AGE || last_look.is_some() {
                         self.hand_over();
                     }
-                    self.wait();
+                    self.wait(last_look);
                 }
             }
             if self.counted.elapsed() >= COUNT_EVERY {
@@ -300,12 +303,13 @@ impl<'a, O: Outlet> Running<'a, O> {
         }
     }
 
-    /// Sleeps until frames are there, at most until the batch is due.
-    fn wait(&self) {
-        let mut ready = [PollFd::new(std::os::fd::AsFd::as_fd(&self.capture), PollFlags::POLLIN)];
-        let longest = PollTimeout::try_from(BLOCK_AGE).unwrap_or(PollTimeout::ZERO);
-        // An error of the interface shows on the next read; a signal only makes the wait shorter.
-        let _ = poll(&mut ready, longest);
+    /// Sleeps until frames are there, at most until something is due.
+    fn wait(&self, last_look: Option<Instant>) {
+        let counts = COUNT_EVERY.saturating_sub(self.counted.elapsed());
+        let batch = (self.batched > 0).then(|| BATCH_AGE.saturating_sub(self.batch_since.elapsed()));
+        let end = last_look.map(|end| end.saturating_duration_since(instant()));
+        let due = [Some(counts), batch, end].into_iter().flatten().min();
+        self.stop.wait_or_read(&self.capture, due.unwrap_or_default());
     }
 
     /// Gives the batch to the outlet and waits for room if there is none, so that loss happens in the ring, where
@@ -318,9 +322,7 @@ impl<'a, O: Outlet> Running<'a, O> {
         let mut batch = std::mem::replace(&mut self.batch, Vec::with_capacity(room));
         let mut give_up: Option<Instant> = None;
         while let Err(back) = self.outlet.offer(batch) {
-            if self.stop.load(Ordering::Relaxed)
-                && instant() >= *give_up.get_or_insert_with(|| instant() + PATIENCE)
-            {
+            if self.stop.is_said() && instant() >= *give_up.get_or_insert_with(|| instant() + PATIENCE) {
                 self.coverage.dropped += self.batched;
                 break;
             }
@@ -342,7 +344,7 @@ impl<'a, O: Outlet> Running<'a, O> {
 
     /// A capture survives that its interface is taken down, and libpcap says nothing of it; but it explains much.
     fn look_whether_up(&mut self) {
-        let Some(up) = is_up(self.interface) else { return };
+        let Some(up) = self.link.as_ref().and_then(Watched::is_up) else { return };
         if up != self.up {
             self.up = up;
             self.outlet.tell(News::Turned { up });
@@ -358,13 +360,6 @@ impl<'a, O: Outlet> Running<'a, O> {
             complete_until: self.read_until.min(waiting),
         }
     }
-}
-
-/// Whether an interface of the calling thread's namespace is up; None if there is no such interface.
-fn is_up(name: &str) -> Option<bool> {
-    let mut interfaces = nix::ifaddrs::getifaddrs().ok()?;
-    let found = interfaces.find(|interface| interface.interface_name == name)?;
-    Some(found.flags.contains(nix::net::if_::InterfaceFlags::IFF_UP))
 }
 
 /// libpcap's own words, without the crate's "libpcap error:" before them.

@@ -52,11 +52,8 @@ fn order(at: Located, filter: &str) -> Order {
     Order { point: 3, at, filter, settings: Settings::default() }
 }
 
-fn begin(
-    order: Order,
-    outlet: impl FnOnce(Sender<Out>) -> Box<dyn Outlet>,
-) -> (Arc<AtomicBool>, Receiver<Out>) {
-    let stop = Arc::<AtomicBool>::default();
+fn begin(order: Order, outlet: impl FnOnce(Sender<Out>) -> Box<dyn Outlet>) -> (Arc<Stop>, Receiver<Out>) {
+    let stop = Arc::new(Stop::new().unwrap());
     let (told, heard) = mpsc::channel();
     start(order, Arc::clone(&stop), outlet(told)).unwrap();
     (stop, heard)
@@ -109,7 +106,7 @@ fn every_frame_is_handed_over_with_its_time() {
     let (stop, heard) = begin(order(located(&rig, "n2", "cali2"), "icmp"), collect);
     started(&heard);
     rig.run("p1", "ping -q -c 50 -i 0.002 10.244.2.2");
-    stop.store(true, Ordering::Relaxed);
+    stop.say();
     let (frames, coverage) = rest(&heard);
     assert_eq!(frames.len(), 100);
     assert_eq!((coverage.received, coverage.dropped, coverage.failed), (100, 0, None));
@@ -124,7 +121,7 @@ fn frames_that_nobody_takes_count_as_dropped() {
     started(&heard);
     rig.run("p1", "ping -q -c 20 -i 0.002 10.244.2.2");
     thread::sleep(Duration::from_millis(100));
-    stop.store(true, Ordering::Relaxed);
+    stop.say();
     let (frames, coverage) = rest(&heard);
     assert_eq!(frames.len(), 0);
     assert_eq!((coverage.received, coverage.dropped), (40, 40));
@@ -142,7 +139,7 @@ fn an_interface_that_vanishes_ends_its_capture_alone() {
     rig.run("n1", "ip link del vxlan.calico");
     let why = rest(&vanishing).1.failed.unwrap();
     assert!(why.contains("disappeared"), "{why}");
-    stop.store(true, Ordering::Relaxed);
+    stop.say();
     assert_eq!(rest(&staying).1.failed, None);
 }
 
@@ -169,7 +166,7 @@ fn an_interface_that_goes_down_is_told_of_and_captured_again_when_up() {
     rig.run("n2", "ip link set eth0 up");
     turned(true);
     rig.run("n1", "ping -q -c 3 -i 0.2 192.168.50.2");
-    stop.store(true, Ordering::Relaxed);
+    stop.say();
     let (frames, coverage) = rest(&heard);
     assert_eq!((frames.len(), coverage.failed), (6, None));
 }
@@ -228,7 +225,7 @@ fn tagged_frames_pass_the_filter_of_a_nic_on_both_sides() {
         .unwrap();
     thread::sleep(Duration::from_millis(100));
     for (stop, heard) in &sides {
-        stop.store(true, Ordering::Relaxed);
+        stop.say();
         let frames = rest(heard).0;
         let lengths: Vec<usize> =
             frames.iter().filter(|frame| frame[12..14] == [0x81, 0]).map(Vec::len).collect();

@@ -46,7 +46,7 @@ fn active(said: &[u8]) -> Option<Vec<String>> {
 
 /// One question and the attributes of its answer.
 fn ask(socket: &Socket, family: u16, command: u8, attributes: &[u8]) -> io::Result<Vec<u8>> {
-    let said = netlink::ask(socket, (family, [command, 1, 0, 0]), attributes, Wanted::One)?;
+    let said = netlink::ask(socket, family, &[&[command, 1, 0, 0], attributes].concat(), Wanted::One)?;
     let said = said.first().and_then(|message| message.get(4..));
     said.map(<[u8]>::to_vec).ok_or_else(|| io::Error::other("the kernel says nothing"))
 }
