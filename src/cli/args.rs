@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::keep::Keeping;
 use crate::evidence::foreign::Given;
 
 /// Says between which two points packets vanish on the way between two pods, and why.
@@ -182,6 +183,12 @@ impl Trace {
     /// How long capturing lasts at most.
     pub(super) fn lasting(&self) -> Option<Duration> {
         self.duration.or((!self.watching.endless()).then_some(Duration::from_secs(10)))
+    }
+
+    /// What is to be kept of it, if anything.
+    pub(super) fn keeping(&self) -> Option<Keeping<'_>> {
+        let Saving { save, redact } = &self.saving;
+        save.as_deref().map(|save| Keeping { save, redact: *redact, quiet: self.output.quiet })
     }
 }
 

@@ -4,6 +4,7 @@ mod args;
 mod check;
 mod diff;
 mod ipam;
+mod keep;
 mod node;
 mod pairs;
 mod pcap;
@@ -27,6 +28,7 @@ use clap::{CommandFactory, FromArgMatches};
 use crate::analyze;
 use crate::analyze::findings::{Findings, Outcome};
 use crate::evidence::Texts;
+use crate::evidence::bundle::Scratch;
 use crate::gather;
 use crate::report;
 
@@ -53,7 +55,7 @@ pub fn run() -> ExitCode {
         }
         Some(args::Command::Sweep) => {
             let swept = gather::kubernetes::pods::sweep::sweep(io::stdin().lock());
-            trace::remove_left();
+            Scratch::sweep();
             swept.map_err(Failure::work).map(|()| ExitCode::SUCCESS)
         }
         Some(args::Command::Rbac(typed)) => pods::rbac(&typed),
@@ -103,6 +105,11 @@ impl Failure {
             source = cause.source();
         }
         Self { text, code: 4 }
+    }
+
+    /// The same, and more to know about it.
+    fn adding(self, words: &str) -> Self {
+        Self { text: format!("{}\n  {words}", self.text), ..self }
     }
 
     fn work_text(text: String) -> Self {

@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use super::args;
 use super::args::check::{Node, NodeCommand, NodeDiags, NodeStatus};
-use super::{Failure, check, place, print, trace};
+use super::keep::{self, Keeping};
+use super::{Failure, check, place, print};
 use crate::analyze::state::{Ground, status};
 use crate::gather::run::Gathered;
 use crate::report;
@@ -29,18 +30,16 @@ fn show(typed: &NodeStatus) -> Result<ExitCode, Failure> {
 }
 
 fn diags(typed: &NodeDiags) -> Result<ExitCode, Failure> {
-    trace::refuse_to_overwrite(&typed.save)?;
+    keep::refuse_to_overwrite(&typed.save)?;
     let voice = args::Voice::of(typed.quiet, false);
     let found = place::of_nodes(&typed.place, typed.node.as_deref(), voice)?;
     let (case, texts) = check::nodes(&found, typed.node.as_deref(), &typed.place, typed.quiet)?;
-    let folder = trace::scratch()?;
-    trace::keep(
-        &Gathered { case, more: Vec::new(), texts, whole: None },
-        None,
-        &found.cluster,
-        folder.path(),
-        (&typed.save, typed.redact),
-    )?;
-    let save = typed.save.display();
-    print(|out| writeln!(out, "Saved to {save}; `trace-drop check --case {save}` checks it."))
+    let scratch = keep::scratch()?;
+    let gathered = Gathered { case, more: Vec::new(), texts, whole: None };
+    let keeping = Keeping { save: &typed.save, redact: typed.redact, quiet: typed.quiet };
+    let kept = keep::keep(&gathered, None, &found.cluster, &scratch, keeping).and_then(|()| {
+        let save = typed.save.display();
+        print(|out| writeln!(out, "Saved to {save}; `trace-drop check --case {save}` checks it."))
+    });
+    keep::or_leave(scratch, true, kept)
 }

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::place;
+use super::place::{self, Found};
 use super::progress::Progress;
 use super::trace;
-use super::{Failure, args};
+use super::{Failure, args, keep};
 use crate::analyze::findings::Findings;
 use crate::analyze::{self, Evidence};
-use crate::evidence::bundle::{self, Bundle, More};
+use crate::evidence::bundle::{self, Bundle, More, Scratch};
 use crate::evidence::capture_file::{CaptureError, FrameSource};
 use crate::evidence::cluster::Cluster;
 use crate::evidence::plan::{Pairs, Plan};
@@ -35,23 +35,34 @@ pub(super) fn run(typed: &args::Trace, (from, to): (&str, &str)) -> Result<ExitC
         return super::pods::dry_run(typed, &plans, &notes, found.api.as_ref());
     }
     if let Some(save) = &typed.saving.save {
-        trace::refuse_to_overwrite(save)?;
+        keep::refuse_to_overwrite(save)?;
     }
     if !typed.output.quiet {
         say(&plans, &notes);
     }
-    let folder = trace::scratch()?;
-    let request = trace::request(typed, plans, found.api.as_ref(), folder.path())?;
+    let scratch = keep::scratch()?;
+    let done = trace(typed, plans, (notes, &found), &scratch);
+    keep::or_leave(scratch, typed.saving.save.is_some(), done)
+}
+
+/// The plans in hand: the work, with `scratch` to gather in.
+fn trace(
+    typed: &args::Trace,
+    plans: Vec<Plan>,
+    (notes, found): (Vec<String>, &Found),
+    scratch: &Scratch,
+) -> Result<ExitCode, Failure> {
+    let request = trace::request(typed, plans, found.api.as_ref(), scratch.path())?;
     let mut progress = Progress::new(typed.output.quiet);
     let gathered = gather::run::run(&request, &mut |event| progress.show(&event));
     progress.done();
     let gathered = gathered.map_err(Failure::work)?;
     let cases: Vec<&Case> = std::iter::once(&gathered.case).chain(&gathered.more).collect();
-    let code = answer(&cases, &gathered.texts, Some(&found.cluster), &notes, folder.path(), &typed.output)?;
-    if let Some(save) = &typed.saving.save {
+    let code = answer(&cases, &gathered.texts, Some(&found.cluster), &notes, scratch.path(), &typed.output)?;
+    if let Some(keeping) = typed.keeping() {
         let more = More { cases: gathered.more.clone(), notes };
-        trace::keep(&gathered, Some(more), &found.cluster, folder.path(), (save, typed.saving.redact))?;
-        super::saved(save, &typed.output)?;
+        keep::keep(&gathered, Some(more), &found.cluster, scratch, keeping)?;
+        super::saved(keeping.save, &typed.output)?;
     }
     Ok(code)
 }

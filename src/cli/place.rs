@@ -48,10 +48,27 @@ fn access(server: &args::Server) -> Access {
     }
 }
 
+/// The cluster of a file; what was left out of it is said on demand.
+fn cluster(file: &Path, warn: bool) -> Result<Cluster, Failure> {
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        Failure::work_text(format!(
+            "cannot read the cluster from {}: {error}; make it with `kubectl get … -o yaml`",
+            file.display()
+        ))
+    })?;
+    let (cluster, warnings) = Cluster::parse(&text).map_err(Failure::work)?;
+    if warn {
+        for warning in &warnings {
+            complain(&format!("warning: {}: {warning}", file.display()));
+        }
+    }
+    Ok(cluster)
+}
+
 /// Everything, from a file or from the server.
 pub(super) fn whole(file: Option<&Path>, server: &args::Server, voice: Voice) -> Result<Cluster, Failure> {
     match file {
-        Some(file) => super::trace::cluster(file, voice != Voice::Quiet),
+        Some(file) => cluster(file, voice != Voice::Quiet),
         None => Ok(all(objects::whole(&api(server)?), voice)?),
     }
 }
@@ -59,7 +76,7 @@ pub(super) fn whole(file: Option<&Path>, server: &args::Server, voice: Voice) ->
 /// All nodes and what belongs to them, or to one.
 pub(super) fn of_nodes(place: &args::Place, only: Option<&str>, voice: Voice) -> Result<Found, Failure> {
     if let Some(file) = &place.cluster {
-        return Ok(Found { cluster: super::trace::cluster(file, voice == Voice::Verbose)?, api: None });
+        return Ok(Found { cluster: cluster(file, voice == Voice::Verbose)?, api: None });
     }
     let api = api(&place.server)?;
     let cluster = all(objects::of_nodes(&api, only), voice)?;
@@ -78,7 +95,7 @@ pub(super) fn of_path(
 ) -> Result<Found, Failure> {
     if let Some(file) = &place.cluster {
         options.namespace = namespace.cloned().unwrap_or_else(|| "default".to_owned());
-        return Ok(Found { cluster: super::trace::cluster(file, voice == Voice::Verbose)?, api: None });
+        return Ok(Found { cluster: cluster(file, voice == Voice::Verbose)?, api: None });
     }
     let api = api(&place.server)?;
     options.namespace.clone_from(namespace.unwrap_or(&api.namespace));

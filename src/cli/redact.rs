@@ -6,7 +6,8 @@ use std::io::BufWriter;
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::{Failure, args, pcap, trace};
+use super::keep::{self, Keeping};
+use super::{Failure, args, pcap};
 use crate::analyze::findings::{Findings, Route};
 use crate::analyze::{self, Evidence};
 use crate::evidence::bundle::{self, Bundle, BundleError, More, Writer};
@@ -24,9 +25,9 @@ pub(super) fn run(typed: &args::redact::Redact) -> Result<ExitCode, Failure> {
         return Err(Failure::usage(why));
     }
     let bundle = Bundle::open(&typed.saved).map_err(Failure::work)?;
-    let scratch = trace::scratch()?;
+    let scratch = keep::scratch()?;
     let (new, notes) = rewrite(&bundle, scratch.path())?;
-    trace::pass_on(new, output)?;
+    keep::pass_on(new, output)?;
     if !typed.quiet {
         say(&notes);
         super::complain(&format!("wrote {}, redacted", output.display()));
@@ -35,11 +36,13 @@ pub(super) fn run(typed: &args::redact::Redact) -> Result<ExitCode, Failure> {
 }
 
 /// Puts the case, redacted, where the user wants it.
-pub(super) fn pass_on(bundle: &Bundle, save: &Path) -> Result<(), Failure> {
-    let scratch = trace::scratch()?;
+pub(super) fn pass_on(bundle: &Bundle, keeping: Keeping<'_>) -> Result<(), Failure> {
+    let scratch = keep::scratch()?;
     let (new, notes) = rewrite(bundle, scratch.path())?;
-    say(&notes);
-    trace::pass_on(new, save)
+    if !keeping.quiet {
+        say(&notes);
+    }
+    keep::pass_on(new, keeping.save)
 }
 
 fn say(notes: &[String]) {

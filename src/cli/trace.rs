@@ -7,9 +7,9 @@ use std::time::Duration;
 use super::place::{self, Found, Purpose};
 use super::progress::Progress;
 use super::watch::{self, Watch};
-use super::{Failure, args};
+use super::{Failure, args, keep};
 use crate::analyze::{self, Evidence};
-use crate::evidence::bundle::{self, Bundle};
+use crate::evidence::bundle::{self, Scratch};
 use crate::evidence::capture_file::{CaptureError, FrameSource};
 use crate::evidence::case::Only;
 use crate::evidence::cluster::Cluster;
@@ -31,10 +31,21 @@ pub(super) fn run(typed: &args::Trace) -> Result<ExitCode, Failure> {
         return super::pods::dry_run(typed, &[plan], &[], api.as_ref());
     }
     if let Some(save) = &typed.saving.save {
-        refuse_to_overwrite(save)?;
+        keep::refuse_to_overwrite(save)?;
     }
-    let folder = scratch()?;
-    let request = request(typed, vec![plan], api.as_ref(), folder.path())?;
+    let scratch = keep::scratch()?;
+    let done = trace(typed, plan, (&cluster, api.as_ref()), &scratch);
+    keep::or_leave(scratch, typed.saving.save.is_some(), done)
+}
+
+/// The plan in hand: the work, with `scratch` to gather in.
+fn trace(
+    typed: &args::Trace,
+    plan: Plan,
+    (cluster, api): (&Cluster, Option<&Api>),
+    scratch: &Scratch,
+) -> Result<ExitCode, Failure> {
+    let request = request(typed, vec![plan], api, scratch.path())?;
     let enough = request.watch.as_ref().map(|watch| watch.enough.clone());
     let (mut watch, mut progress) = match enough.map(|enough| Watch::new(typed, enough)) {
         Some((watch, progress)) => (Some(watch), progress),
@@ -52,10 +63,10 @@ pub(super) fn run(typed: &args::Trace) -> Result<ExitCode, Failure> {
     progress.done();
     let gathered = gathered.map_err(Failure::work)?;
     let frames = || -> Result<Box<dyn FrameSource>, CaptureError> {
-        Ok(Box::new(bundle::frames(&folder.path().join(bundle::CAPTURE), &gathered.case)?))
+        Ok(Box::new(bundle::frames(&scratch.path().join(bundle::CAPTURE), &gathered.case)?))
     };
     let mut evidence =
-        Evidence { case: &gathered.case, texts: &gathered.texts, cluster: Some(&cluster), frames: &frames };
+        Evidence { case: &gathered.case, texts: &gathered.texts, cluster: Some(cluster), frames: &frames };
     let (findings, marks) = match (&gathered.whole, watch.and_then(Watch::live)) {
         // Frames of the last part only were kept: what was counted on the way is the whole.
         (Some(whole), Some(live)) => {
@@ -76,51 +87,15 @@ pub(super) fn run(typed: &args::Trace) -> Result<ExitCode, Failure> {
     };
     // The report first: packing takes its time.
     let code = super::show(&findings, &gathered.texts, &typed.output)?;
-    if let Some(save) = &typed.saving.save {
+    if let Some(keeping) = typed.keeping() {
         if let Some(marks) = marks {
-            super::pcap::comment(&evidence, &findings, marks, &folder.path().join(bundle::CAPTURE))?;
+            super::pcap::comment(&evidence, &findings, marks, &scratch.path().join(bundle::CAPTURE))?;
         }
-        keep(&gathered, None, &cluster, folder.path(), (save, typed.saving.redact))?;
-        super::saved(save, &typed.output)?;
+        keep::keep(&gathered, None, cluster, scratch, keeping)?;
+        super::saved(keeping.save, &typed.output)?;
     }
     Ok(code)
 }
-
-/// A private folder for the captures. It goes with this process; what a killed one left goes now.
-pub(super) fn scratch() -> Result<tempfile::TempDir, Failure> {
-    let above = std::env::temp_dir();
-    remove_left();
-    let prefix = format!("{SCRATCH}{}-", std::process::id());
-    tempfile::Builder::new().prefix(&prefix).tempdir().map_err(|error| {
-        Failure::work_text(format!(
-            "cannot make a folder for the captures in {}: {error}; set TMPDIR to a disk with room",
-            above.display()
-        ))
-    })
-}
-
-/// Removes the folders of processes that are no more.
-pub(super) fn remove_left() {
-    let left = std::fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten().filter(|entry| {
-        let name = entry.file_name();
-        let pid =
-            name.to_str().and_then(|name| name.strip_prefix(SCRATCH)?.split('-').next()?.parse::<u32>().ok());
-        pid.is_some_and(is_gone)
-    });
-    for entry in left {
-        // Somebody else's cannot be removed, and need not be.
-        let _kept = std::fs::remove_dir_all(entry.path());
-    }
-}
-
-/// Whether a process has ended, also when nobody has taken notice yet: then it has no program any more.
-fn is_gone(pid: u32) -> bool {
-    let program = std::fs::read_link(format!("/proc/{pid}/exe"));
-    program.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
-}
-
-/// How such folders are called, before the process's number.
-const SCRATCH: &str = "trace-drop-";
 
 /// What is kept of a trace without an end.
 const RING: Duration = Duration::from_secs(30);
@@ -190,23 +165,6 @@ fn plan(typed: &args::Trace, (from, to): (&str, &str)) -> Result<(Found, Plan), 
     Ok((found, plan))
 }
 
-/// The cluster of a file; what was left out of it is said on demand.
-pub(super) fn cluster(file: &Path, warn: bool) -> Result<Cluster, Failure> {
-    let text = std::fs::read_to_string(file).map_err(|error| {
-        Failure::work_text(format!(
-            "cannot read the cluster from {}: {error}; make it with `kubectl get … -o yaml`",
-            file.display()
-        ))
-    })?;
-    let (cluster, warnings) = Cluster::parse(&text).map_err(Failure::work)?;
-    if warn {
-        for warning in &warnings {
-            super::complain(&format!("warning: {}: {warning}", file.display()));
-        }
-    }
-    Ok(cluster)
-}
-
 /// `icmp`, `tcp:PORT` or `udp:PORT`. Through a Service the probe goes to the Service's own address.
 fn probe(kind: &str, typed: &args::Trace, plan: &Plan) -> Result<Probe, Failure> {
     let port = |text: &str| {
@@ -233,45 +191,4 @@ fn probe(kind: &str, typed: &args::Trace, plan: &Plan) -> Result<Probe, Failure>
         size: u32::from(typed.probe_size),
         interval: typed.probe_interval,
     })
-}
-
-pub(super) fn refuse_to_overwrite(save: &Path) -> Result<(), Failure> {
-    if save.exists() {
-        return Err(Failure::usage(format!(
-            "--save {}: it exists already; choose another name",
-            save.display()
-        )));
-    }
-    Ok(())
-}
-
-/// Keeps the case where the user wants it, redacted if so wanted.
-pub(super) fn keep(
-    gathered: &gather::run::Gathered,
-    more: Option<bundle::More>,
-    cluster: &Cluster,
-    folder: &Path,
-    (save, redacted): (&Path, bool),
-) -> Result<(), Failure> {
-    let mut writer = bundle::Writer::create(folder).map_err(Failure::work)?;
-    writer.put_texts(&gathered.texts).map_err(Failure::work)?;
-    writer.put_cluster(&cluster.to_json()).map_err(Failure::work)?;
-    if let Some(more) = more {
-        writer.put_more(more);
-    }
-    let bundle = writer.finish(&gathered.case).map_err(Failure::work)?;
-    if redacted {
-        return super::redact::pass_on(&bundle, save);
-    }
-    pass_on(bundle, save)
-}
-
-/// Puts a case where the user wants it: packed, or as a folder.
-pub(super) fn pass_on(bundle: Bundle, save: &Path) -> Result<(), Failure> {
-    let name = save.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    if [".tgz", ".tar.gz"].iter().any(|end| name.ends_with(end)) {
-        bundle::pack(&bundle, save).map_err(Failure::work)
-    } else {
-        bundle::move_to(bundle, save).map_err(Failure::work)
-    }
 }

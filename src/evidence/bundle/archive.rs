@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use tar::EntryType;
-use tempfile::TempDir;
 
 use super::Bundle;
 use super::error::BundleError;
 use super::manifest::{self, inside, replace};
+use super::scratch::Scratch;
 
 /// Packs a case into the gzipped tar `target`, below a folder of the target's name.
 ///
@@ -64,10 +64,8 @@ pub fn move_to(bundle: Bundle, target: &Path) -> Result<(), BundleError> {
 }
 
 /// Unpacks `archive` into a folder that vanishes with what is returned.
-pub(super) fn unpack(archive: &Path) -> Result<TempDir, BundleError> {
-    // The number of this process: what a killed one left is known by it.
-    let folder = TempDir::with_prefix(format!("trace-drop-{}-case-", std::process::id()))
-        .map_err(BundleError::io("create a folder in", &std::env::temp_dir()))?;
+pub(super) fn unpack(archive: &Path) -> Result<Scratch, BundleError> {
+    let folder = Scratch::new().map_err(BundleError::io("create a folder in", &std::env::temp_dir()))?;
     let allowance = Rc::new(Cell::new(HEADERS));
     let packed = fs::metadata(archive).map_err(BundleError::io("open", archive))?.len();
     let most = MOST_BYTES.min(FEW_BYTES.max(packed.saturating_mul(MOST_TIMES)));

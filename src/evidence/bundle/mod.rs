@@ -13,12 +13,11 @@
 mod archive;
 mod error;
 mod manifest;
+mod scratch;
 mod writer;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-
-use tempfile::TempDir;
 
 use crate::evidence::capture_file::{CaptureError, FileSource, Reader};
 use crate::evidence::case::{Case, PointId};
@@ -27,6 +26,7 @@ use crate::evidence::texts::{Text, Texts};
 
 pub use archive::{each_entry, is_archive, move_to, pack};
 pub use error::BundleError;
+pub use scratch::Scratch;
 pub use writer::Writer;
 
 pub use manifest::More;
@@ -38,7 +38,7 @@ pub struct Bundle {
     folder: PathBuf,
     manifest: Manifest,
     /// Where an archive was unpacked; goes with the bundle.
-    _unpacked: Option<TempDir>,
+    _unpacked: Option<Scratch>,
 }
 
 impl Bundle {
@@ -61,7 +61,7 @@ impl Bundle {
         Self::at(top(unpacked.path())?, path, Some(unpacked))
     }
 
-    fn at(folder: PathBuf, asked: &Path, unpacked: Option<TempDir>) -> Result<Self, BundleError> {
+    fn at(folder: PathBuf, asked: &Path, unpacked: Option<Scratch>) -> Result<Self, BundleError> {
         if !folder.join(manifest::NAME).is_file() {
             let found = format!("there is no {} in it", manifest::NAME);
             return Err(BundleError::NotACase { path: asked.to_owned(), found });

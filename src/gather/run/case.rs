@@ -138,7 +138,7 @@ impl Draft {
                 self.written += 1;
                 Ok(())
             }
-            Err(source) => Err(full(&self.path, self.written, source)),
+            Err(source) => Err(full(self.written, source)),
         }
     }
 
@@ -218,7 +218,7 @@ impl Draft {
                 drained.and_then(|()| end(writer, &case))
             }
         };
-        done.map_err(|source| full(&self.path, written, source))?;
+        done.map_err(|source| full(written, source))?;
         Ok((case, whole))
     }
 }
@@ -235,7 +235,7 @@ fn open(
     File::create(path)
         .and_then(|file| PcapNgWriter::new(BufWriter::with_capacity(BUFFER, file), &interfaces))
         .and_then(|mut writer| writer.names(&case.names()).map(|()| writer))
-        .map_err(|source| full(path, 0, source))
+        .map_err(|source| full(0, source))
 }
 
 fn end(writer: PcapNgWriter<BufWriter<File>>, case: &Case) -> io::Result<()> {
@@ -291,8 +291,8 @@ fn warn_of_cut(case: &mut Case, whole: Option<&Case>, short: bool) {
     }
 }
 
-fn full(path: &Path, kept: u64, source: io::Error) -> GatherError {
-    GatherError::Write { file: path.to_owned(), kept, source }
+fn full(kept: u64, source: io::Error) -> GatherError {
+    GatherError::Write { kept, source }
 }
 
 /// The entries of connection tracking that one node had in the end.

@@ -131,14 +131,8 @@ pub(crate) enum GatherError {
     #[error("interrupted before there was anything to report")]
     Interrupted,
     /// The disk is full, or the like.
-    #[error(
-        "cannot write the capture into {}: {source}; of the {kept} frames captured until then the file holds what \
-         found room",
-        .file.display()
-    )]
+    #[error("cannot write the capture after {kept} frames: {source}; set TMPDIR to a disk with room")]
     Write {
-        /// Where.
-        file: PathBuf,
         /// How many frames had come.
         kept: u64,
         /// What the system said.
