@@ -248,7 +248,7 @@ fn stem(target: &Path) -> String {
 }
 
 /// More entries are refused.
-pub(super) const MOST_ENTRIES: u32 = 10_000;
+pub(super) const MOST_ENTRIES: u32 = 50_000;
 
 /// More bytes are refused.
 const MOST_BYTES: u64 = 64 << 30;

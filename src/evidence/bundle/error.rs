@@ -43,6 +43,17 @@ pub enum BundleError {
         /// What does not fit.
         found: String,
     },
+    /// What was gathered is more than a case can hold.
+    #[error(
+        "the case in {} would not open again: {found}; gather less at a time: fewer nodes or pairs",
+        path.display()
+    )]
+    Unreadable {
+        /// The case's folder.
+        path: PathBuf,
+        /// What there is too much of.
+        found: String,
+    },
     /// A file is not the one that was saved.
     #[error("{} was changed since the case was saved: {found}; take another copy of the case", path.display())]
     Changed {

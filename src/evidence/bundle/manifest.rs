@@ -120,12 +120,16 @@ impl Manifest {
         }
     }
 
-    /// Writes it into `folder`, whole or not at all.
+    /// Writes it into `folder`, whole or not at all; not one that would be refused when it is read.
     pub(super) fn write(&self, folder: &Path) -> Result<(), BundleError> {
         let path = folder.join(NAME);
         let mut text =
             serde_json::to_vec_pretty(self).map_err(|error| BundleError::Manifest(path.clone(), error))?;
         text.push(b'\n');
+        let long = (text.len() as u64 > LONGEST).then(|| format!("its manifest has {} bytes", text.len()));
+        if let Some(found) = self.contradiction().or(long) {
+            return Err(BundleError::Unreadable { path: folder.to_owned(), found });
+        }
         replace(&path, |file| file.write_all(&text))
     }
 
@@ -234,7 +238,7 @@ pub(super) const NAME: &str = "manifest.json";
 pub(super) const FORMAT: &str = "trace-drop/case/v1";
 
 /// Most bytes of all texts: they are held in memory at once.
-const LONGEST_TEXTS: u64 = 256 << 20;
+const LONGEST_TEXTS: u64 = 1 << 30;
 
 /// Longest manifest that is read.
-pub(super) const LONGEST: u64 = 16 * 1024 * 1024;
+pub(super) const LONGEST: u64 = 64 << 20;

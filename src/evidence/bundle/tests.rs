@@ -123,6 +123,16 @@ fn what_is_saved_is_opened() {
 }
 
 #[test]
+fn a_case_that_would_not_open_again_is_not_said_to_be_saved() {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut case = some_case();
+    case.warnings = vec!["x".repeat(65 << 20)];
+    let told = Writer::create(scratch.path()).unwrap().finish(&case).unwrap_err().to_string();
+    assert!(told.contains("would not open again: its manifest has 68"), "{told}");
+    assert!(!scratch.path().join("manifest.json").exists());
+}
+
+#[test]
 fn packed_and_moved_cases_are_the_same() {
     let scratch = tempfile::tempdir().unwrap();
     let at = |name: &str| scratch.path().join(name);
@@ -236,7 +246,7 @@ fn odd_manifests_are_refused() {
     let two = vec![path_of(forward, 2), path_of(reply, 2), path_of(forward, 3)];
     assert!(with_paths(two).contains("two paths of the same direction"));
     assert!(changed("{", "[").contains("manifest.json"));
-    fs::write(&path, " ".repeat(17 << 20)).unwrap();
+    fs::write(&path, " ".repeat(65 << 20)).unwrap();
     assert!(failure(scratch.path()).contains("bytes long"));
     fs::remove_file(&path).unwrap();
     assert!(failure(scratch.path()).contains("no manifest.json"));
@@ -271,7 +281,7 @@ fn hostile_archives_are_refused() {
         (b"pipe", Kind::Fifo, 0, "Fifo"),
         (b"disk", Kind::Block, 0, "Block"),
         (b"tty", Kind::Char, 0, "Char"),
-        (b"case/manifest.json", Kind::Regular, 17 << 20, "a manifest of"),
+        (b"case/manifest.json", Kind::Regular, 65 << 20, "a manifest of"),
         (b"big", Kind::Regular, 65 << 30, "bytes so far"),
     ] {
         // Twelve octal digits hold less than 8 GiB: larger sizes are written in base 256 by the library.
@@ -279,11 +289,11 @@ fn hostile_archives_are_refused() {
         let told = failure(&path);
         assert!(told.contains(words), "{words}: {told}");
     }
-    let many: Vec<u8> = (0..10_001)
+    let many: Vec<u8> = (0..50_001)
         .flat_map(|n| hostile(format!("f{n}").as_bytes(), Kind::Regular, 0)[..512].to_vec())
         .collect();
     fs::write(&path, many).unwrap();
-    assert!(failure(&path).contains("more than 10000 entries"));
+    assert!(failure(&path).contains("more than 50000 entries"));
     // The same file twice.
     let twice = hostile(b"x", Kind::Regular, 0)[..512].repeat(2);
     fs::write(&path, [twice, vec![0; 1024]].concat()).unwrap();

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::{SigSet, Signal};
 
 use super::desk::{self, Desk, Heard};
@@ -36,8 +37,13 @@ pub(crate) enum ServeError {
 /// output would look for line ends in it.
 pub(crate) fn over_standard_streams() -> Result<(), ServeError> {
     let output = io::stdout().as_fd().try_clone_to_owned().map_err(ServeError::Output)?;
+    // More room means fewer waits for the reader; something else than a pipe refuses.
+    let _refused = fcntl(&output, FcntlArg::F_SETPIPE_SZ(PIPE));
     serve(io::stdin(), File::from(output))
 }
+
+/// Bytes that the pipe to the tracing side may hold: as many as the kernel grants to anybody.
+const PIPE: i32 = 1 << 20;
 
 /// Serves one trace, from greeting to farewell. Returns when all was said, or soon after `input` has ended; the
 /// caller then ends the process.
