@@ -1,6 +1,7 @@
-//! What tools on a node print about its rules, sets and connections, as they print it, and the state of its kernel. Runs
-//! each program at once with the others, in the node's namespace or a pod's, for a limited time; understands nothing of
-//! the output but which lines of connection tracking are about the traced addresses. Nothing is changed: all these programs only read.
+//! What tools on a node print about its rules, sets and connections, and the state of its kernel. Runs programs side by
+//! side, in the node's namespace or a pod's, for a limited time. Understands of the output no more than is needed to choose: which
+//! tables iptables did not print, whether one is dormant, which connections are those of the traced addresses. Nothing is
+//! changed: all these programs only read.
 
 use std::borrow::Cow;
 use std::fs;
@@ -15,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::evidence::host::STATE;
 use crate::evidence::{Known, Text, When};
+use crate::gather::clock::instant;
 use crate::gather::filter::Pair;
 use crate::gather::netns::Namespace;
 use crate::gather::nftables::{self, TableName};
@@ -55,10 +57,15 @@ fn gather(site: &Site, when: When, with_sets: bool, with_connections: bool) -> V
                 let named = move |read: Vec<(String, Known<String>)>| {
                     read.into_iter().map(|(name, content)| (format!("{prefix}{name}"), content)).collect()
                 };
-                for tool in TOOLS {
-                    readings.push(scope.spawn(move || named(rules(tool, namespace))));
-                }
-                readings.push(scope.spawn(move || named(vec![("nft".to_owned(), tables(namespace))])));
+                readings.push(scope.spawn(move || {
+                    let mut read: Vec<_> = thread::scope(|scope| {
+                        let tools = TOOLS.map(|tool| scope.spawn(move || rules(tool, namespace)));
+                        tools.into_iter().flat_map(|reading| reading.join().unwrap_or_default()).collect()
+                    });
+                    let tables = tables(namespace, &read);
+                    read.push(("nft".to_owned(), tables));
+                    named(read)
+                }));
                 let ends = site.pairs.iter().map(|(_, pair)| (pair.from, pair.to));
                 let place = if prefix.is_empty() { Place::Node(ends.collect()) } else { Place::Pod };
                 readings.push(
@@ -86,6 +93,8 @@ const PLACES_AT_ONCE: usize = 8;
 const TOOLS: [&str; 2] = ["iptables", "ip6tables"];
 /// A program that takes longer is ended.
 const LIMIT: Duration = Duration::from_secs(10);
+/// How often is looked whether a program that says nothing more has ended.
+const NAP: Duration = Duration::from_millis(2);
 /// More lines of connection tracking are cut off.
 const MOST_CONNECTIONS: usize = 5000;
 
@@ -131,20 +140,26 @@ fn sets(namespace: &Namespace) -> Known<String> {
     }
 }
 
-/// nftables' tables that iptables-nft does not print, one JSON document a line.
-fn tables(namespace: &Namespace) -> Known<String> {
-    let listed = match namespace.run(nftables::tables) {
-        Ok(Ok(listed)) => listed,
-        Ok(Err(error)) => return Known::Unreadable(format!("the names of nftables' tables: {error}")),
-        Err(error) => return Known::Unreadable(error.to_string()),
+/// nftables' tables that iptables did not print, or not all of, one JSON document a line.
+fn tables(namespace: &Namespace, saved: &[(String, Known<String>)]) -> Known<String> {
+    let list = || match namespace.run(nftables::tables) {
+        Ok(Ok(listed)) => Ok(listed),
+        Ok(Err(error)) => Err(format!("the names of nftables' tables: {error}")),
+        Err(error) => Err(error.to_string()),
+    };
+    let listed = match list() {
+        Ok(listed) => listed,
+        Err(why) => return Known::Unreadable(why),
     };
     let mut printed = String::new();
-    for table in listed.iter().filter(|table| !is_compatible(table)) {
+    for table in listed.iter().filter(|table| !is_printed(table, saved)) {
         match print(&["nft", "-j", "list", "table", table.family, &table.name], namespace) {
             Ok(text) => {
                 printed.push_str(&with_flags(text.trim_end(), table));
                 printed.push('\n');
             }
+            // Somebody may just have removed it.
+            Err(_) if list().is_ok_and(|listed| !listed.contains(table)) => {}
             Err(failure) => {
                 let command = format!("nft -j list table {} {}", table.family, table.name);
                 return Known::Unreadable(failure.about(&command));
@@ -154,10 +169,27 @@ fn tables(namespace: &Namespace) -> Known<String> {
     Known::Read(printed)
 }
 
-/// Whether it is one of iptables-nft's.
-fn is_compatible(table: &TableName) -> bool {
-    matches!(table.family, "ip" | "ip6")
-        && matches!(table.name.as_str(), "raw" | "mangle" | "nat" | "filter" | "security")
+/// Whether iptables printed the whole of a table. Of one that somebody else made under the name of one of its own it prints what
+/// it understands, or nothing, and says so.
+fn is_printed(table: &TableName, saved: &[(String, Known<String>)]) -> bool {
+    let tool = match table.family {
+        "ip" => "iptables",
+        "ip6" => "ip6tables",
+        _ => return false,
+    };
+    let of_nftables = |(name, text): &(String, Known<String>)| match text.read() {
+        Some(text) if *name == format!("{tool}-nft-save") => Some(text.clone()),
+        // Before 1.8.3 it called itself xtables-save.
+        Some(text) if *name == format!("{tool}-save") => {
+            (text.contains("(nf_tables)") || text.contains("xtables-save")).then(|| text.clone())
+        }
+        _ => None,
+    };
+    let remark = format!("# Table `{}'", table.name);
+    saved.iter().filter_map(of_nftables).any(|text| {
+        text.lines().any(|line| line.strip_prefix('*') == Some(&table.name))
+            && !text.lines().any(|line| line.starts_with(&remark) && line.contains("incompatible"))
+    })
 }
 
 /// What nft printed of a table, and that it is dormant: nft 1.0.6 prints the table's name in the place of its flags.
@@ -286,6 +318,7 @@ fn spawn_at(program: &str, arguments: &[&str]) -> io::Result<Child> {
 
 /// Waits for a program's output and end; ends it when the time is up.
 fn within(mut child: Child, limit: Duration) -> Result<String, Failure> {
+    let end = instant() + limit;
     let (said, hear) = mpsc::channel();
     let outlets: [Option<Box<dyn Read + Send>>; 2] = [
         child.stdout.take().map(|pipe| Box::new(pipe) as _),
@@ -304,12 +337,17 @@ fn within(mut child: Child, limit: Duration) -> Result<String, Failure> {
     }
     let mut texts = [String::new(), String::new()];
     for _ in 0..2 {
-        let Ok((which, bytes)) = hear.recv_timeout(limit) else {
-            let _ = child.kill();
-            let _ = child.wait();
-            return Err(Failure::Late);
+        let Ok((which, bytes)) = hear.recv_timeout(end.saturating_duration_since(instant())) else {
+            return Err(ended(child));
         };
         texts[which] = String::from_utf8_lossy(&bytes).into_owned();
+    }
+    // It may have closed both and go on.
+    while matches!(child.try_wait(), Ok(None)) {
+        if instant() >= end {
+            return Err(ended(child));
+        }
+        thread::sleep(NAP);
     }
     let [printed, complaint] = texts;
     match child.wait() {
@@ -317,6 +355,12 @@ fn within(mut child: Child, limit: Duration) -> Result<String, Failure> {
         Ok(status) => Err(Failure::Said(format!("{status}: {}", complaint.trim()))),
         Err(error) => Err(Failure::Said(error.to_string())),
     }
+}
+
+fn ended(mut child: Child) -> Failure {
+    let _ = child.kill();
+    let _ = child.wait();
+    Failure::Late
 }
 
 #[cfg(test)]
@@ -347,6 +391,33 @@ mod tests {
         );
     }
 
+    /// What iptables prints in all its variants.
+    fn saved(namespace: &Namespace) -> Vec<(String, Known<String>)> {
+        TOOLS.into_iter().flat_map(|tool| rules(tool, namespace)).collect()
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn tables_of_others_under_the_names_of_iptables_are_read_too() {
+        let rig = Rig::two_nodes_vxlan();
+        let node = Namespace::open(format!("/run/netns/{}", rig.ns("n1"))).unwrap();
+        let names = || {
+            let text = tables(&node, &saved(&node));
+            let tables = Ruleset::parse_nft(text.read().unwrap()).tables.into_iter();
+            tables.map(|table| format!("{} {}", table.family.unwrap(), table.name)).collect::<Vec<_>>()
+        };
+        rig.run("n1", "iptables-nft -A FORWARD -j ACCEPT; ip6tables-nft -t nat -A PREROUTING -j ACCEPT");
+        assert_eq!(names(), Vec::<String>::new());
+        // A chain of one's own in the table that iptables uses, which it does not print; and a table that it does not know.
+        rig.run(
+            "n1",
+            "nft 'add chain ip filter own { type filter hook forward priority 5; policy drop; }'
+             nft add table ip6 filter; nft 'add chain ip6 filter own { type filter hook forward priority 5; }'
+             nft 'add rule ip6 filter own meta mark 5 counter accept'",
+        );
+        assert_eq!(names(), ["ip filter", "ip6 filter"]);
+    }
+
     #[test]
     #[ignore = "needs root"]
     fn a_dormant_table_is_said_to_be_dormant_whatever_nft_prints() {
@@ -357,20 +428,22 @@ mod tests {
              iptables-nft -A FORWARD -j DROP",
         );
         let node = Namespace::open(format!("/run/netns/{}", rig.ns("n1"))).unwrap();
-        let text = tables(&node);
+        let text = tables(&node, &saved(&node));
         let ruleset = Ruleset::parse_nft(text.read().unwrap());
         let [table] = ruleset.tables.as_slice() else { panic!("{text:?}") };
         assert_eq!(table.name, "asleep");
         assert!(table.chains.iter().all(|chain| chain.hook.is_none()), "{table:?}");
         rig.run("n1", "nft 'add table inet asleep'");
-        let awake = tables(&node);
+        let awake = tables(&node, &saved(&node));
         assert!(Ruleset::parse_nft(awake.read().unwrap()).tables[0].chains[0].hook.is_some(), "{awake:?}");
     }
 
     #[test]
     fn a_program_has_its_time_and_is_ended_after() {
-        let late = within(spawn(&["sleep", "20"]).unwrap(), Duration::from_millis(100));
-        assert!(matches!(late, Err(Failure::Late)));
+        for lines in ["sleep 20", "exec >&- 2>&-; sleep 20"] {
+            let late = within(spawn(&["sh", "-c", lines]).unwrap(), Duration::from_millis(100));
+            assert!(matches!(late, Err(Failure::Late)), "{lines}");
+        }
         assert_eq!(within(spawn(&["printf", "a b"]).unwrap(), LIMIT).unwrap(), "a b");
         let failed = within(spawn(&["ls", "/nowhere/at/all"]).unwrap(), LIMIT).unwrap_err();
         assert!(failed.about("ls").contains("No such file"), "{failed:?}");

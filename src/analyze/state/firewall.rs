@@ -4,7 +4,7 @@
 use super::Fault;
 use super::checkup::{Checkup, Place};
 use crate::evidence::StageKind;
-use crate::evidence::netfilter::{Chain, HookPoint, Policy, Rule, Ruleset, Target};
+use crate::evidence::netfilter::{Chain, Filters, HookPoint, Policy, Rule, Ruleset, Target};
 
 /// One node's rules, as far as they were read.
 pub(super) fn check(place: &Place<'_>, checkup: &mut Checkup) {
@@ -27,8 +27,9 @@ pub(super) fn check(place: &Place<'_>, checkup: &mut Checkup) {
             checkup.add(node, format!("no other firewall in {family}"), faults);
         }
     }
-    if let Some(text) = text(place, "nft") {
-        checkup.add(node, "no other firewall in nftables", tables(place, text));
+    let filters = Filters::read(place.ground.texts, node, "", None);
+    if let Some((_, all)) = filters.rulesets.iter().find(|(name, _)| name == "nft") {
+        checkup.add(node, "no other firewall in nftables", tables(place, all));
     }
 }
 
@@ -158,9 +159,8 @@ fn jump(target: &Target) -> Option<&str> {
 }
 
 /// Tables of nftables that are neither iptables' nor Calico's or kube-proxy's.
-fn tables(place: &Place<'_>, text: &str) -> Vec<Fault> {
+fn tables(place: &Place<'_>, all: &Ruleset) -> Vec<Fault> {
     let side = &place.side;
-    let all = Ruleset::parse_nft(text);
     let ends = |rule: &Rule| matches!(rule.target, Target::Drop | Target::Reject(_));
     let based = all.tables.iter().filter(|table| !is_known(&table.name)).flat_map(|table| {
         let chains = table.chains.iter();

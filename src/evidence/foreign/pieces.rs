@@ -82,6 +82,7 @@ impl Pieces {
                 }
                 let inside = std::mem::take(&mut file.inside);
                 self.close(inside, &mut file);
+                self.remarks(&mut file, "");
             }
         }
         self.reader.end(name);
@@ -90,6 +91,7 @@ impl Pieces {
 
     fn line(&mut self, line: &str, file: &mut File<'_>) {
         if self.within(line, file)
+            || file.remark(line)
             || file.begins(line)
             || self.single(line, file)
             || self.of_kernel(line, file)
@@ -267,6 +269,7 @@ impl Pieces {
     fn close(&mut self, inside: Inside, file: &mut File<'_>) {
         match inside {
             Inside::Table { name, text } => {
+                self.remarks(file, &text);
                 let tables = self.saved.entry(text_name(file, &text)).or_default();
                 if tables.iter().any(|(own, _)| *own == name) {
                     file.count("a second copy of rules, left out");
@@ -303,6 +306,16 @@ impl Pieces {
                 *known = objects.or_else(|| known.take());
             }
             Inside::Nothing | Inside::Sets(_) => {}
+        }
+    }
+
+    /// What iptables remarked of tables stands in its text before them.
+    fn remarks(&mut self, file: &mut File<'_>, table: &str) {
+        for remark in std::mem::take(&mut file.remarks) {
+            let tables = self.saved.entry(text_name(file, table)).or_default();
+            if !tables.iter().any(|(own, _)| *own == remark) {
+                tables.push((remark.clone(), format!("{remark}\n")));
+            }
         }
     }
 
@@ -344,15 +357,19 @@ impl Pieces {
     /// nftables' own tables, one document a line; those that iptables keeps there are read from iptables. None when it is
     /// not known which there are.
     fn nft_text(&self) -> Option<String> {
-        let rules_read = |family: &str| {
+        let rules_read = |family: &str, table: &str| {
             let family = if family == "ip6" { "ip6tables" } else { "iptables" };
-            self.saved.keys().any(|name| name.starts_with(&format!("{family}-")))
-                || self.listed.contains_key(&(family == "ip6tables"))
+            let mut saved =
+                self.saved.iter().filter(|(name, _)| name.starts_with(&format!("{family}-"))).peekable();
+            let read = saved.peek().is_some() || self.listed.contains_key(&(family == "ip6tables"));
+            // Of a table that somebody else made under that name iptables prints what it understands, or nothing.
+            let remark = format!("# Table `{table}'");
+            read && !saved.any(|(_, tables)| tables.iter().any(|(name, _)| name.starts_with(&remark)))
         };
         let kept_by_iptables = |family: &str, name: &str| {
             matches!(family, "ip" | "ip6")
                 && matches!(name, "raw" | "mangle" | "nat" | "filter" | "security")
-                && rules_read(family)
+                && rules_read(family, name)
         };
         let listed: Vec<&Option<Vec<Value>>> = self
             .nft_listed
@@ -487,6 +504,8 @@ struct File<'f> {
     name: &'f str,
     inside: Inside,
     generator: String,
+    /// Remarks of iptables on tables that are not its own, until it is known which program made them.
+    remarks: Vec<String>,
     found: Vec<&'static str>,
     /// Lines that nobody claims.
     strange: usize,
@@ -494,7 +513,23 @@ struct File<'f> {
 
 impl<'f> File<'f> {
     fn new(name: &'f str) -> Self {
-        Self { name, inside: Inside::Nothing, generator: String::new(), found: Vec::new(), strange: 0 }
+        Self {
+            name,
+            inside: Inside::Nothing,
+            generator: String::new(),
+            remarks: Vec::new(),
+            found: Vec::new(),
+            strange: 0,
+        }
+    }
+
+    /// Whether the line is a remark of iptables on a table.
+    fn remark(&mut self, line: &str) -> bool {
+        let is = line.starts_with("# Table `") && line.contains("incompatible");
+        if is {
+            self.remarks.push(line.to_owned());
+        }
+        is
     }
 
     /// Whether the line begins something of several lines.

@@ -1,7 +1,7 @@
 //! All that was read of one host's packet filter, out of a case's texts: the rulesets of both iptables and of nftables, the
 //! members of its sets, its addresses and routes.
 
-use super::{Ruleset, Sets, World};
+use super::{Hook, Ruleset, Sets, Table, World};
 use crate::evidence::host::{Host, STATE};
 use crate::evidence::{Known, Texts, When};
 
@@ -24,6 +24,37 @@ pub struct Filters {
 const KINDS: [&str; 3] = ["-nft", "-legacy", ""];
 /// The text of nftables' own tables.
 const NFT: &str = "nft";
+
+/// Of a table that iptables and somebody else share, both iptables and nft print iptables' own chains: they are taken from
+/// iptables.
+fn leave_out_printed(table: &mut Table, saved: &[(String, Ruleset)]) {
+    let tool = match table.family.as_deref() {
+        Some("ip") => "iptables",
+        Some("ip6") => "ip6tables",
+        _ => return,
+    };
+    let of_tool = |name: &str| {
+        let name = name.rsplit_once(':').map_or(name, |(_, name)| name);
+        name == format!("{tool}-nft-save") || name == format!("{tool}-save")
+    };
+    let printed: Vec<&Table> = saved
+        .iter()
+        .filter(|(name, _)| of_tool(name))
+        .flat_map(|(_, rules)| &rules.tables)
+        .filter(|own| own.name == table.name)
+        .collect();
+    // A chain that hangs elsewhere than iptables' own of that name is another one.
+    let alike = |one: &Option<Hook>, other: &Option<Hook>| match (one, other) {
+        (Some(one), Some(other)) => {
+            one.point == other.point && one.nat == other.nat && (one.nat || one.priority == other.priority)
+        }
+        (one, other) => one.is_none() && other.is_none(),
+    };
+    table.chains.retain(|chain| {
+        let own = printed.iter().filter_map(|table| table.chain(&chain.name));
+        !own.into_iter().any(|own| alike(&own.hook, &chain.hook))
+    });
+}
 
 impl Filters {
     /// From the texts of a node that were read at that time, or from the newest. `inside` is put before their names: empty
@@ -53,7 +84,13 @@ impl Filters {
             let read = KINDS.into_iter().filter_map(|kind| text(&format!("{family}{kind}-save")));
             rulesets.extend(read.map(|(name, text)| (name, Ruleset::parse(text))));
         }
-        rulesets.extend(text(NFT).map(|(name, text)| (name, Ruleset::parse_nft(text))));
+        if let Some((name, text)) = text(NFT) {
+            let mut ruleset = Ruleset::parse_nft(text);
+            for table in &mut ruleset.tables {
+                leave_out_printed(table, &rulesets);
+            }
+            rulesets.push((name, ruleset));
+        }
         let host = text(STATE).and_then(|(_, text)| Host::parse(text).ok());
         // Sets are read once, before the capture.
         let sets = texts.newest(node, &format!("{inside}ipset")).and_then(|text| text.content.read());
@@ -83,6 +120,21 @@ impl Filters {
         }
         if !has(NFT) {
             unread.push("the tables of nftables were not read".to_owned());
+        }
+        let family = if v6 { "ip6" } else { "ip" };
+        let of_nft: Vec<&str> = rulesets
+            .iter()
+            .filter(|(name, _)| name.ends_with(NFT))
+            .flat_map(|(_, rules)| &rules.tables)
+            .filter(|table| table.family.as_deref() == Some(family))
+            .map(|table| table.name.as_str())
+            .collect();
+        for (name, rules) in rulesets.iter().filter(|(name, _)| name.ends_with("-save")) {
+            let others = rules.incompatible().filter(|table| !of_nft.contains(table));
+            unread
+                .extend(others.map(|table| {
+                    format!("{name}: table {table} is not iptables', and nft did not print it")
+                }));
         }
         World { rulesets, sets: self.sets.as_ref(), host: self.host.as_ref(), unread }
     }

@@ -114,6 +114,12 @@ impl Ruleset {
         self.tables.iter().flat_map(|table| &table.chains).map(|chain| chain.rules.len()).sum()
     }
 
+    /// Tables of others under the names of iptables' own: it prints what it understands of them, or nothing.
+    pub fn incompatible(&self) -> impl Iterator<Item = &str> {
+        let remarks = self.warnings.iter().filter(|remark| remark.contains("incompatible"));
+        remarks.filter_map(|remark| remark.strip_prefix("Table `")?.split('\'').next())
+    }
+
     /// The chain of that name in that table.
     pub fn chain(&self, table: &str, chain: &str) -> Option<&Chain> {
         self.tables.iter().filter(|t| t.name == table).find_map(|t| t.chain(chain))
