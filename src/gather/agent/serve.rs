@@ -49,14 +49,42 @@ const PIPE: i32 = 1 << 20;
 /// caller then ends the process.
 pub(crate) fn serve(
     input: impl Read + Send + 'static,
-    mut output: impl Write + Send + 'static,
+    output: impl Write + Send + 'static,
 ) -> Result<(), ServeError> {
     ignore_interrupts();
-    let mut input =
-        Input { pipe: input, decoder: Decoder::default(), buffer: vec![0; 64 << 10], early: None };
+    let (ended, end) = mpsc::channel();
+    let input = Input {
+        pipe: input,
+        decoder: Decoder::default(),
+        buffer: vec![0; 64 << 10],
+        early: None,
+        heard: Arc::new(Mutex::new(instant())),
+    };
+    let told = ended.clone();
+    thread::spawn(move || {
+        let _ = told.send(Ending::Over(converse(input, output, &ended)));
+    });
+    match end.recv() {
+        Ok(Ending::Over(result)) => result,
+        Ok(Ending::InputEnded) | Err(_) => {
+            // The desk sees `gone` at its next step; threads that hang on a pipe or a program end with the process.
+            let _ = end.recv_timeout(GRACE);
+            Ok(())
+        }
+    }
+}
+
+/// From the greeting to the end of the work.
+fn converse(
+    mut input: Input<impl Read + Send + 'static>,
+    mut output: impl Write + Send + 'static,
+    ended: &Sender<Ending>,
+) -> Result<(), ServeError> {
     // The other side speaks first: what is said before it has attached to a pod is lost.
     let greeted = input.greeted();
     output.write_all(&wire::greeting()).and_then(|()| output.flush()).map_err(ServeError::Output)?;
+    let gone = Arc::<AtomicBool>::default();
+    mind_silence(&input.heard, &gone, ended);
     let introduced = match greeted {
         Ok(true) => introduce(&mut input, &mut output),
         Ok(false) => Ok(None),
@@ -71,34 +99,19 @@ pub(crate) fn serve(
             return Err(error);
         }
     };
-    let gone = Arc::<AtomicBool>::default();
-    let (ended, end) = mpsc::channel();
     let pipe = Pipe::start(output, Arc::clone(&gone));
     match task {
         Task::Trace(work) => {
             let desk = Desk::new(work, pipe, Arc::clone(&gone)).map_err(ServeError::Pipe)?;
-            let heard = Arc::new(Mutex::new(instant()));
-            mind_silence(&heard, &gone, &ended);
-            listen(input, desk.ear(), heard, Arc::clone(&gone), ended.clone());
-            thread::spawn(move || {
-                desk.work();
-                let _ = ended.send(Ending::WorkDone);
-            });
+            listen(input, desk.ear(), gone, ended.clone());
+            desk.work();
         }
         Task::Read(reading) => {
-            let (ear, unheard) = mpsc::channel();
-            // Soon over by itself.
-            listen(input, ear, Arc::new(Mutex::new(instant())), Arc::clone(&gone), ended.clone());
-            thread::spawn(move || {
-                desk::read_once(&reading, &pipe);
-                drop(unheard);
-                let _ = ended.send(Ending::WorkDone);
-            });
+            // Soon over by itself: nothing that comes is of interest, as long as something comes.
+            let (ear, _unheard) = mpsc::channel();
+            listen(input, ear, gone, ended.clone());
+            desk::read_once(&reading, &pipe);
         }
-    }
-    if let Ok(Ending::InputEnded) = end.recv() {
-        // The desk sees `gone` at its next step; threads that hang on a pipe or a program end with the process.
-        let _ = end.recv_timeout(GRACE);
     }
     Ok(())
 }
@@ -113,7 +126,9 @@ enum Task {
 }
 
 enum Ending {
-    WorkDone,
+    /// All was said, or it could not begin.
+    Over(Result<(), ServeError>),
+    /// The tracing side is gone.
     InputEnded,
 }
 
@@ -147,13 +162,11 @@ fn introduce(input: &mut Input<impl Read>, output: &mut impl Write) -> Result<Op
 fn listen(
     mut input: Input<impl Read + Send + 'static>,
     desk: Sender<Heard>,
-    heard: Arc<Mutex<Instant>>,
     gone: Arc<AtomicBool>,
     ended: Sender<Ending>,
 ) {
     thread::spawn(move || {
         while let Ok(Some(message)) = input.next() {
-            *heard.lock().unwrap_or_else(PoisonError::into_inner) = instant();
             if desk.send(Heard::Message(message)).is_err() {
                 break;
             }
@@ -189,6 +202,8 @@ struct Input<R> {
     buffer: Vec<u8>,
     /// Came together with the greeting.
     early: Option<ToAgent>,
+    /// When the last message came.
+    heard: Arc<Mutex<Instant>>,
 }
 
 impl<R: Read> Input<R> {
@@ -205,7 +220,10 @@ impl<R: Read> Input<R> {
         }
         loop {
             match self.decoder.next()? {
-                Some(Received::Message(message)) => return Ok(Some(message)),
+                Some(Received::Message(message)) => {
+                    *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = instant();
+                    return Ok(Some(message));
+                }
                 Some(Received::Batch(_)) => {}
                 None => match self.pipe.read(&mut self.buffer) {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -16,7 +16,7 @@ use crate::gather::filter::Pair;
 use crate::gather::probe::Probe;
 
 /// The version of the protocol: raised with every change of a message.
-pub(crate) const VERSION: u16 = 5;
+pub(crate) const VERSION: u16 = 6;
 
 /// Of so many pairs an agent listens to the kernel's drops: each takes a program there and 4 MiB.
 pub(crate) const MOST_HEARD: usize = 4;
@@ -27,7 +27,7 @@ pub(crate) const MOST_HEARD: usize = 4;
 pub(crate) enum ToAgent {
     /// What time is it there?
     Ping(u64),
-    /// What to capture. Comes once, after the pings.
+    /// What to capture. Comes once, when all nodes have answered their pings.
     Work(Work),
     /// Read texts once, say them, and leave: in the place of [`Work`](Self::Work).
     Read(Reading),

@@ -1,5 +1,5 @@
-//! One node of a trace: a task that starts its agent, greets it, gives it its work, and then passes orders in and
-//! news out until one side ends.
+//! One node of a trace: a task that starts its agent, greets it, and then passes orders in and news out until one side ends. The
+//! first order is the agent's work.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio::time::interval;
 use crate::evidence::ClockFact;
 use crate::evidence::case::NodeFacts;
 use crate::gather::agent::client::{Agent, AgentError, Reach};
-use crate::gather::agent::wire::{FromAgent, Received, ToAgent, Work};
+use crate::gather::agent::wire::{FromAgent, Received, ToAgent};
 
 /// What a node's task tells.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub(super) enum News {
 }
 
 /// How often the agent is told that somebody is here.
-const ALIVE: Duration = Duration::from_secs(2);
+pub(super) const ALIVE: Duration = Duration::from_secs(2);
 
 /// Attends to one node until its agent is done or lost, or nobody gives orders any more. News carry the node's
 /// number.
@@ -33,13 +33,12 @@ pub(super) async fn attend(
     number: usize,
     reach: Reach,
     node: NodeFacts,
-    work: Work,
     mut orders: UnboundedReceiver<ToAgent>,
     news: Sender<(usize, News)>,
 ) {
     let started = tokio::select! {
         started = Agent::start(&reach, &node) => started,
-        // Nobody waits any more: orders come only after the work.
+        // Nobody waits any more: orders come only to who was reached.
         _ = orders.recv() => return,
     };
     let mut agent = match started {
@@ -49,7 +48,7 @@ pub(super) async fn attend(
             return;
         }
     };
-    if let Err(error) = converse(number, &mut agent, work, &mut orders, &news).await {
+    if let Err(error) = converse(number, &mut agent, &mut orders, &news).await {
         let _ = news.send((number, News::Lost(error))).await;
     }
     agent.leave().await;
@@ -58,18 +57,27 @@ pub(super) async fn attend(
 async fn converse(
     number: usize,
     agent: &mut Agent,
-    work: Work,
     orders: &mut UnboundedReceiver<ToAgent>,
     news: &Sender<(usize, News)>,
 ) -> Result<(), AgentError> {
     let clock = tokio::select! {
         clock = agent.greet() => clock?,
-        // Nobody waits any more: orders come only after the work.
+        // As before.
         _ = orders.recv() => return Ok(()),
     };
     let _ = news.send((number, News::Reached(clock))).await;
-    agent.say(&ToAgent::Work(work)).await;
     let mut alive = interval(ALIVE);
+    // An agent without work says nothing by itself.
+    let work = loop {
+        tokio::select! {
+            _ = alive.tick() => agent.say(&ToAgent::Alive).await,
+            order = orders.recv() => match order {
+                Some(order) => break order,
+                None => return Ok(()),
+            },
+        }
+    };
+    agent.say(&work).await;
     loop {
         let received = tokio::select! {
             _ = alive.tick() => {

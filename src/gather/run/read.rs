@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::interval;
 
 use super::end::Interrupts;
+use super::node::ALIVE;
 use super::{Event, GatherError};
 use crate::evidence::case::NodeFacts;
 use crate::evidence::plan::{Find, Plan};
@@ -120,8 +122,16 @@ async fn converse(agent: &mut Agent, reading: Reading) -> Result<(ClockFact, Vec
     let clock = agent.greet().await?;
     agent.say(&ToAgent::Read(reading)).await;
     let mut texts = Vec::new();
+    let mut alive = interval(ALIVE);
     loop {
-        match agent.next().await? {
+        let received = tokio::select! {
+            _ = alive.tick() => {
+                agent.say(&ToAgent::Alive).await;
+                continue;
+            }
+            received = agent.next() => received?,
+        };
+        match received {
             Received::Message(FromAgent::Text(text)) => texts.push(text),
             Received::Message(FromAgent::Done) => return Ok((clock, texts)),
             Received::Message(_) | Received::Batch(_) => {}

@@ -1,7 +1,7 @@
 //! The course of one trace, and all that is known of it on the way. One loop takes the news of all nodes; the
 //! phases differ only in what they wait for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -45,8 +45,10 @@ pub(super) struct Session<'a> {
     drafts: Vec<Draft>,
     /// Packets of the forward direction seen at the first point of each pair.
     counted: u64,
-    /// Probes that were sent and have not ended; none before.
-    probing: Option<usize>,
+    /// Whether the agents have their work.
+    working: bool,
+    /// Pairs whose probes were sent and have not ended; none before.
+    probing: Option<BTreeSet<usize>>,
     /// When all points captured, by our clock.
     begun: i64,
 }
@@ -116,6 +118,7 @@ impl<'a> Session<'a> {
             window: None,
             drafts: Vec::new(),
             counted: 0,
+            working: false,
             probing: None,
             begun: 0,
         }
@@ -160,11 +163,10 @@ impl<'a> Session<'a> {
         let mut tasks = JoinSet::new();
         for number in 0..self.nodes.len() {
             let (orders, taken) = mpsc::unbounded_channel();
-            let work = self.work_of(number);
             let node = &mut self.nodes[number];
             node.orders = Some(orders);
             let reach = self.request.reach.clone();
-            tasks.spawn(node::attend(number, reach, node.facts.clone(), work, taken, told.clone()));
+            tasks.spawn(node::attend(number, reach, node.facts.clone(), taken, told.clone()));
         }
         tasks
     }
@@ -196,6 +198,22 @@ impl<'a> Session<'a> {
     fn planned(&self, number: usize) -> &PlannedPoint {
         let pair = self.points[number].pair;
         &self.request.plan(pair).points[number - self.spans[pair].start]
+    }
+
+    /// Gives all agents their work, once every node is reached or lost: one that waits for its image must not keep the others
+    /// capturing, and what is read before the capture is to be as old everywhere.
+    fn set_to_work(&mut self) {
+        let waits = |node: &Node| node.orders.is_some() && node.clock.is_none();
+        if self.working || self.nodes.iter().any(waits) {
+            return;
+        }
+        self.working = true;
+        for number in 0..self.nodes.len() {
+            if let Some(orders) = &self.nodes[number].orders {
+                // A task that has ended has told why.
+                let _ = orders.send(ToAgent::Work(self.work_of(number)));
+            }
+        }
     }
 
     /// Waits until every node is ready or lost.
@@ -274,7 +292,8 @@ impl<'a> Session<'a> {
         let request = self.request;
         let probes = (0..self.spans.len()).filter_map(|pair| Some((pair, request.probe(pair)?.clone())));
         let probes: Vec<(usize, Probe)> = probes.collect();
-        self.probing = Some(probes.len()).filter(|probing| *probing > 0);
+        self.probing =
+            Some(probes.iter().map(|(pair, _)| *pair).collect()).filter(|all: &BTreeSet<_>| !all.is_empty());
         for (pair, probe) in probes {
             self.send_probe(pair, probe);
         }
@@ -291,13 +310,13 @@ impl<'a> Session<'a> {
             let name = &self.request.plan(pair).from.name;
             let words = format!("the probe was not sent: there is no agent on the node of {name}");
             self.warn(About::Pair(pair), words);
-            self.probe_ended();
+            self.probe_ended(pair);
         }
     }
 
-    fn probe_ended(&mut self) {
-        self.probing = self.probing.map(|probing| probing.saturating_sub(1));
-        if self.probing == Some(0) {
+    fn probe_ended(&mut self, pair: usize) {
+        let Some(probing) = &mut self.probing else { return };
+        if probing.remove(&pair) && probing.is_empty() {
             // Those of all pairs are one kind.
             let all = self.probes.iter().flatten().cloned().reduce(|all, one| ProbeFacts {
                 sent: all.sent + one.sent,
@@ -316,7 +335,7 @@ impl<'a> Session<'a> {
             return Some(Ending::Count);
         }
         let enough = self.request.watch.as_ref().and_then(|watch| watch.enough.ending());
-        enough.or((self.probing == Some(0)).then_some(Ending::Probe))
+        enough.or(self.probing.as_ref().is_some_and(BTreeSet::is_empty).then_some(Ending::Probe))
     }
 
     /// Waits for the farewell of every node. A second interrupt ends the waiting, not the report.
@@ -408,6 +427,7 @@ impl<'a> Session<'a> {
                 }
                 self.nodes[node].clock = Some(clock.clone());
                 self.tell(Event::Reached(clock));
+                self.set_to_work();
             }
             News::Frames(frames) => return self.take_frames(node, frames),
             News::Lost(error) => {
@@ -423,6 +443,13 @@ impl<'a> Session<'a> {
                 }
                 self.failures.push(why.clone());
                 self.warn(About::Node(node), why);
+                self.set_to_work();
+                // Nobody is left to say how the probes from there went.
+                for pair in 0..self.spans.len() {
+                    if self.request.plan(pair).from.node.as_ref() == Some(&self.nodes[node].facts.name) {
+                        self.probe_ended(pair);
+                    }
+                }
             }
             News::Said(message) => self.listen(node, message),
         }
@@ -476,7 +503,7 @@ impl<'a> Session<'a> {
             Ok(facts) => *place = Some(facts),
             Err(why) => self.warn(About::Pair(pair), why),
         }
-        self.probe_ended();
+        self.probe_ended(pair);
     }
 
     fn refuse(&mut self, node: usize, point: u16, interface: Option<String>, why: &str) {
@@ -533,7 +560,9 @@ impl<'a> Session<'a> {
             return Ok(());
         }
         let pair = self.points[number].pair;
-        if self.request.count.is_some() && self.first_open(pair) == Some(number) {
+        // Before all capture, a packet counts for nobody.
+        let counts = self.request.count.is_some() && !self.drafts.is_empty();
+        if counts && self.first_open(pair) == Some(number) {
             let link = self.points[number].link.unwrap_or(LinkType::Ethernet);
             self.counted += case::forward_packets(&frames, link, self.request.plan(pair));
         }

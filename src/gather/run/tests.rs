@@ -427,6 +427,43 @@ fn one_unreachable_node_leaves_the_other() {
     assert!(gathered.case.warnings[0].contains("nowhere"), "{:?}", gathered.case.warnings);
 }
 
+#[test]
+#[ignore = "needs root"]
+fn a_late_node_keeps_no_other_capturing() {
+    let rig = Rig::two_nodes_vxlan();
+    let folder = tempfile::tempdir().unwrap();
+    let late = r#"sh -c 'case {node} in *n2) sleep 2;; esac; exec ip netns exec {node} "$@"' late"#;
+    let request = Request { reach: rig::reach(late), ..request(&rig, &folder) };
+    let gathered = gather(&request, |_| {}).0.unwrap();
+    let begun: Vec<i64> = gathered.case.points.iter().map(|point| read(point).started.unwrap()).collect();
+    let apart = begun.iter().max().unwrap() - begun.iter().min().unwrap();
+    assert_eq!(begun.len(), 8);
+    assert!(apart < 1_500_000_000, "{apart} ns");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_probe_ends_with_its_node() {
+    let rig = Rig::two_nodes_vxlan();
+    let folder = tempfile::tempdir().unwrap();
+    let mut request = Request { duration: Some(Duration::from_secs(60)), ..request(&rig, &folder) };
+    if let Some(probe) = &mut request.probe {
+        probe.count = 1000;
+        probe.interval = Duration::from_millis(100);
+    }
+    let begun = instant();
+    let (gathered, warnings) = gather(&request, |event| {
+        if let Event::Capturing(_) = event {
+            for id in agents(&rig, "n1") {
+                end(id, Signal::SIGKILL);
+            }
+        }
+    });
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert!(warnings.iter().any(|warning| warning.contains("signal: 9")), "{warnings:?}");
+    assert_eq!(gathered.unwrap().case.probe, None);
+}
+
 /// Not a test of its own: the client that the test below starts and kills.
 #[test]
 #[ignore = "needs root"]
