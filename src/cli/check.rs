@@ -1,16 +1,15 @@
 //! `trace-drop check`: read the nodes, or a saved case, and check what was read.
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use super::args;
 use super::args::Place;
 use super::place::{self, Found, Purpose, READING};
 use super::progress::Progress;
+use super::saved::Saved;
 use super::{Failure, print};
 use crate::analyze::check::check;
 use crate::analyze::state::{Checkup, Ground};
-use crate::evidence::bundle::Bundle;
 use crate::evidence::case::{NodeFacts, Only};
 use crate::evidence::cluster::Cluster;
 use crate::evidence::host::STATE;
@@ -22,7 +21,11 @@ use crate::report;
 
 pub(super) fn run(typed: &args::check::Check) -> Result<ExitCode, Failure> {
     let (case, texts, cluster) = match &typed.case {
-        Some(saved) => load(saved)?,
+        Some(path) => {
+            let quiet = typed.output.quiet;
+            let Saved { case, texts, cluster, .. } = Saved::open(path, quiet)?.first_pair(path, quiet);
+            (case, texts, cluster)
+        }
         None => read(typed)?,
     };
     let checkup = check(&Ground { case: &case, texts: &texts, cluster: cluster.as_ref() });
@@ -38,14 +41,6 @@ fn show(case: &Case, checkup: &Checkup, output: &args::Output) -> Result<ExitCod
         return Err(Failure::work_text("the state of no node could be read".to_owned()));
     }
     Ok(ExitCode::from(u8::from(checkup.breaks())))
-}
-
-fn load(saved: &Path) -> Result<(Case, Texts, Option<Cluster>), Failure> {
-    let bundle = Bundle::open(saved).map_err(Failure::work)?;
-    let texts = bundle.texts().map_err(Failure::work)?;
-    let cluster = bundle.cluster_text().map_err(Failure::work)?;
-    let cluster = cluster.and_then(|text| Cluster::from_json(&text).ok());
-    Ok((bundle.case().clone(), texts, cluster))
 }
 
 fn read(typed: &args::check::Check) -> Result<(Case, Texts, Option<Cluster>), Failure> {

@@ -3,13 +3,12 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::{Failure, args, complain, print};
+use super::saved::Saved;
+use super::{Failure, args, print};
 use crate::analyze::diff::{Side, compare};
 use crate::analyze::findings::Findings;
 use crate::analyze::{self, Evidence};
 use crate::evidence::Texts;
-use crate::evidence::bundle::Bundle;
-use crate::evidence::capture_file::{CaptureError, FrameSource};
 use crate::evidence::cluster::Cluster;
 use crate::report;
 
@@ -37,30 +36,17 @@ pub(super) fn run(typed: &args::Diff) -> Result<ExitCode, Failure> {
 }
 
 impl Opened {
-    fn read(saved: &Path, quiet: bool) -> Result<Self, Failure> {
-        let bundle = Bundle::open(saved).map_err(Failure::work)?;
-        if let Some(more) = bundle.more()
-            && !quiet
-        {
-            complain(&format!(
-                "{} holds {} pairs: the first is compared, {} to {}",
-                saved.display(),
-                more.cases.len() + 1,
-                bundle.case().from.name,
-                bundle.case().to.name
-            ));
-        }
-        let case = bundle.case();
-        let mut texts = bundle.texts().map_err(Failure::work)?;
-        if bundle.more().is_some() {
-            texts = texts.of(0, case);
-        }
-        let cluster = bundle.cluster_text().map_err(Failure::work)?;
-        let cluster = cluster.and_then(|text| Cluster::from_json(&text).ok());
-        let frames = || -> Result<Box<dyn FrameSource + '_>, CaptureError> { Ok(Box::new(bundle.frames()?)) };
-        let evidence = Evidence { case, texts: &texts, cluster: cluster.as_ref(), frames: &frames };
+    fn read(path: &Path, quiet: bool) -> Result<Self, Failure> {
+        let saved = Saved::open(path, quiet)?.first_pair(path, quiet);
+        let frames = || saved.frames();
+        let evidence = Evidence {
+            case: &saved.case,
+            texts: &saved.texts,
+            cluster: saved.cluster.as_ref(),
+            frames: &frames,
+        };
         let findings = analyze::run(&evidence).map_err(Failure::work)?;
-        Ok(Self { findings, texts, cluster })
+        Ok(Self { findings, texts: saved.texts, cluster: saved.cluster })
     }
 
     fn side(&self) -> Side<'_> {

@@ -143,7 +143,7 @@ fn write_handle(api: &Api, stored: &Stored, edit: &Edit) -> Result<(), ApiError>
 }
 
 fn confirmed(question: &str) -> Result<bool, Failure> {
-    let asked = write!(io::stderr(), "{question}").and_then(|()| io::stderr().flush());
+    let asked = write!(io::stderr(), "{}", super::fit(question)).and_then(|()| io::stderr().flush());
     let mut answer = String::new();
     asked
         .and_then(|()| io::stdin().lock().read_line(&mut answer))

@@ -14,6 +14,7 @@ mod progress;
 mod redact;
 mod replay;
 mod rules;
+mod saved;
 mod state;
 mod trace;
 mod watch;
@@ -199,11 +200,16 @@ fn print_to(
 
 /// One message on stderr, without what a terminal would obey, and not without end: names of a file that somebody made may be in it.
 fn complain(words: &str) {
+    let _unseen = writeln!(io::stderr(), "{}", fit(words));
+}
+
+/// A message, of bearable length and without anything that commands a terminal: nodes, objects and files have their words in it.
+fn fit(words: &str) -> String {
     let mut shown: String = words.chars().take(LONGEST_MESSAGE).collect();
     if shown.len() < words.len() {
         shown.push('…');
     }
-    let _unseen = writeln!(io::stderr(), "{}", report::harmless(&shown));
+    report::harmless(&shown)
 }
 
 /// Characters of a message.

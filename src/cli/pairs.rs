@@ -7,11 +7,12 @@ use std::process::ExitCode;
 
 use super::place::{self, Found};
 use super::progress::Progress;
+use super::saved::Saved;
 use super::trace;
 use super::{Failure, args, keep};
 use crate::analyze::findings::Findings;
 use crate::analyze::{self, Evidence};
-use crate::evidence::bundle::{self, Bundle, More, Scratch};
+use crate::evidence::bundle::{self, More, Scratch};
 use crate::evidence::capture_file::{CaptureError, FrameSource};
 use crate::evidence::cluster::Cluster;
 use crate::evidence::plan::{Pairs, Plan};
@@ -89,17 +90,15 @@ fn say(plans: &[Plan], notes: &[String]) {
 }
 
 /// The same answer from a saved case of several pairs.
-pub(super) fn replay(bundle: &Bundle, more: &More, typed: &args::Replay) -> Result<ExitCode, Failure> {
+pub(super) fn replay(saved: &Saved, more: &More, typed: &args::Replay) -> Result<ExitCode, Failure> {
     refuse_forms(&typed.output)?;
-    let mut cases: Vec<Case> = std::iter::once(bundle.case()).chain(&more.cases).cloned().collect();
+    let mut cases: Vec<Case> = std::iter::once(&saved.case).chain(&more.cases).cloned().collect();
     for case in &mut cases {
         super::replay::narrow(case, &typed.recorded.only);
     }
-    let texts = bundle.texts().map_err(Failure::work)?;
-    let cluster = bundle.cluster_text().map_err(Failure::work)?;
-    let cluster = cluster.and_then(|text| Cluster::from_json(&text).ok());
     let cases: Vec<&Case> = cases.iter().collect();
-    answer(&cases, &texts, cluster.as_ref(), &more.notes, bundle.folder(), &typed.output)
+    let Saved { bundle, texts, cluster, .. } = saved;
+    answer(&cases, texts, cluster.as_ref(), &more.notes, bundle.folder(), &typed.output)
 }
 
 /// The forms that show one pair.

@@ -91,19 +91,24 @@ fn documents(objects: &[Value], out: &mut dyn Write) -> io::Result<()> {
 pub(super) fn cleanup(typed: &args::Cleanup) -> Result<ExitCode, Failure> {
     let api = place::api(&typed.server)?;
     let mut lines = Vec::new();
+    let mut stays = None;
     for pod in left::all(&api).map_err(Failure::work)? {
         let name = &pod.name;
         lines.push(if pod.runs && !typed.all {
             format!("{name}: its trace is under way; --all removes it too")
         } else if typed.dry_run {
             format!("{name}: would be removed")
+        } else if let Err(error) = pod.remove(&api) {
+            // The others can go all the same.
+            stays = Some(Failure::work(error).adding(&format!("{name} could not be removed")));
+            format!("{name}: not removed")
         } else {
-            pod.remove(&api).map_err(Failure::work)?;
             format!("{name}: removed")
         });
     }
     if lines.is_empty() {
         lines.push("no agent pod is left in the cluster".to_owned());
     }
-    print(|out| lines.iter().try_for_each(|line| writeln!(out, "{line}")))
+    let told = print(|out| lines.iter().try_for_each(|line| writeln!(out, "{line}")))?;
+    stays.map_or(Ok(told), Err)
 }

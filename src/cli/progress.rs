@@ -58,7 +58,7 @@ impl Progress {
             Event::Capturing(points) => self.begin(points),
             Event::Counts(counts) => {
                 for line in &self.points {
-                    if let Some((_, counts)) = counts.iter().find(|(id, _)| *id == line.prefix()) {
+                    if let Some((_, counts)) = counts.iter().find(|(id, _)| super::fit(id) == line.prefix()) {
                         let lost = if counts.dropped > 0 {
                             format!(", {} lost", counts.dropped)
                         } else {
@@ -93,7 +93,7 @@ impl Progress {
             .iter()
             .map(|point| {
                 let line = lines.add(ProgressBar::new_spinner().with_style(style.clone()));
-                line.set_prefix(point.clone());
+                line.set_prefix(super::fit(point));
                 line
             })
             .collect();
@@ -103,7 +103,7 @@ impl Progress {
     pub(super) fn say(&self, words: &str) {
         match &self.lines {
             Some(lines) => {
-                let _unseen = lines.println(words);
+                let _unseen = lines.println(super::fit(words));
             }
             None if !self.quiet => super::complain(words),
             None => {}

@@ -4,11 +4,10 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::args;
+use super::saved::Saved;
 use super::{Failure, show};
 use crate::analyze::{self, Evidence};
-use crate::evidence::bundle::Bundle;
 use crate::evidence::capture_file::{self, CaptureError, FrameSource};
-use crate::evidence::cluster::Cluster;
 use crate::evidence::recordings::{Recording, Recordings, RecordingsError};
 use crate::evidence::{Case, Texts};
 
@@ -20,13 +19,13 @@ pub(super) fn run(typed: &args::Replay) -> Result<ExitCode, Failure> {
     let Some(saved) = saved(&typed.recorded)? else {
         return with_files(&typed.recorded, typed.output.quiet, answer);
     };
-    let bundle = Bundle::open(saved).map_err(Failure::work)?;
-    match bundle.more() {
+    let saved = Saved::open(saved, typed.output.quiet)?;
+    match saved.bundle.more() {
         Some(_) if !typed.recorded.state.is_empty() => Err(Failure::usage(
             "--state is for one pair: this case holds several, with the states of their nodes".to_owned(),
         )),
-        Some(more) => super::pairs::replay(&bundle, more, typed),
-        None => with_saved(&bundle, &typed.recorded, typed.output.quiet, answer),
+        Some(more) => super::pairs::replay(&saved, more, typed),
+        None => with_saved(saved, &typed.recorded, typed.output.quiet, answer),
     }
 }
 
@@ -37,7 +36,7 @@ pub(super) fn with_evidence<T>(
     work: impl FnOnce(&Evidence<'_>, &Texts) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     match saved(recorded)? {
-        Some(saved) => with_saved(&Bundle::open(saved).map_err(Failure::work)?, recorded, quiet, work),
+        Some(path) => with_saved(Saved::open(path, quiet)?.first_pair(path, quiet), recorded, quiet, work),
         None => with_files(recorded, quiet, work),
     }
 }
@@ -64,19 +63,16 @@ fn saved(recorded: &args::Recorded) -> Result<Option<&Path>, Failure> {
 }
 
 fn with_saved<T>(
-    bundle: &Bundle,
+    mut saved: Saved,
     recorded: &args::Recorded,
     quiet: bool,
     work: impl FnOnce(&Evidence<'_>, &Texts) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let mut case = bundle.case().clone();
-    narrow(&mut case, &recorded.only);
-    let mut texts = bundle.texts().map_err(Failure::work)?;
-    super::state::add(&recorded.state, &mut case, &mut texts, quiet)?;
-    let cluster = bundle.cluster_text().map_err(Failure::work)?;
-    let cluster = cluster.and_then(|text| Cluster::from_json(&text).ok());
-    let frames = || -> Result<Box<dyn FrameSource + '_>, CaptureError> { Ok(Box::new(bundle.frames()?)) };
-    work(&Evidence { case: &case, texts: &texts, cluster: cluster.as_ref(), frames: &frames }, &texts)
+    narrow(&mut saved.case, &recorded.only);
+    super::state::add(&recorded.state, &mut saved.case, &mut saved.texts, quiet)?;
+    let Saved { case, texts, cluster, .. } = &saved;
+    let frames = || saved.frames();
+    work(&Evidence { case, texts, cluster: cluster.as_ref(), frames: &frames }, texts)
 }
 
 pub(super) fn narrow(case: &mut Case, only: &args::Only) {

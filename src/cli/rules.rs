@@ -5,10 +5,10 @@ use std::process::ExitCode;
 
 use super::place::{self, Purpose, READING};
 use super::progress::Progress;
+use super::saved::Saved;
 use super::{Failure, args};
 use crate::analyze::rules::journey::{Journey, Nodes, Request, Verdict, travel};
 use crate::analyze::rules::overview;
-use crate::evidence::bundle::Bundle;
 use crate::evidence::case::{NodeFacts, Only};
 use crate::evidence::cluster::{Cluster, Node};
 use crate::evidence::plan::{EndName, Plan, PlanOptions};
@@ -25,10 +25,7 @@ pub(super) fn run(typed: &args::Rules) -> Result<ExitCode, Failure> {
 }
 
 fn of_case(saved: &Path, typed: &args::Rules) -> Result<ExitCode, Failure> {
-    let bundle = Bundle::open(saved).map_err(Failure::work)?;
-    let texts = bundle.texts().map_err(Failure::work)?;
-    let cluster = bundle.cluster_text().map_err(Failure::work)?;
-    let cluster = cluster.and_then(|text| Cluster::from_json(&text).ok());
+    let Saved { case, texts, cluster, .. } = Saved::open(saved, typed.output.quiet)?;
     let endpoints = typed.from.as_deref().zip(typed.to.as_deref());
     let request = match (endpoints, &cluster, typed.path) {
         (Some((from, to)), Some(cluster), _) => Some(asked(cluster, (from, to), &texts, &options(typed))?),
@@ -37,7 +34,7 @@ fn of_case(saved: &Path, typed: &args::Rules) -> Result<ExitCode, Failure> {
                 "--from and --to: the case holds no cluster to find them in; use --path for the traced two";
             return Err(Failure::usage(why.to_owned()));
         }
-        (None, _, true) => Some(narrowed(Request::of_case(bundle.case()), typed)),
+        (None, _, true) => Some(narrowed(Request::of_case(&case), typed)),
         (None, _, false) => None,
     };
     finish(request, &texts, cluster.as_ref(), typed)

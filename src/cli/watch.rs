@@ -115,11 +115,11 @@ impl Watch {
         match &self.screen {
             Screen::Table(table) => {
                 let text = report::table(&live.snapshot(), self.shown.as_secs(), self.style);
-                table.set_message(text.unwrap_or_default());
+                table.set_message(report::harmless(&text.unwrap_or_default()));
             }
             Screen::Lines(to) => {
                 let line = report::line(&live.snapshot(), Timestamp(clock::now()));
-                if writeln!(to(), "{line}").is_err() {
+                if writeln!(to(), "{}", report::harmless(&line)).is_err() {
                     self.enough.unseen();
                 }
             }

@@ -446,7 +446,7 @@ fn a_late_node_keeps_no_other_capturing() {
 fn a_probe_ends_with_its_node() {
     let rig = Rig::two_nodes_vxlan();
     let folder = tempfile::tempdir().unwrap();
-    let mut request = Request { duration: Some(Duration::from_secs(60)), ..request(&rig, &folder) };
+    let mut request = Request { duration: Some(Duration::from_mins(1)), ..request(&rig, &folder) };
     if let Some(probe) = &mut request.probe {
         probe.count = 1000;
         probe.interval = Duration::from_millis(100);
