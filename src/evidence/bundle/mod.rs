@@ -175,7 +175,11 @@ impl Bundle {
 
     fn match_points_of(&self, capture: &str, case: &Case) -> Result<(), BundleError> {
         if !self.lists(capture) {
-            return Ok(());
+            if !self.folder.join(capture).exists() {
+                return Ok(());
+            }
+            let found = format!("it does not list {capture}, which is there");
+            return Err(BundleError::Contradiction { path: self.folder.join(manifest::NAME), found });
         }
         let reader = Reader::open(&self.folder.join(capture)).map_err(BundleError::Capture)?;
         let points = &case.points;

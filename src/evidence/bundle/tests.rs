@@ -226,6 +226,10 @@ fn odd_manifests_are_refused() {
     assert!(changed("case/v1", "case/v9").contains("case/v9"));
     assert!(changed("\"path\": \"cluster.json\"", "\"path\": \"../x\"").contains("not inside the case"));
     assert!(changed("\"path\": \"cluster.json\"", "\"path\": \"/etc/passwd\"").contains("not inside"));
+    let mut manifest: serde_json::Value = serde_json::from_str(&whole).unwrap();
+    manifest["files"].as_array_mut().unwrap().retain(|file| file["path"] != "capture.pcapng");
+    fs::write(&path, manifest.to_string()).unwrap();
+    assert!(failure(scratch.path()).contains("does not list capture.pcapng"));
     assert!(changed("\"id\": \"a/cali1\"", "\"id\": \"a/cali9\"").contains("a/cali9"));
     assert!(changed("\"underlay\"", "\"underlay\", \"underlay\"").contains("2 stages"));
     let path_of = |direction, n_points| Way {
