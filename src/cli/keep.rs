@@ -4,6 +4,8 @@
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
 
 use super::{Failure, redact};
 use crate::evidence::bundle::{self, Bundle, More, Scratch, Writer};
@@ -29,6 +31,19 @@ pub(super) fn scratch() -> Result<Scratch, Failure> {
         ))
     })
 }
+
+/// Removes what a process left that has just been killed: it may hold it for a moment yet.
+pub(super) fn sweep() {
+    for _ in 0..TRIES {
+        if !Scratch::sweep() {
+            break;
+        }
+        thread::sleep(NAP);
+    }
+}
+
+const TRIES: u32 = 20;
+const NAP: Duration = Duration::from_millis(50);
 
 pub(super) fn refuse_to_overwrite(save: &Path) -> Result<(), Failure> {
     if save.exists() {

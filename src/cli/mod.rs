@@ -29,7 +29,6 @@ use clap::{CommandFactory, FromArgMatches};
 use crate::analyze;
 use crate::analyze::findings::{Findings, Outcome};
 use crate::evidence::Texts;
-use crate::evidence::bundle::Scratch;
 use crate::gather;
 use crate::report;
 
@@ -56,7 +55,7 @@ pub fn run() -> ExitCode {
         }
         Some(args::Command::Sweep) => {
             let swept = gather::kubernetes::pods::sweep::sweep(io::stdin().lock());
-            Scratch::sweep();
+            keep::sweep();
             swept.map_err(Failure::work).map(|()| ExitCode::SUCCESS)
         }
         Some(args::Command::Rbac(typed)) => pods::rbac(&typed),

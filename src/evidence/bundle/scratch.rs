@@ -49,23 +49,31 @@ impl Scratch {
         fs::rename(&path, &kept).map_or(path, |()| kept)
     }
 
-    /// Removes what killed processes left.
-    pub fn sweep() {
-        sweep(&std::env::temp_dir());
+    /// Removes what killed processes left. Whether there is more whose process cannot be seen but holds it still: it may be about
+    /// to end, or live where we cannot see it.
+    pub fn sweep() -> bool {
+        sweep(&std::env::temp_dir())
     }
 }
 
-fn sweep(above: &Path) {
+fn sweep(above: &Path) -> bool {
+    let mut held = false;
     for entry in fs::read_dir(above).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let pid =
             name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('-').next()?.parse::<u32>().ok());
         let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        if is_folder && pid.is_some_and(is_gone) && is_unlocked(&entry.path()) {
+        if !is_folder || !pid.is_some_and(is_gone) {
+            continue;
+        }
+        if is_unlocked(&entry.path()) {
             // Somebody else's cannot be removed, and need not be.
             let _left = fs::remove_dir_all(entry.path());
+        } else {
+            held = true;
         }
     }
+    held
 }
 
 /// Whether a process has ended, also when nobody has taken notice yet: then it has no program any more.
@@ -104,11 +112,11 @@ mod tests {
         lock.try_lock().unwrap();
         let own = ["trace-drop-20250114-web", "trace-drop-4194999", ".trace-drop-scratch-mine"].map(folder);
         fs::write(above.path().join(format!("{PREFIX}4194999-file")), "x").unwrap();
-        sweep(above.path());
+        assert!(sweep(above.path()));
         assert!(!left.exists());
         assert!(locked.exists() && living.path().exists() && own.iter().all(|own| own.exists()));
         drop(lock);
-        sweep(above.path());
+        assert!(!sweep(above.path()));
         assert!(!locked.exists());
         let gone = living.path().to_owned();
         drop(living);
