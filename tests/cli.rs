@@ -241,3 +241,15 @@ fn plain_files_give_the_same_place() {
         all(&["replay", "captures/deliver.tgz", "--from", "10.9.9.9"])
     );
 }
+
+/// On its way through a Service a packet has two ports: asking for either is asking for it.
+#[test]
+fn a_port_of_a_service_is_both_of_its_ports() {
+    for port in ["80", "8080"] {
+        let done = trace_drop(&["replay", "captures/service.tgz", "--port", port, "-o", "json"]);
+        let report: serde_json::Value = serde_json::from_slice(&done.stdout).expect("JSON");
+        assert_eq!(done.status.code(), Some(0), "{port}: {report:#}");
+        assert!(report["verdict"]["sent"].as_u64() > Some(10), "{port}: {report:#}");
+    }
+    assert_eq!(trace_drop(&["replay", "captures/service.tgz", "--port", "81"]).status.code(), Some(3));
+}

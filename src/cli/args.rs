@@ -12,6 +12,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::keep::Keeping;
+use crate::evidence::case;
 use crate::evidence::foreign::Given;
 
 /// Says between which two points packets vanish on the way between two pods, and why.
@@ -424,6 +425,13 @@ pub(super) struct Only {
     /// Only this port, at either end
     #[arg(long, value_name = "N")]
     pub(super) port: Option<u16>,
+}
+
+impl Only {
+    /// As it was typed.
+    pub(super) fn wanted(&self) -> case::Only {
+        case::Only { protocol: self.protocol.map(Protocol::number), port: self.port, also: None }
+    }
 }
 
 /// Protocols that can be asked for.

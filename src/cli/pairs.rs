@@ -94,7 +94,7 @@ pub(super) fn replay(saved: &Saved, more: &More, typed: &args::Replay) -> Result
     refuse_forms(&typed.output)?;
     let mut cases: Vec<Case> = std::iter::once(&saved.case).chain(&more.cases).cloned().collect();
     for case in &mut cases {
-        super::replay::narrow(case, &typed.recorded.only);
+        super::replay::narrow(case, &typed.recorded.only, saved.cluster.as_ref());
     }
     let cases: Vec<&Case> = cases.iter().collect();
     let Saved { bundle, texts, cluster, .. } = saved;

@@ -8,6 +8,7 @@ use super::saved::Saved;
 use super::{Failure, show};
 use crate::analyze::{self, Evidence};
 use crate::evidence::capture_file::{self, CaptureError, FrameSource};
+use crate::evidence::cluster::Cluster;
 use crate::evidence::recordings::{Recording, Recordings, RecordingsError};
 use crate::evidence::{Case, Texts};
 
@@ -68,16 +69,22 @@ fn with_saved<T>(
     quiet: bool,
     work: impl FnOnce(&Evidence<'_>, &Texts) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    narrow(&mut saved.case, &recorded.only);
+    narrow(&mut saved.case, &recorded.only, saved.cluster.as_ref());
     super::state::add(&recorded.state, &mut saved.case, &mut saved.texts, quiet)?;
     let Saved { case, texts, cluster, .. } = &saved;
     let frames = || saved.frames();
     work(&Evidence { case, texts, cluster: cluster.as_ref(), frames: &frames }, texts)
 }
 
-pub(super) fn narrow(case: &mut Case, only: &args::Only) {
-    case.only.protocol = only.protocol.map(args::Protocol::number).or(case.only.protocol);
-    case.only.port = only.port.or(case.only.port);
+/// Takes only part of the traffic. Through a Service the same packets have another port on the other side of its translation.
+pub(super) fn narrow(case: &mut Case, only: &args::Only, cluster: Option<&Cluster>) {
+    let wanted = only.wanted();
+    case.only.protocol = wanted.protocol.or(case.only.protocol);
+    if let Some(port) = wanted.port {
+        let also =
+            cluster.and_then(|cluster| cluster.translated_port(&case.aliases.to, case.to.address, port));
+        (case.only.port, case.only.also) = (Some(port), also);
+    }
 }
 
 fn with_files<T>(
@@ -102,7 +109,7 @@ fn with_files<T>(
     }
     // In the report it is to be read what the answer rests on.
     case.warnings.extend(guesses.into_iter().map(|guess| format!("guessed: {guess}")));
-    narrow(&mut case, &recorded.only);
+    narrow(&mut case, &recorded.only, None);
     let mut texts = Texts::default();
     super::state::add(&recorded.state, &mut case, &mut texts, quiet)?;
     let open = || -> Result<Box<dyn FrameSource + '_>, CaptureError> { openings.open() };

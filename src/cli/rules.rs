@@ -9,7 +9,7 @@ use super::saved::Saved;
 use super::{Failure, args};
 use crate::analyze::rules::journey::{Journey, Nodes, Request, Verdict, travel};
 use crate::analyze::rules::overview;
-use crate::evidence::case::{NodeFacts, Only};
+use crate::evidence::case::NodeFacts;
 use crate::evidence::cluster::{Cluster, Node};
 use crate::evidence::plan::{EndName, Plan, PlanOptions};
 use crate::evidence::{Texts, When};
@@ -95,7 +95,7 @@ fn options(typed: &args::Rules) -> PlanOptions {
     PlanOptions {
         namespace: typed.namespace.clone().unwrap_or_else(|| "default".to_owned()),
         family: typed.family.number(),
-        only: Only { protocol: typed.only.protocol.map(args::Protocol::number), port: typed.only.port },
+        only: typed.only.wanted(),
         in_pod: false,
     }
 }

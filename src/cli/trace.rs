@@ -11,7 +11,6 @@ use super::{Failure, args, keep};
 use crate::analyze::{self, Evidence};
 use crate::evidence::bundle::{self, Scratch};
 use crate::evidence::capture_file::{CaptureError, FrameSource};
-use crate::evidence::case::Only;
 use crate::evidence::cluster::Cluster;
 use crate::evidence::plan::{EndName, Plan, PlanOptions};
 use crate::gather;
@@ -151,7 +150,7 @@ pub(super) fn options(typed: &args::Trace) -> PlanOptions {
     PlanOptions {
         namespace: String::new(),
         family: typed.family.number(),
-        only: Only { protocol: typed.only.protocol.map(args::Protocol::number), port: typed.only.port },
+        only: typed.only.wanted(),
         in_pod: !typed.no_pods,
     }
 }

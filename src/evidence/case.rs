@@ -321,6 +321,16 @@ pub struct Only {
     /// Port, at either end.
     #[serde(default)]
     pub port: Option<u16>,
+    /// The port that the same packets bear on the other side of a Service's translation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub also: Option<u16>,
+}
+
+impl Only {
+    /// The ports; none when packets of all ports were asked for.
+    pub fn ports(self) -> impl Iterator<Item = u16> {
+        self.port.into_iter().chain(self.port.and(self.also))
+    }
 }
 
 /// What the probe did.

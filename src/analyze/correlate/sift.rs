@@ -26,7 +26,8 @@ pub(crate) struct Members {
     from: End,
     to: End,
     protocol: Option<u8>,
-    port: Option<u16>,
+    /// None: all.
+    ports: Vec<u16>,
     points: Vec<Place>,
 }
 
@@ -209,7 +210,7 @@ impl Members {
             },
             to: End { address: case.to.address, aliases: case.aliases.to.clone(), node: node(&case.to.node) },
             protocol: case.only.protocol,
-            port: case.only.port,
+            ports: case.only.ports().collect(),
             points: points.collect(),
         }
     }
@@ -248,8 +249,10 @@ impl Members {
             PlainTransport::Echo { id, .. } => (id, id, false),
         };
         let protocol = plain.protocol();
-        let other_port = |port: u16| !has_ports || (src_port != port && dst_port != port);
-        if self.protocol.is_some_and(|wanted| wanted != protocol) || self.port.is_some_and(other_port) {
+        if self.protocol.is_some_and(|wanted| wanted != protocol) {
+            return Ok(None);
+        }
+        if !self.ports.is_empty() && !(has_ports && self.is_port(src_port, dst_port)) {
             return Ok(None);
         }
         let place = &self.points[point.index()];
@@ -284,11 +287,16 @@ impl Members {
     /// Whether the traffic asked for includes this packet. Later fragments have no ports and pass.
     fn wanted(&self, packet: &Packet<'_>, flow: &Flow) -> bool {
         let same = |wanted: u8| flow.protocol == wanted || (wanted == 1 && flow.protocol == 58);
-        let is_port = |port: u16| match packet.transport {
+        let is_port = || match packet.transport {
             Transport::LaterFragment => true,
-            _ => packet.ports().is_some_and(|(src, dst)| src == port || dst == port),
+            _ => packet.ports().is_some_and(|(src, dst)| self.is_port(src, dst)),
         };
-        self.protocol.is_none_or(same) && self.port.is_none_or(is_port)
+        self.protocol.is_none_or(same) && (self.ports.is_empty() || is_port())
+    }
+
+    /// Whether one of the two is a port that was asked for.
+    fn is_port(&self, src: u16, dst: u16) -> bool {
+        self.ports.iter().any(|port| *port == src || *port == dst)
     }
 
     /// Whether a tunnel to this address leads where packets of a direction should go.

@@ -380,6 +380,30 @@ impl Cluster {
         self.services.iter().find(|service| service.addresses.contains(&address))
     }
 
+    /// The other port that packets to `port` bear on their way through a Service: behind its translation, or before it. None when
+    /// none of `services` (addresses) leads to `endpoint`, or they keep the port.
+    pub fn translated_port(&self, services: &[IpAddr], endpoint: IpAddr, port: u16) -> Option<u16> {
+        let services =
+            self.services.iter().filter(|service| service.addresses.iter().any(|own| services.contains(own)));
+        let mut pairs = services.flat_map(|service| {
+            let own = move |slice: &&EndpointSlice| {
+                slice.namespace == service.namespace
+                    && slice.service.as_deref() == Some(&service.name)
+                    && slice.endpoints.iter().any(|(address, _)| *address == endpoint)
+            };
+            let targets = self.slices.iter().filter(own).flat_map(|slice| &slice.ports);
+            targets.flat_map(|(name, target)| {
+                let named = service.ports.iter().filter(move |port| port.name == *name);
+                named.map(|port| (port.port, *target))
+            })
+        });
+        pairs.find_map(|(before, behind)| match (before == port, behind == port) {
+            (true, false) => Some(behind),
+            (false, true) => Some(before),
+            _ => None,
+        })
+    }
+
     /// The addresses of a Service's endpoints that are ready.
     pub fn ready_endpoints(&self, namespace: &str, service: &str) -> impl Iterator<Item = IpAddr> {
         let own = move |slice: &&EndpointSlice| {

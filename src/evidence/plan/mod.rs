@@ -121,15 +121,17 @@ impl Plan {
         points.extend(back.into_iter().rev());
         let felix = cluster.felix.get("default").or_else(|| cluster.felix.values().next());
         let port = felix.and_then(|felix| felix.vxlan_port).unwrap_or(4789);
+        let aliases = aliases(cluster, &to, to_address, from_node, from_address);
+        let also = options.only.port.and_then(|port| cluster.translated_port(&aliases.to, to_address, port));
         Ok(Self {
-            aliases: aliases(cluster, &to, to_address, from_node, from_address),
+            aliases,
             nodes: nodes(cluster, &from, &to),
             from: Endpoint { name: from.name, address: from_address, node: from.node },
             to: Endpoint { name: to.name, address: to_address, node: to.node },
             encapsulated: tunnel.is_some(),
             points,
             vxlan_port: port,
-            only: options.only,
+            only: Only { also, ..options.only },
             warnings,
         })
     }

@@ -285,11 +285,14 @@ fn only_v4(only: Only, ip: Base) -> Option<String> {
     }
     let protocol =
         or(&protocols.iter().map(|number| format!("{} = {number}", ip.byte(9))).collect::<Vec<_>>());
-    let Some(port) = port(only) else { return Some(protocol) };
+    let ports = ports(only);
+    if ports.is_empty() {
+        return Some(protocol);
+    }
     let start = ip.start;
     let length = format!("(({} & 0xf) << 2)", ip.byte(0));
-    let ports: Vec<String> =
-        [0, 2].map(|at| format!("{}[{} + {length}:2] = {port}", ip.accessor, start + at)).into();
+    let is = |port: u16| [0, 2].map(|at| format!("{}[{} + {length}:2] = {port}", ip.accessor, start + at));
+    let ports: Vec<String> = ports.into_iter().flat_map(is).collect();
     Some(format!("({protocol} and ({} & 0x1fff != 0 or {}))", ip.at(6, 2), or(&ports)))
 }
 
@@ -302,8 +305,9 @@ fn only_v6(only: Only, ip: Base) -> Option<String> {
     let next = ip.byte(6);
     let of = |at: &str| or(&protocols.iter().map(|number| format!("{at} = {number}")).collect::<Vec<_>>());
     let mut protocol = of(&next);
-    if let Some(port) = port(only) {
-        let ports: Vec<String> = [40, 42].map(|at| format!("{} = {port}", ip.at(at, 2))).into();
+    let is = |port: u16| [40, 42].map(|at| format!("{} = {port}", ip.at(at, 2)));
+    let ports: Vec<String> = ports(only).into_iter().flat_map(is).collect();
+    if !ports.is_empty() {
         protocol = format!("({protocol} and {})", or(&ports));
     }
     let fragment = format!("({next} = 44 and {})", of(&ip.byte(40)));
@@ -320,9 +324,9 @@ fn protocols(only: Only, icmp: u8) -> Vec<u8> {
     }
 }
 
-/// The port to let through; ICMP has none.
-fn port(only: Only) -> Option<u16> {
-    only.port.filter(|_| !matches!(only.protocol, Some(1 | 58)))
+/// The ports to let through; ICMP has none.
+fn ports(only: Only) -> Vec<u16> {
+    if matches!(only.protocol, Some(1 | 58)) { Vec::new() } else { only.ports().collect() }
 }
 
 /// An ICMP error about a packet of the pair; `icmp` is where ICMP begins, `is_icmp` says that it is one.

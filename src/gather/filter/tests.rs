@@ -42,7 +42,7 @@ fn pair6() -> Pair {
 }
 
 fn only(pair: Pair, protocol: Option<u8>, port: Option<u16>) -> Pair {
-    Pair { only: Only { protocol, port }, ..pair }
+    Pair { only: Only { protocol, port, also: None }, ..pair }
 }
 
 fn compile(text: &str, link: i32) -> BpfProgram {

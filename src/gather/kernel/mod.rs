@@ -185,7 +185,9 @@ fn wanted(pair: &Pair, namespaces: &[u32]) -> Vec<u8> {
     let numbers = namespaces.iter().copied().chain(std::iter::repeat(0)).take(NAMESPACES);
     bytes.extend(numbers.flat_map(u32::to_ne_bytes));
     let [usual, older] = VXLAN_PORTS;
-    let numbers = [pair.vxlan_port, usual, older, pair.only.port.unwrap_or(0)];
+    // It knows one port: of packets that change theirs it hears all.
+    let port = pair.only.port.filter(|_| pair.only.also.is_none()).unwrap_or(0);
+    let numbers = [pair.vxlan_port, usual, older, port];
     bytes.extend(numbers.into_iter().flat_map(u16::to_ne_bytes));
     bytes.push(pair.only.protocol.unwrap_or(0));
     bytes.extend([0; 7]);

@@ -167,7 +167,7 @@ fn the_filter_has_the_layout_of_the_source() {
         to_aliases: vec![],
         nodes: vec![],
         vxlan_port: 4799,
-        only: crate::evidence::case::Only { protocol: Some(17), port: Some(53) },
+        only: crate::evidence::case::Only { protocol: Some(17), port: Some(53), also: None },
     };
     let bytes = wanted(&pair, &[7, 8]);
     assert_eq!(bytes.len(), 2 * 16 * ADDRESSES + 4 * NAMESPACES + 8 + 8);
