@@ -10,7 +10,7 @@ use super::correlate::tally::Tally;
 use super::correlate::{Correlator, Settings, Sighting};
 use super::survey::Survey;
 use crate::evidence::{Case, Direction, PointId};
-use crate::packet::{Frame, IcmpError, LinkType, Nanos, Packet, Timestamp, Transport};
+use crate::packet::{Frame, LinkType, Nanos, Packet, Timestamp, Transport};
 
 /// One reading of all frames.
 pub(super) struct Pass {
@@ -125,8 +125,8 @@ impl Pass {
             self.answers.arrived(&sighting, flow);
         }
         self.answers.heard(&sighting);
-        if let Transport::IcmpError(IcmpError { quoted: Some(quoted), .. }) = &packet.transport {
-            self.answers.heard_error(quoted, sifted.direction, time);
+        if let Transport::IcmpError(error) = &packet.transport {
+            self.answers.heard_error(error, sifted.direction, sifted.position == 0, time);
         }
         Some(sighting)
     }

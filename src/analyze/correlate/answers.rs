@@ -5,11 +5,12 @@
 use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
 use std::hash::Hasher;
+use std::net::IpAddr;
 
 use rustc_hash::{FxHashMap, FxHasher};
 
 use crate::evidence::Direction;
-use crate::packet::{Nanos, Quoted, Tcp, Timestamp, Transport};
+use crate::packet::{IcmpError, Nanos, Quoted, Tcp, Timestamp, Transport};
 
 use super::Sighting;
 use super::gist::Gist;
@@ -52,6 +53,18 @@ struct Ask {
     refused: bool,
     /// A datagram is only judged when it was refused.
     must_answer: bool,
+    refusals: Refusals,
+}
+
+/// Which datagrams of a flow were refused: those that an error is about, and, once the kernel sends no more than one error a
+/// second (`icmp_ratelimit`), those between two of them.
+#[derive(Debug, Default, Clone, Copy)]
+struct Refusals {
+    errors: u32,
+    last: Timestamp,
+    /// Datagrams that came since, soon enough to be refused without an error.
+    since: u32,
+    datagrams: u32,
 }
 
 /// The flows of datagrams that came to the end of one direction last: about as many as there are places, the older
@@ -78,6 +91,10 @@ pub const PATIENCE: Nanos = Nanos::from_millis(3_000);
 /// Requests that came this close to the end of the capture are not judged.
 const EDGE: Nanos = Nanos::from_millis(250);
 const MOST_EXAMPLES: usize = 8;
+/// Errors to one address come as fast as they are due until so many were sent (`XRLIM_BURST_FACTOR` of `net/ipv4/icmp.c`), then
+/// one a second.
+const BURST: u32 = 6;
+const RATE: Nanos = Nanos::from_millis(1_100);
 /// In the core's cache, all of them.
 const MOST_ARRIVALS: usize = 4_096;
 const UDP: u8 = 17;
@@ -107,6 +124,7 @@ impl Answers {
         ask.asked = Some((direction, flow));
         ask.arrived += 1;
         ask.must_answer = must_answer;
+        ask.refusals.came(time);
         ask.last = ask.last.max(time);
     }
 
@@ -131,13 +149,20 @@ impl Answers {
         self.note(key, refused, seen.time);
     }
 
-    /// An ICMP error of `direction` about a packet that went the other way.
-    pub fn heard_error(&mut self, quoted: &Quoted, direction: Direction, time: Timestamp) {
+    /// An ICMP error of `direction` about a packet that went the other way. Only those by which an end refuses count: that a
+    /// fragment was missing, or a router's time was over, is no refusal. `first`: where it was sent, each is counted once.
+    pub fn heard_error(&mut self, error: &IcmpError, direction: Direction, first: bool, time: Timestamp) {
+        let Some(quoted) = error.quoted.as_deref().filter(|quoted| is_refusal(error, quoted.ip.src)) else {
+            return;
+        };
         if let Some(key) = quoted_key(direction.back(), quoted) {
             if matches!(quoted.transport, Transport::Udp(_)) && !self.is_open(key) {
                 self.follow(key, direction.back(), time);
             }
             self.note(key, true, time);
+            if first && let Some(ask) = self.open[key.table()].get_mut(&key.0) {
+                ask.refusals.heard(time);
+            }
         }
     }
 
@@ -151,7 +176,8 @@ impl Answers {
         let Some(came) = self.came[direction as usize].take(key, time) else { return };
         let Arrival { flow, count, last, answered, .. } = came;
         let asked = Some((direction, flow));
-        let ask = Ask { last, asked, arrived: count, answered, refused: true, must_answer: false };
+        let refusals = Refusals::default();
+        let ask = Ask { last, asked, arrived: count, answered, refused: true, must_answer: false, refusals };
         self.open[key.table()].insert(key.0, ask);
         self.queue.push_back((time, key));
     }
@@ -209,7 +235,9 @@ impl Answers {
             return;
         }
         let counts = &mut self.counts[direction as usize];
-        let arrived = u64::from(ask.arrived);
+        let arrived =
+            if ask.must_answer { ask.arrived } else { ask.refusals.all().clamp(1, ask.arrived.max(1)) };
+        let arrived = u64::from(arrived);
         counts.arrived += arrived;
         if ask.answered {
             counts.answered += arrived;
@@ -223,6 +251,23 @@ impl Answers {
         if counts.examples.len() < MOST_EXAMPLES {
             counts.examples.push(flow);
         }
+    }
+}
+
+impl Refusals {
+    fn came(&mut self, time: Timestamp) {
+        let limited = self.errors >= BURST && time - self.last <= RATE;
+        self.since += u32::from(limited);
+    }
+
+    fn heard(&mut self, time: Timestamp) {
+        self.datagrams += self.since.max(1);
+        self.errors += 1;
+        (self.last, self.since) = (time, 0);
+    }
+
+    fn all(&self) -> u32 {
+        self.datagrams + self.since
     }
 }
 
@@ -271,6 +316,14 @@ impl Key {
     /// Which of the tables, in the lowest bits.
     fn table(self) -> usize {
         (self.0 & 3) as usize
+    }
+}
+
+/// "Unreachable", of a protocol, a port, or because it is forbidden (RFC 792, RFC 1812 5.2.7.1, RFC 4443 3.1).
+fn is_refusal(error: &IcmpError, about: IpAddr) -> bool {
+    match about {
+        IpAddr::V4(_) => error.kind == 3 && matches!(error.code, 2 | 3 | 9 | 10 | 13),
+        IpAddr::V6(_) => error.kind == 1 && matches!(error.code, 1 | 4),
     }
 }
 
@@ -353,6 +406,10 @@ mod tests {
     }
 
     fn refuse(answers: &mut Answers, src_port: u16, millis: i64) {
+        told(answers, (3, 3), src_port, millis);
+    }
+
+    fn told(answers: &mut Answers, (kind, code): (u8, u8), src_port: u16, millis: i64) {
         let quoted = Quoted {
             ip: Ip {
                 src: address(CLIENT),
@@ -368,7 +425,10 @@ mod tests {
             },
             transport: Transport::Udp(Udp { src_port, dst_port: 53, len: 20, checksum: 0 }),
         };
-        answers.heard_error(&quoted, Direction::Reply, Timestamp(Nanos::from_millis(millis).0));
+        let error = IcmpError { kind, code, mtu: None, quoted: Some(Box::new(quoted)) };
+        for first in [true, false] {
+            answers.heard_error(&error, Direction::Reply, first, Timestamp(Nanos::from_millis(millis).0));
+        }
     }
 
     fn counted(mut answers: Answers) -> [u64; 3] {
@@ -378,12 +438,38 @@ mod tests {
     }
 
     #[test]
-    fn datagrams_before_and_after_the_refusal_are_refused() {
+    fn as_many_datagrams_are_refused_as_errors_say() {
         let mut answers = Answers::default();
         arrive(&mut answers, &[4000, 4000, 4000], 10);
         refuse(&mut answers, 4000, 11);
         arrive(&mut answers, &[4000, 4001], 20);
-        assert_eq!(counted(answers), [4, 4, 0]);
+        refuse(&mut answers, 4000, 21);
+        arrive(&mut answers, &[4000; 20], 30);
+        assert_eq!(counted(answers), [2, 2, 0]);
+    }
+
+    /// Six errors come at once, then one a second.
+    #[test]
+    fn between_the_errors_that_the_kernel_spares_all_datagrams_are_refused() {
+        let mut answers = Answers::default();
+        for datagram in 0..25 {
+            let millis = datagram * 100;
+            arrive(&mut answers, &[4000], millis);
+            if datagram < 6 || datagram % 10 == 0 {
+                refuse(&mut answers, 4000, millis + 1);
+            }
+        }
+        assert_eq!(counted(answers), [25, 25, 0]);
+    }
+
+    #[test]
+    fn an_error_of_another_kind_refuses_nothing() {
+        let mut answers = Answers::default();
+        arrive(&mut answers, &[4000], 10);
+        for error in [(11, 1), (11, 0), (3, 4), (3, 1), (12, 0)] {
+            told(&mut answers, error, 4000, 11);
+        }
+        assert_eq!(counted(answers), [0, 0, 0]);
     }
 
     #[test]
