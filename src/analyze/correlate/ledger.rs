@@ -7,7 +7,7 @@ use rustc_hash::FxHashMap;
 
 use super::fingerprint::Span;
 use super::nat::{FlowId, Nat};
-use super::tally::{Lot, Tally};
+use super::tally::{LONGEST_ON_WIRE, Lot, Tally};
 use super::{MAX_POSITIONS, Trail};
 use crate::evidence::Direction;
 use crate::packet::{Nanos, Timestamp};
@@ -40,8 +40,9 @@ type Counts = [u32; MAX_POSITIONS];
 /// The ledger is settled in steps of this much capture time.
 const STEP: Nanos = Nanos::from_millis(500);
 /// Counterparts may begin this much later than what is being settled.
-const REACH: Nanos = Nanos::from_millis(1_000);
-/// More trails do not wait, whatever a capture's times say: then all are settled as they are.
+pub(super) const REACH: Nanos = Nanos::from_millis(1_000);
+/// More trails do not wait: then those are settled that can be, and all as they are where that does not help (times that stand
+/// still).
 const MOST_WAITING: usize = 200_000;
 
 impl Ledger {
@@ -316,15 +317,16 @@ impl Run {
         }
     }
 
-    /// In packets as they would be on the wire: the frames of the point that saw the smallest ones, or as many of
-    /// the largest segment as the bytes fill.
+    /// In packets as they would be on the wire: the frames of the point that saw the smallest ones; where even those were too
+    /// large for it, as many of the largest segment as the bytes fill.
     fn judge(&self, tally: &mut Tally) {
         let bytes = u64::try_from(self.end - self.start).unwrap_or(0);
         let frames = (0..MAX_POSITIONS)
             .map(|position| u64::from(self.begun[position].div_ceil(self.counts[position].max(1))))
             .max()
             .unwrap_or(1);
-        let segments = bytes.div_ceil(tally.segment(self.lead.direction).max(1));
+        let segment = tally.segment(self.lead.direction).max(1);
+        let segments = if self.ip_len > LONGEST_ON_WIRE { bytes.div_ceil(segment) } else { 1 };
         let lot = Lot {
             counts: self.counts,
             units: frames.max(segments).max(1),

@@ -436,7 +436,14 @@ impl Correlator {
         }
         let settled = horizon - self.settings.window;
         if self.ledger.is_full() {
-            self.ledger.settle_all(&mut self.nat, &mut self.tally);
+            // What began that long before all that is still in flight has its counterparts in the ledger.
+            if let Some(oldest) = self.flight.oldest() {
+                let cut = self.flight[oldest].first - ledger::REACH;
+                self.ledger.settle(cut, &mut self.nat, &mut self.tally);
+            }
+            if self.ledger.is_full() {
+                self.ledger.settle_all(&mut self.nat, &mut self.tally);
+            }
         } else if self.ledger.due(settled) {
             self.ledger.settle(settled, &mut self.nat, &mut self.tally);
         }

@@ -131,7 +131,10 @@ impl Lot {
 /// A packet must have had this long to arrive before a capture's end, else it is not judged.
 const EDGE: Nanos = Nanos::from_millis(250);
 /// A longer packet that is no fragment is a frame of segmentation offload, but for jumbo frames.
-const LONGEST_ON_WIRE: u32 = 1_500;
+pub(super) const LONGEST_ON_WIRE: u32 = 1_500;
+/// No sender cuts a stream into smaller segments (RFC 9293, 3.7.1): where only shorter ones were seen (a SYN, a request) they tell
+/// nothing of what a large frame is cut into.
+const LEAST_SEGMENT: u32 = 536;
 /// Examples kept a stage.
 const MOST_EXAMPLES: usize = 16;
 
@@ -194,7 +197,7 @@ impl Tally {
             && len > way.largest_segment[position]
         {
             way.largest_segment[position] = len;
-            let smallest = way.largest_segment.iter().filter(|largest| **largest > 0).min();
+            let smallest = way.largest_segment.iter().filter(|largest| **largest >= LEAST_SEGMENT).min();
             way.segment = smallest.copied().unwrap_or(u32::MAX);
         }
     }
