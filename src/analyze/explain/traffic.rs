@@ -2,6 +2,8 @@
 //! vanish, fragments, refusals and ICMP errors. Takes the counted routes; needs no state of the nodes, and uses it where
 //! it was read to be surer.
 
+use std::net::IpAddr;
+
 use crate::analyze::Evidence;
 use crate::analyze::findings::{Cause, Confidence, Findings, Proof, Route};
 use crate::analyze::state::Way;
@@ -58,6 +60,23 @@ impl Place<'_> {
     /// Whether it can lie nowhere else.
     fn underlay_alone(&self) -> bool {
         self.scope.kinds == [StageKind::Underlay]
+    }
+
+    /// Whether so many errors may be about most of what was lost.
+    fn is_most(&self, errors: u64) -> bool {
+        errors * 2 >= self.scope.lost
+    }
+
+    /// Whether who sent an error may be at the place of the loss: of the path's two nodes only the one at that end.
+    fn may_drop(&self, by: IpAddr) -> bool {
+        let node = self.findings.case.nodes.iter().find(|node| node.addresses.contains(&by));
+        let of = |name: &str| node.is_some_and(|node| node.name == name);
+        if self.source == self.destination {
+            return true;
+        }
+        let near = self.scope.kinds.iter().any(|kind| *kind <= StageKind::Underlay);
+        let far = self.scope.kinds.iter().any(|kind| *kind >= StageKind::Underlay);
+        (near || !of(&self.source)) && (far || !of(&self.destination))
     }
 
     fn proof(detail: String) -> Proof {
@@ -150,7 +169,8 @@ impl Place<'_> {
             ),
             evidence: vec![Self::proof(proof)],
         };
-        if arrived > 0 && shortest > arrived {
+        // No network takes less than this; and one lost packet that happens to be the longest tells nothing of its size.
+        if arrived > 0 && shortest > arrived && shortest >= LONG && self.scope.lost >= FEW {
             let proof = format!(
                 "lost packets had {shortest} to {longest} bytes, those that arrived at most {arrived}"
             );
@@ -237,10 +257,11 @@ impl Place<'_> {
 
     /// Packets that came by a point again and again, or a router that said their time was over.
     fn ttl(&self, way: Option<&Way<'_>>) -> Option<Cause> {
-        let told =
-            self.findings.errors.iter().find(|error| {
-                error.about == Some(self.scope.direction) && error.what.contains("TTL exceeded")
-            });
+        let told = self.findings.errors.iter().find(|error| {
+            error.about == Some(self.scope.direction)
+                && error.what.contains("TTL exceeded")
+                && self.may_drop(error.by)
+        });
         if self.route.looped == 0 && told.is_none() {
             return None;
         }
@@ -264,10 +285,17 @@ impl Place<'_> {
             });
         }
         let sure = if looped { told.is_some() } else { counted >= self.scope.lost };
+        // Routers send few errors; but one for many lost packets may be about something else.
+        let most =
+            looped || counted >= self.scope.lost || told.is_some_and(|error| self.is_most(error.count));
         Some(Cause {
             kind: if looped { "wrong_route" } else { "ttl_expired" },
             node: self.source.clone(),
-            confidence: if sure { Confidence::Confirmed } else { Confidence::Likely },
+            confidence: match (sure, most) {
+                (true, _) => Confidence::Confirmed,
+                (false, true) => Confidence::Likely,
+                (false, false) => Confidence::Possible,
+            },
             summary: if looped {
                 "a routing loop: packets go round between nodes until their TTL is used up".to_owned()
             } else {
@@ -296,11 +324,17 @@ impl Place<'_> {
         let error = self.findings.errors.iter().find(|error| {
             error.about == Some(self.scope.direction)
                 && (error.what.contains("fragmentation needed") || error.what.contains("packet too big"))
+                && self.may_drop(error.by)
         })?;
+        // Those that fit were not refused for their size.
+        let mtu = error.what.rsplit_once("mtu ").and_then(|(_, mtu)| mtu.parse::<u32>().ok());
+        if self.scope.lost_len.zip(mtu).is_some_and(|((_, longest), mtu)| longest <= mtu) {
+            return None;
+        }
         Some(Cause {
             kind: "mtu",
             node: self.source.clone(),
-            confidence: Confidence::Likely,
+            confidence: if self.is_most(error.count) { Confidence::Likely } else { Confidence::Possible },
             summary: format!("{} refuses packets as too big ({})", error.by, error.what),
             remedy:
                 "give pods the MTU that the whole path takes; let ICMP errors pass so that senders learn it"
@@ -347,5 +381,7 @@ impl Place<'_> {
     }
 }
 
-/// Packets of this many bytes and more are called long where no shorter ones were sent.
+/// Packets of this many bytes and more are called long.
 const LONG: u32 = 1_000;
+/// Fewer lost packets have nothing in common that could be told from chance.
+const FEW: u64 = 3;
