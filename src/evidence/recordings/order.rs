@@ -40,8 +40,11 @@ pub(super) fn by_ttl(one: &Lane, other: &Lane, ends: &Ends) -> Option<First> {
 /// The offset between two lanes' clocks, if packets were seen in both.
 pub(super) fn offset(ones: &[&Lane], others: &[&Lane], ends: &Ends) -> Option<Offset> {
     let mut all = Common::default();
+    // A packet is in several lanes of a node.
+    let mut packets = 0;
     for (one, other) in ones.iter().flat_map(|one| others.iter().map(move |other| (one, other))) {
         let more = Common::of(one, other, ends);
+        packets = packets.max(more.later.iter().map(Vec::len).sum());
         for (all, more) in all.later.iter_mut().zip(more.later) {
             all.extend(more);
         }
@@ -49,7 +52,6 @@ pub(super) fn offset(ones: &[&Lane], others: &[&Lane], ends: &Ends) -> Option<Of
     if all.later.iter().all(Vec::is_empty) {
         return by_others(ones, others);
     }
-    let packets = all.later.iter().map(Vec::len).sum();
     let [forward, reply] = all.later.map(median);
     let (nanos, both_ways) = match (forward, reply) {
         (Some(forward), Some(reply)) => (i64::midpoint(forward, reply), true),
