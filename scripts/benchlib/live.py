@@ -19,10 +19,10 @@ from . import data
 
 LAB = str(data.ROOT / "scripts" / "lab")
 SNAPLEN, BUFFER = 128, 32
-SECONDS = 3
+SECONDS = 12
 SIZE = 1_400
 NOTHING, ALL = 0, -1
-RATES = [NOTHING, 10_000, 30_000, 100_000, ALL]
+RATES = [NOTHING, 30_000, 70_000, ALL]
 SENDER = f"""
 import socket, sys, time
 rate, address = int(sys.argv[1]), sys.argv[2]

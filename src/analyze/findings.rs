@@ -130,6 +130,8 @@ pub struct Route {
     pub beyond: Option<Beyond>,
     /// The longest IP packet that left the path at its end; 0 when none did.
     pub longest_delivered: u32,
+    /// Large UDP packets that vanished where segmentation offload may have cut them, without as many pieces appearing behind.
+    pub not_followed: u64,
 }
 
 /// One stage of a route.

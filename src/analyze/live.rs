@@ -149,7 +149,7 @@ impl Live {
 impl Pass {
     fn so_far(&self, case: &Case, survey: &Survey) -> Findings {
         let Correlator { tally, nat, .. } = &self.correlator;
-        findings(case, survey, &self.sift, &self.answers, self.frames.clone(), tally, nat)
+        findings(case, survey, &self.sift, &self.answers, self.frames.clone(), (tally, &self.cut), nat)
     }
 
     /// Time has gone that far.

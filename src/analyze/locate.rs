@@ -14,7 +14,9 @@ use super::findings::{
 };
 use crate::packet::Nanos;
 
-/// What one direction's tally says, with the points' own losses taken into account.
+/// What one direction's tally says, with the points' own losses taken into account; `cut` counts, for each point of the case,
+/// frames that were too short to recognise.
+#[expect(clippy::too_many_arguments, reason = "each is another thing that was counted")]
 pub fn route(
     case: &Case,
     path: &Path,
@@ -23,9 +25,10 @@ pub fn route(
     sift: &Sift,
     nat: &Nat,
     clock_error: Option<Nanos>,
+    cut: &[u64],
 ) -> Route {
     let way = tally.way(path.direction);
-    let reliability = Reliability::of(case, path, way);
+    let reliability = Reliability::of(case, path, way, cut);
     let (sure, doubtful) = reliability.spans(way);
     let stages: Vec<StageCount> =
         sure.iter().map(|span| stage(case, path, way, span, sift, nat, clock_error)).collect();
@@ -43,6 +46,7 @@ pub fn route(
         unanswered: unanswered(case, path, &answers.counts[path.direction as usize], nat),
         beyond: beyond(path, &answers.counts[path.direction as usize]),
         longest_delivered: way.longest_delivered,
+        not_followed: way.segmented.saturating_sub(way.extra / 2),
     }
 }
 
@@ -79,12 +83,13 @@ struct Reliability {
 }
 
 impl Reliability {
-    fn of(case: &Case, path: &Path, way: &Way) -> Self {
+    fn of(case: &Case, path: &Path, way: &Way, cut: &[u64]) -> Self {
         // One lost frame may have been a large one that offload made of many packets.
         let per_frame: u64 = if way.has_large_frames() { 64 } else { 1 };
         let may_have_missed = path.points.iter().map(|point| {
             let coverage = case.points[point.index()].state.read();
-            coverage.map_or(0, Coverage::lost).saturating_mul(per_frame)
+            let cut = cut.get(point.index()).copied().unwrap_or(0);
+            coverage.map_or(0, Coverage::lost).saturating_add(cut).saturating_mul(per_frame)
         });
         let last = path.points.len().saturating_sub(1);
         let blind = (0..path.points.len()).map(|position| {
@@ -255,7 +260,13 @@ fn nothing_lost(case: &Case, routes: &[Route]) -> Verdict {
     let (sent, doubtful, unjudged) =
         (total(|route| route.sent), total(|route| route.doubtful), total(|route| route.unjudged));
     let mut doubts = Vec::new();
-    let open: Vec<String> = routes.iter().filter_map(|route| left_open(case, route)).collect();
+    let mut open: Vec<String> = routes.iter().filter_map(|route| left_open(case, route)).collect();
+    let vanished = total(|route| route.not_followed);
+    if vanished > 0 {
+        open.push(format!(
+            "{vanished} large UDP packets were not seen again, neither whole nor in as many pieces as a card makes of them"
+        ));
+    }
     let outcome = if doubtful > 0 {
         doubts.push(format!("{doubtful} packets are missing, and the captures lost as many themselves"));
         Outcome::Inconclusive

@@ -114,7 +114,8 @@ impl Pass {
         });
         self.answers.finish(survey.stop(case).unwrap_or(self.latest));
         let (mut tally, mut nat) = self.correlator.finish();
-        let mut findings = findings(case, survey, &self.sift, &self.answers, self.frames, &tally, &nat);
+        let counted = (&tally, self.cut.as_slice());
+        let mut findings = findings(case, survey, &self.sift, &self.answers, self.frames, counted, &nat);
         let error = survey.clock_error(case);
         findings.account =
             account::account(case, &findings.routes, &findings.verdict, &tally, &mut nat, error);
@@ -141,12 +142,12 @@ fn findings(
     sift: &Sift,
     answers: &Answers,
     frames: Vec<u64>,
-    tally: &Tally,
+    (tally, cut): (&Tally, &[u64]),
     nat: &Nat,
 ) -> Findings {
     let error = survey.clock_error(case);
-    let routes: Vec<_> =
-        case.paths.iter().map(|path| locate::route(case, path, tally, answers, sift, nat, error)).collect();
+    let route = |path| locate::route(case, path, tally, answers, sift, nat, error, cut);
+    let routes: Vec<_> = case.paths.iter().map(route).collect();
     Findings {
         case: case.clone(),
         frames,
