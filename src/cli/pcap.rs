@@ -85,6 +85,8 @@ struct Written {
     commented: u64,
     /// Frames of another link type than their interface's: pcapng has one for each.
     refused: u64,
+    /// Frames that are not Ethernet's and cannot be made so.
+    bare: u64,
 }
 
 enum Problem {
@@ -106,7 +108,7 @@ impl Problem {
 
 impl Written {
     fn say(&self, marks: &Marks, file: &Path) {
-        let Self { frames, commented, refused } = self;
+        let Self { frames, commented, refused, bare } = self;
         super::complain(&format!(
             "wrote {frames} frames to {}, {commented} of them of packets that vanished",
             file.display()
@@ -114,6 +116,11 @@ impl Written {
         if *refused > 0 {
             super::complain(&format!(
                 "warning: {refused} frames have another link type than the first ones of their point, and were left out"
+            ));
+        }
+        if *bare > 0 {
+            super::complain(&format!(
+                "warning: {bare} frames hold nothing that can stand behind an Ethernet header, and were left out"
             ));
         }
         if marks.left_out() > 0 {
@@ -134,16 +141,20 @@ fn write(
     out: impl Write,
 ) -> Result<Written, Problem> {
     let case = &findings.case;
-    let links: Vec<LinkType> = (0..=u8::MAX)
+    let own: Vec<LinkType> = (0..=u8::MAX)
         .take(case.points.len())
-        .map(|number| marks.link(PointId(number)).filter(|_| !wanted.decap).unwrap_or(LinkType::Ethernet))
+        .map(|number| marks.link(PointId(number)).unwrap_or(LinkType::Ethernet))
         .collect();
+    let links: Vec<LinkType> =
+        own.iter().map(|own| if wanted.decap { LinkType::Ethernet } else { *own }).collect();
     let interfaces: Vec<InterfaceSpec> = case
         .points
         .iter()
-        .zip(&links)
-        .map(|(point, link)| {
-            let snaplen = point.state.read().map_or(0, |coverage| coverage.snaplen);
+        .zip(own.iter().zip(&links))
+        .map(|(point, (own, link))| {
+            let kept = point.state.read().map_or(0, |coverage| coverage.snaplen);
+            // tcpdump takes no frame that is longer than its interface says. 0 is no limit.
+            let snaplen = if own == link || kept == 0 { kept } else { kept.saturating_add(ETHERNET_HEADER) };
             InterfaceSpec::of(point, *link, snaplen)
         })
         .collect();
@@ -158,7 +169,15 @@ fn write(
         if wanted.lost && mark.is_none() || !wanted.flow.is_none_or(|flow| flow.has(&frame)) {
             continue;
         }
-        let frame = if wanted.decap { decapsulated(&frame, &mut plain) } else { frame };
+        let frame = if wanted.decap {
+            let Some(frame) = decapsulated(&frame, &mut plain) else {
+                written.bare += 1;
+                continue;
+            };
+            frame
+        } else {
+            frame
+        };
         if links.get(point.index()) != Some(&frame.link) {
             written.refused += 1;
             continue;
@@ -176,6 +195,8 @@ fn write(
 
 /// Bytes that are written at once.
 const BUFFER: usize = 1 << 20;
+/// Bytes that a packet without a link header gets before it.
+const ETHERNET_HEADER: u32 = 14;
 
 impl args::pcap::Flow {
     /// Whether the frame's innermost packet is of this flow, whichever way it goes.
@@ -198,20 +219,33 @@ impl args::pcap::Flow {
     }
 }
 
-/// What the innermost tunnel carries, as an Ethernet frame; a frame without a tunnel as it is. A packet without a frame
-/// around it gets the outer one's header, in `plain`.
-fn decapsulated<'f>(frame: &Frame<'f>, plain: &'f mut Vec<u8>) -> Frame<'f> {
+/// What the innermost tunnel carries, as an Ethernet frame; an Ethernet frame without a tunnel as it is. What has no Ethernet
+/// header gets one, in `plain`: with the outer one's addresses, or the sender's that a cooked header tells. None where
+/// nothing is known that could stand behind it.
+fn decapsulated<'f>(frame: &Frame<'f>, plain: &'f mut Vec<u8>) -> Option<Frame<'f>> {
     let packet = Packet::read(frame);
-    let Some(Tunnel { inner_at, inner_macs, .. }) = packet.tunnels.last() else { return *frame };
-    let Some(inner) = frame.bytes.get(*inner_at..).filter(|inner| !inner.is_empty()) else { return *frame };
-    let wire_len = frame.wire_len.saturating_sub(u32::try_from(*inner_at).unwrap_or(u32::MAX));
-    if inner_macs.is_some() {
-        return Frame { bytes: inner, wire_len, link: LinkType::Ethernet, ..*frame };
-    }
-    let macs = packet.macs.map_or([[0; 6]; 2], |macs| [macs.dst, macs.src]);
+    let tunnel = packet.tunnels.last().and_then(|Tunnel { inner_at, inner_macs, .. }| {
+        let inner = frame.bytes.get(*inner_at..).filter(|inner| !inner.is_empty())?;
+        Some((inner, inner_macs.is_some()))
+    });
+    let left_of = |inner: &[u8]| {
+        let taken = u32::try_from(frame.bytes.len() - inner.len()).unwrap_or(u32::MAX);
+        frame.wire_len.saturating_sub(taken)
+    };
+    let (ether_type, inner) = match tunnel {
+        Some((bytes, true)) => {
+            return Some(Frame { bytes, wire_len: left_of(bytes), link: LinkType::Ethernet, ..*frame });
+        }
+        Some((inner, false)) => (if inner[0] >> 4 == 6 { 0x86dd } else { 0x0800 }, inner),
+        None if frame.link == LinkType::Ethernet => return Some(*frame),
+        None => frame.carried()?,
+    };
+    let sender = packet.cooked.and_then(|cooked| cooked.sender).unwrap_or_default();
+    let macs = packet.macs.map_or([[0; 6], sender], |macs| [macs.dst, macs.src]);
     plain.clear();
     plain.extend(macs.into_iter().flatten());
-    plain.extend_from_slice(if inner[0] >> 4 == 6 { &[0x86, 0xdd] } else { &[0x08, 0x00] });
+    plain.extend(u16::to_be_bytes(ether_type));
     plain.extend_from_slice(inner);
-    Frame { bytes: plain, wire_len: wire_len.saturating_add(14), link: LinkType::Ethernet, ..*frame }
+    let wire_len = left_of(inner).saturating_add(ETHERNET_HEADER);
+    Some(Frame { bytes: plain, wire_len, link: LinkType::Ethernet, ..*frame })
 }

@@ -16,6 +16,33 @@ pub struct Frame<'a> {
     pub bytes: &'a [u8],
 }
 
+impl<'a> Frame<'a> {
+    /// What is behind the link's own header, VLAN tags included, and the number that Ethernet has for it (`ETHERTYPE_…`). None
+    /// where the header is cut off, or its link type or what it says is next is none that Ethernet has a number for.
+    pub fn carried(&self) -> Option<(u16, &'a [u8])> {
+        let be16 = |at: usize| Some(u16::from_be_bytes([*self.bytes.get(at)?, *self.bytes.get(at + 1)?]));
+        let (ether_type, at) = match self.link {
+            LinkType::Ethernet => (be16(12)?, 14),
+            LinkType::LinuxSll => (be16(14)?, 16),
+            LinkType::LinuxSll2 => (be16(0)?, 20),
+            LinkType::Raw | LinkType::Ipv4 | LinkType::Ipv6 => (self.version_at(0)?, 0),
+            LinkType::Null | LinkType::Loop => (self.version_at(4)?, 4),
+            LinkType::Other(_) => return None,
+        };
+        // Below are lengths, and numbers that the kernel has for frames without a type (`ETH_P_802_2` and others).
+        Some((ether_type, self.bytes.get(at..)?)).filter(|_| ether_type >= 0x0600)
+    }
+
+    /// The number of the IP packet that begins there.
+    fn version_at(&self, at: usize) -> Option<u16> {
+        match self.bytes.get(at)? >> 4 {
+            4 => Some(0x0800),
+            6 => Some(0x86dd),
+            _ => None,
+        }
+    }
+}
+
 /// Nanoseconds since 1970-01-01 UTC by some node's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(pub i64);

@@ -87,10 +87,22 @@ fn every_link_type_leads_to_the_same_packet() {
         let packet = Packet::read(&frame(&bytes, link));
         assert_eq!(packet.flow(), read(&ethernet).flow(), "{link}");
         assert_eq!(packet.payload, b"hello", "{link}");
+        // What it carries, behind an Ethernet header, is the same again.
+        let (ether_type, carried) = frame(&bytes, link).carried().unwrap();
+        let again = [&[0; 12], &ether_type.to_be_bytes()[..], carried].concat();
+        assert_eq!(read(&again).flow(), packet.flow(), "{link}");
+        assert_eq!(
+            frame(&bytes[..3], link).carried().is_some(),
+            matches!(link, LinkType::Raw | LinkType::Ipv4)
+        );
     }
     let cooked = Packet::read(&frame(&sll2, LinkType::LinuxSll2)).cooked;
     assert_eq!(cooked, Some(Cooked { if_index: Some(7), packet_type: 4, hardware: 1, sender: Some([1; 6]) }));
     assert_eq!(read(&twice).vlans, [Some(7), Some(42)]);
+    let spanning_tree =
+        [&[0, 4, 0, 0, 0, 0, 0, 7, 0, 1, 2, 6, 1, 1, 1, 1, 1, 1, 0, 0], &[0x42; 38][..]].concat();
+    assert_eq!(frame(&spanning_tree, LinkType::LinuxSll2).carried(), None);
+    assert_eq!(frame(&ethernet, LinkType::Other(147)).carried(), None);
 }
 
 #[test]
@@ -316,6 +328,8 @@ proptest! {
         let wire_len = u32::try_from(bytes.len()).unwrap() + more;
         let packet = Packet::read(&Frame { time: Timestamp(0), wire_len, link: LINKS[link], bytes: &bytes });
         prop_assert!(packet.payload.len() <= bytes.len());
+        let carried = Frame { time: Timestamp(0), wire_len, link: LINKS[link], bytes: &bytes }.carried();
+        prop_assert!(carried.is_none_or(|(_, carried)| carried.len() <= bytes.len()));
     }
 
     /// Damaged frames reach deeper than random ones.
