@@ -50,8 +50,8 @@ fn check(typed: &Check) -> Result<ExitCode, Failure> {
     let figures = Figures::of(&cluster);
     let checked = ipam::check_with(&cluster, &figures);
     super::print(|out| match typed.output.form {
-        Form::Text => report::ipam::checked(&cluster, &figures, &checked, out),
-        Form::Json => report::ipam::checked_json(&checked, out),
+        Form::Text => report::ipam::checked::text(&cluster, &figures, &checked, out),
+        Form::Json => report::ipam::checked::json(&checked, out),
     })?;
     Ok(ExitCode::from(u8::from(checked.findings.iter().any(Finding::is_fault))))
 }
