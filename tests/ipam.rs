@@ -253,6 +253,52 @@ fn trace_drop(words: &[&str]) -> String {
     all(&done, words)
 }
 
+/// What `ipam show -o json` says of the example without the objects of some kinds.
+fn shown_without(kinds: &[&str]) -> Value {
+    let text = fs::read_to_string(EXAMPLE).expect("the example");
+    let mut left: Value = serde_json::from_str(&text).expect("JSON");
+    let items = left["items"].as_array_mut().expect("a list");
+    items.retain(|item| !kinds.contains(&item["kind"].as_str().expect("a kind")));
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    fs::write(file.path(), left.to_string()).expect("it can be written");
+    let words = ["ipam", "show", "-o", "json", "--cluster", file.path().to_str().expect("UTF-8")];
+    let done = Command::new(env!("CARGO_BIN_EXE_trace-drop")).args(words).output().expect("the program runs");
+    serde_json::from_slice(&done.stdout).expect("JSON")
+}
+
+#[test]
+fn json_says_null_of_what_was_not_read() {
+    let all = shown_without(&[]);
+    let blocks = shown_without(&["IPAMBlock"]);
+    assert_eq!(blocks["pools"][0]["addresses"]["total"], all["pools"][0]["addresses"]["total"]);
+    for path in [
+        "/pools/0/addresses/in_use",
+        "/pools/0/addresses/windows",
+        "/pools/0/addresses/borrowed",
+        "/pools/0/addresses/free",
+        "/pools/0/blocks_free",
+        "/pools/0/blocks",
+        "/blocks_outside_pools",
+        "/borrowed",
+        "/nodes/0/blocks",
+        "/nodes/0/addresses",
+        "/nodes/0/borrowed_from_others",
+        "/nodes/0/lent_to_others",
+    ] {
+        assert!(all.pointer(path).is_some_and(|value| !value.is_null()), "{path}");
+        assert_eq!(blocks.pointer(path), Some(&Value::Null), "{path}");
+    }
+    assert_eq!(blocks["nodes"][0]["exists"], true);
+    let nodes = shown_without(&["Node"]);
+    for node in nodes["nodes"].as_array().expect("nodes that own blocks") {
+        assert!(node["exists"].is_null() && node["blocks"].is_u64(), "{node}");
+    }
+    let settings = shown_without(&["IPAMConfig"]);
+    assert!(all["configuration"].is_object() && settings["configuration"].is_null(), "{settings}");
+    let pools = shown_without(&["IPPool"]);
+    assert!(pools["pools"].is_null() && pools["blocks_outside_pools"][0]["addresses"]["in_use"].is_u64());
+}
+
 #[test]
 fn the_commands_as_their_users_meet_them() {
     for (name, words) in [
@@ -270,6 +316,8 @@ fn the_commands_as_their_users_meet_them() {
         ("check", &["check", "--cluster", EXAMPLE]),
         ("check_json", &["check", "-o", "json", "--cluster", EXAMPLE]),
         // A file without any of Calico's addresses.
+        ("show_json_not_asked", &["show", "-o", "json", "--cluster", "tests/data/cluster.yaml"]),
+        ("show_nodes_not_asked", &["show", "--show-nodes", "--cluster", "tests/data/cluster.yaml"]),
         ("show_not_asked", &["show", "--cluster", "tests/data/cluster.yaml"]),
         ("show_ip_not_asked", &["show", "--ip", "10.244.1.2", "--cluster", "tests/data/cluster.yaml"]),
         ("check_not_asked", &["check", "--cluster", "tests/data/cluster.yaml"]),

@@ -1,4 +1,5 @@
-//! Calico's addresses for programs. Takes the same figures as the tables, gives them as JSON.
+//! Calico's addresses for programs. Takes the same figures as the tables, gives them as JSON; what rests on objects that were not
+//! read is null.
 
 use std::io::{self, Write};
 use std::net::IpAddr;
@@ -61,32 +62,32 @@ impl Shown<'_, '_> {
     ///
     /// When `out` cannot be written to.
     pub fn json(&self, out: &mut dyn Write) -> io::Result<()> {
-        let default = IpamConfig::default();
+        let read = self.has_blocks();
         let blocks = |of: &dyn Fn(&BlockUse<'_>) -> bool| {
-            self.figures.blocks.iter().filter(|used| of(used)).map(BlockOut::of).collect::<Vec<_>>()
+            let used = self.figures.blocks.iter().filter(|used| of(used));
+            read.then(|| used.map(BlockOut::of).collect::<Vec<_>>())
         };
+        let pools = self
+            .figures
+            .pools
+            .iter()
+            .enumerate()
+            .map(|(index, pool)| PoolOut::of(pool, blocks(&|used| used.pool == Some(index))));
+        let borrowed = self.figures.borrowed().map(|(ip, block, owner)| BorrowedOut {
+            ip,
+            block: block.cidr.to_string(),
+            owner: affinity(block),
+            attribute: Owner::of(owner),
+        });
+        // Where there is none to read, Calico's defaults hold.
+        let defaults = || missing(self.cluster, "IPAMConfig").is_none().then(IpamConfig::default);
         let all = All {
             schema: "trace-drop/ipam-show/v1",
-            pools: self
-                .figures
-                .pools
-                .iter()
-                .enumerate()
-                .map(|(index, pool)| PoolOut::of(pool, blocks(&|used| used.pool == Some(index))))
-                .collect(),
+            pools: self.has("IPPool").then(|| pools.collect()),
             blocks_outside_pools: blocks(&|used| used.pool.is_none()),
-            nodes: self.figures.nodes.iter().map(NodeOut::of).collect(),
-            borrowed: self
-                .figures
-                .borrowed()
-                .map(|(ip, block, owner)| BorrowedOut {
-                    ip,
-                    block: block.cidr.to_string(),
-                    owner: affinity(block),
-                    attribute: Owner::of(owner),
-                })
-                .collect(),
-            configuration: self.cluster.ipam.config.as_ref().unwrap_or(&default),
+            nodes: self.figures.nodes.iter().map(|node| NodeOut::of(node, read, self.has("Node"))).collect(),
+            borrowed: read.then(|| borrowed.collect()),
+            configuration: self.cluster.ipam.config.clone().or_else(defaults),
             not_asked: self.gaps(),
         };
         serde_json::to_writer_pretty(&mut *out, &all)?;
@@ -97,33 +98,35 @@ impl Shown<'_, '_> {
 #[derive(Serialize)]
 struct All<'a> {
     schema: &'static str,
-    pools: Vec<PoolOut<'a>>,
-    blocks_outside_pools: Vec<BlockOut>,
+    pools: Option<Vec<PoolOut<'a>>>,
+    blocks_outside_pools: Option<Vec<BlockOut>>,
     nodes: Vec<NodeOut<'a>>,
-    borrowed: Vec<BorrowedOut<'a>>,
-    configuration: &'a IpamConfig,
+    borrowed: Option<Vec<BorrowedOut<'a>>>,
+    configuration: Option<IpamConfig>,
     not_asked: Vec<String>,
 }
 
+/// What is null rests on blocks.
 #[derive(Serialize)]
 struct CountOut {
     total: u128,
-    in_use: u128,
-    windows: u128,
-    borrowed: u128,
+    in_use: Option<u128>,
+    windows: Option<u128>,
+    borrowed: Option<u128>,
     reserved: u128,
-    free: u128,
+    free: Option<u128>,
 }
 
-impl From<&Count> for CountOut {
-    fn from(count: &Count) -> Self {
+impl CountOut {
+    fn of(count: &Count, blocks_read: bool) -> Self {
+        let read = |number: u128| blocks_read.then_some(number);
         Self {
             total: count.total,
-            in_use: count.in_use,
-            windows: count.windows,
-            borrowed: count.borrowed,
+            in_use: read(count.in_use),
+            windows: read(count.windows),
+            borrowed: read(count.borrowed),
             reserved: count.reserved,
-            free: count.free(),
+            free: read(count.free()),
         }
     }
 }
@@ -136,20 +139,20 @@ struct PoolOut<'a> {
     addresses: CountOut,
     block_size: u128,
     blocks_possible: u128,
-    blocks_free: u128,
-    blocks: Vec<BlockOut>,
+    blocks_free: Option<u128>,
+    blocks: Option<Vec<BlockOut>>,
 }
 
 impl<'a> PoolOut<'a> {
-    fn of(pool: &PoolUse<'a>, blocks: Vec<BlockOut>) -> Self {
+    fn of(pool: &PoolUse<'a>, blocks: Option<Vec<BlockOut>>) -> Self {
         Self {
             name: &pool.pool.name,
             cidr: pool.pool.cidr.to_string(),
             disabled: pool.pool.disabled,
-            addresses: CountOut::from(&pool.count),
+            addresses: CountOut::of(&pool.count, blocks.is_some()),
             block_size: pool.block_size,
             blocks_possible: pool.blocks_possible,
-            blocks_free: pool.blocks_free(),
+            blocks_free: blocks.is_some().then(|| pool.blocks_free()),
             blocks,
         }
     }
@@ -167,7 +170,7 @@ impl BlockOut {
         Self {
             cidr: used.block.cidr.to_string(),
             owner: affinity(used.block),
-            addresses: CountOut::from(&used.count),
+            addresses: CountOut::of(&used.count, true),
         }
     }
 }
@@ -176,23 +179,24 @@ impl BlockOut {
 struct NodeOut<'a> {
     name: &'a str,
     family: u8,
-    exists: bool,
-    blocks: u128,
-    addresses: CountOut,
-    borrowed_from_others: u128,
-    lent_to_others: u128,
+    exists: Option<bool>,
+    blocks: Option<u128>,
+    addresses: Option<CountOut>,
+    borrowed_from_others: Option<u128>,
+    lent_to_others: Option<u128>,
 }
 
 impl<'a> NodeOut<'a> {
-    fn of(node: &NodeUse<'a>) -> Self {
+    fn of(node: &NodeUse<'a>, blocks_read: bool, nodes_read: bool) -> Self {
+        let read = |number: u128| blocks_read.then_some(number);
         Self {
             name: node.node,
             family: if node.v6 { 6 } else { 4 },
-            exists: node.exists,
-            blocks: node.blocks,
-            addresses: CountOut::from(&node.count),
-            borrowed_from_others: node.borrows,
-            lent_to_others: node.count.borrowed,
+            exists: nodes_read.then_some(node.exists),
+            blocks: read(node.blocks),
+            addresses: blocks_read.then(|| CountOut::of(&node.count, true)),
+            borrowed_from_others: read(node.borrows),
+            lent_to_others: read(node.count.borrowed),
         }
     }
 }

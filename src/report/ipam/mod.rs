@@ -70,9 +70,14 @@ impl Shown<'_, '_> {
         KINDS.iter().filter_map(|kind| missing(self.cluster, kind)).collect()
     }
 
+    /// Whether objects of that kind are known at all.
+    fn has(&self, kind: &str) -> bool {
+        self.cluster.kinds.iter().any(|known| known == kind)
+    }
+
     /// Whether the blocks are known at all; without them nothing is known to be in use.
     fn has_blocks(&self) -> bool {
-        self.cluster.kinds.iter().any(|kind| kind == "IPAMBlock")
+        self.has("IPAMBlock")
     }
 
     fn cells(&self, count: &Count) -> [String; 4] {
@@ -143,19 +148,16 @@ impl Shown<'_, '_> {
         let head =
             ["NODE", "FAMILY", "BLOCKS", "IPS TOTAL", "IPS IN USE", "IPS FREE", "BORROWED FROM", "LENT TO"];
         let rows = self.figures.nodes.iter().map(|node| {
-            let known = self.cluster.kinds.iter().any(|kind| kind == "Node");
-            let gone = if node.exists || !known { "" } else { " (gone)" };
+            let gone = if node.exists || !self.has("Node") { "" } else { " (gone)" };
             let [total, in_use, _, free] = self.cells(&node.count);
-            vec![
-                format!("{}{gone}", node.node),
-                if node.v6 { "IPv6" } else { "IPv4" }.to_owned(),
-                node.blocks.to_string(),
-                total,
-                in_use,
-                free,
-                five(node.borrows),
-                five(node.count.borrowed),
-            ]
+            let mut cells =
+                vec![format!("{}{gone}", node.node), if node.v6 { "IPv6" } else { "IPv4" }.to_owned()];
+            cells.extend(if self.has_blocks() {
+                [node.blocks.to_string(), total, in_use, free, five(node.borrows), five(node.count.borrowed)]
+            } else {
+                [(); 6].map(|()| NOT_ASKED.to_owned())
+            });
+            cells
         });
         table(&head, &rows.collect::<Vec<_>>(), out)
     }
