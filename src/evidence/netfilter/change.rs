@@ -2,10 +2,11 @@
 //! fix is unknown afterwards.
 
 use std::net::IpAddr;
+use std::str::FromStr;
 
 use super::Target;
 use super::matches::masked;
-use super::packet::{Bits, State};
+use super::packet::{Bits, Leads, State};
 
 /// A packet after a target that changes it.
 pub(super) fn changed(mut state: State, target: &Target) -> State {
@@ -14,24 +15,37 @@ pub(super) fn changed(mut state: State, target: &Target) -> State {
         Target::NoTrack => state.untracked = true,
         Target::Dnat(how) => {
             let to = Translation::read(how, "--to-destination");
-            state.dst = to.address;
-            match to.port {
-                Port::Same => {}
-                Port::Fixed(port) => state.dst_port = Some(port),
-                Port::Unknown => state.dst_port = None,
+            match to.address {
+                Said::Nothing => {}
+                Said::One(address) => (state.dst, state.leads) = (Some(address), Leads::ToDestination),
+                Said::Unknown => (state.dst, state.leads) = (None, Leads::Anywhere),
             }
+            state.dst_port = to.port.or(state.dst_port);
             state.dnat = true;
         }
         Target::Snat(how) => {
-            (state.src, state.src_port, state.snat) =
-                (Translation::read(how, "--to-source").address, None, true);
+            let to = Translation::read(how, "--to-source");
+            (state.src, state.src_port, state.snat) = (to.address.or(state.src), None, true);
         }
         Target::Masquerade(_) => (state.src, state.src_port, state.snat) = (None, None, true),
+        // To the first address of the interface that it came by, of what the host sends to 127.0.0.1 (`nf_nat_redirect`).
+        Target::Other(text) if named(text, "REDIRECT") => {
+            (state.dst, state.dst_port, state.dnat) = (None, None, true);
+            state.leads = Leads::ToHost;
+        }
+        Target::Other(text) if named(text, "NETMAP") => {
+            (state.dst, state.dst_port, state.dnat) = (None, None, true);
+            (state.src, state.snat) = (None, true);
+            state.leads = Leads::Anywhere;
+        }
         Target::Other(text) if text.starts_with("CONNMARK") => connection_marked(&mut state, text),
         // It may have written anything anywhere.
-        Target::Other(_) => {
+        Target::Other(text) => {
             (state.mark, state.ct_mark) = (Bits::UNKNOWN, Bits::UNKNOWN);
             (state.src, state.dst, state.src_port, state.dst_port) = (None, None, None, None);
+            if matches!(text.as_str(), "payload ip daddr" | "payload ip6 daddr") {
+                state.leads = Leads::Anywhere;
+            }
         }
         _ => {}
     }
@@ -84,37 +98,56 @@ fn connection_marked(state: &mut State, text: &str) {
     }
 }
 
-/// What a packet is translated to.
-struct Translation {
-    /// `None` when the text does not fix one.
-    address: Option<IpAddr>,
-    port: Port,
+fn named(target: &str, name: &str) -> bool {
+    target.split(' ').next() == Some(name)
 }
 
-/// The port of a translation.
-enum Port {
-    Same,
-    Fixed(u16),
+/// What a packet is translated to.
+struct Translation {
+    address: Said<IpAddr>,
+    port: Said<u16>,
+}
+
+/// What a translation says of an address or a port.
+enum Said<T> {
+    /// That it stays.
+    Nothing,
+    One(T),
+    /// More than one, or what is not understood.
     Unknown,
 }
 
+impl<T> Said<T> {
+    /// Of one that was this before.
+    fn or(self, before: Option<T>) -> Option<T> {
+        match self {
+            Self::Nothing => before,
+            Self::One(value) => Some(value),
+            Self::Unknown => None,
+        }
+    }
+
+    fn read(text: &str) -> Self
+    where
+        T: FromStr,
+    {
+        if text.is_empty() { Self::Nothing } else { text.parse().map_or(Self::Unknown, Self::One) }
+    }
+}
+
 impl Translation {
-    /// From `--to-… address[:port]`.
+    /// From `--to-… address:port`, of which either may be missing.
     fn read(how: &str, option: &str) -> Self {
         let mut words = how.split(' ').skip_while(|word| *word != option);
-        let Some(to) = words.nth(1) else { return Self { address: None, port: Port::Unknown } };
-        if let Ok(address) = to.parse::<IpAddr>() {
-            return Self { address: Some(address), port: Port::Same };
-        }
+        let Some(to) = words.nth(1).filter(|to| !to.is_empty()) else {
+            return Self { address: Said::Unknown, port: Said::Unknown };
+        };
         let (address, port) = match to.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-            Some((address, port)) => (address, port.strip_prefix(':')),
-            None => to.rsplit_once(':').map_or((to, None), |(address, port)| (address, Some(port))),
+            Some((address, port)) => (address, port.strip_prefix(':').unwrap_or(port)),
+            // More colons than one are those of IPv6 addresses, which have no port without brackets.
+            None if to.matches(':').count() > 1 => (to, ""),
+            None => to.split_once(':').unwrap_or((to, "")),
         };
-        let port = match port.map(str::parse) {
-            None => Port::Same,
-            Some(Ok(port)) => Port::Fixed(port),
-            Some(Err(_)) => Port::Unknown,
-        };
-        Self { address: address.parse().ok(), port }
+        Self { address: Said::read(address), port: Said::read(port) }
     }
 }

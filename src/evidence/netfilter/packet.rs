@@ -111,12 +111,25 @@ pub(super) struct State {
     pub(super) dst: Option<IpAddr>,
     pub(super) src_port: Option<u16>,
     pub(super) dst_port: Option<u16>,
+    /// Where it goes, when it was translated.
+    pub(super) leads: Leads,
     /// Its destination was translated here.
     pub(super) dnat: bool,
     /// Its source was.
     pub(super) snat: bool,
     /// Taken out of connection tracking.
     pub(super) untracked: bool,
+}
+
+/// Where a packet goes after what rules have made of its destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Leads {
+    /// To its destination, as far as that is known.
+    ToDestination,
+    /// To an address of the host itself.
+    ToHost,
+    /// To an address that the rule does not say.
+    Anywhere,
 }
 
 /// A number of which some bits may be unknown. Unknown ones are zero in `value`.
@@ -169,6 +182,7 @@ impl State {
             dst: meets.dst,
             src_port: meets.src_port,
             dst_port: meets.dst_port,
+            leads: Leads::ToDestination,
             dnat: false,
             snat: false,
             untracked: false,

@@ -7,10 +7,11 @@
 //! differ are one again. The work is bounded; where it would not be, nothing is called certain.
 
 use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
 
 use super::change::changed;
 use super::hook::{Course, Hook, HookPoint};
-use super::packet::{CtState, Fits, Meets, State, View};
+use super::packet::{CtState, Fits, Leads, Meets, State, View};
 use super::sets::Found;
 use super::world::{End, Ending, Met, Place, Walked, World};
 use super::{Policy, Rule, Table, Target};
@@ -18,22 +19,12 @@ use crate::evidence::host::Question;
 
 /// Walks a packet through `world`.
 pub fn walk(world: &World<'_>, course: Course, meets: &Meets) -> Walked {
-    let mut walk = Walk {
-        world,
-        course,
-        meets,
-        chains: HashMap::new(),
-        walked: Walked { doubts: world.doubts(), ..Walked::default() },
-        places: HashMap::new(),
-        accepted: States::new(),
-        memo: HashMap::new(),
-        steps: 0,
-    };
-    walk.index();
+    let mut walk = Walk::of(world, course, meets);
     let mut states = States::from([State::of(meets, course)]);
     for point in course.points() {
         states = walk.hook(*point, states);
-        if *point == HookPoint::Prerouting {
+        // What the host sends is routed again once it was translated (`nf_nat_ipv4_local_fn`).
+        if matches!(point, HookPoint::Prerouting | HookPoint::Output) {
             states = walk.routed(states);
         }
     }
@@ -49,7 +40,7 @@ pub fn walk(world: &World<'_>, course: Course, meets: &Meets) -> Walked {
         walk.end(Ending::Passes, None);
     }
     if walk.steps > MOST_STEPS {
-        walk.walked.doubts.push("the rules are too many and too tangled to follow all ways".to_owned());
+        walk.doubt(TANGLED.to_owned());
     }
     walk.walked
 }
@@ -72,6 +63,8 @@ struct Passed {
 const MOST_WAYS: usize = 48;
 /// Rules looked at, over all ways, before the walk gives up.
 const MOST_STEPS: usize = 4_000_000;
+/// What is said then.
+const TANGLED: &str = "the rules are too many and too tangled to follow all ways";
 /// Jumps deeper than any ruleset that the kernel takes.
 const DEEPEST: usize = 128;
 
@@ -90,6 +83,22 @@ struct Walk<'w> {
 }
 
 impl<'w> Walk<'w> {
+    fn of(world: &'w World<'w>, course: Course, meets: &'w Meets) -> Self {
+        let mut walk = Self {
+            world,
+            course,
+            meets,
+            chains: HashMap::new(),
+            walked: Walked { doubts: world.doubts(), ..Walked::default() },
+            places: HashMap::new(),
+            accepted: States::new(),
+            memo: HashMap::new(),
+            steps: 0,
+        };
+        walk.index();
+        walk
+    }
+
     fn index(&mut self) {
         for (ruleset, (_, rules)) in self.world.rulesets.iter().enumerate() {
             for (number, table) in rules.tables.iter().enumerate() {
@@ -227,6 +236,7 @@ impl<'w> Walk<'w> {
             all.extend(first.into_iter().map(|first| State {
                 dst: first.dst,
                 dst_port: first.dst_port,
+                leads: first.leads,
                 dnat: first.dnat,
                 ..state.clone()
             }));
@@ -237,33 +247,43 @@ impl<'w> Walk<'w> {
 
     /// After the routing decision: a destination that was translated may lead another way.
     fn routed(&mut self, states: States) -> States {
-        let Some(host) = self.world.host else { return states };
         let mut stay = States::new();
         for state in states {
-            let elsewhere =
-                state.dst.filter(|dst| self.meets.dst.is_some_and(|meant| meant != *dst)).and_then(|dst| {
-                    let iif = self.meets.in_interface.as_deref();
-                    let route = host.lookup(&Question { dst, src: state.src, iif }).route;
-                    let received = route.is_some_and(|route| route.kind == "local");
-                    (received != (self.course == Course::Received)).then_some(dst)
-                });
-            match elsewhere {
-                Some(dst) => self.end(
-                    Ending::Elsewhere(format!("translated to {dst}, which the host routes another way")),
-                    None,
-                ),
-                None => {
-                    stay.insert(state);
-                }
+            let elsewhere = match state.leads {
+                Leads::ToHost if self.course == Course::Received => None,
+                Leads::ToHost => Some("redirected to the host itself".to_owned()),
+                Leads::Anywhere => Some("translated to an address that is not known here".to_owned()),
+                Leads::ToDestination => self
+                    .strays(&state)
+                    .map(|dst| format!("translated to {dst}, which the host routes another way")),
+            };
+            if elsewhere.is_none() || state.leads == Leads::Anywhere {
+                stay.insert(state);
+            }
+            if let Some(words) = elsewhere {
+                self.end(Ending::Elsewhere(words), None);
             }
         }
         stay
     }
 
+    /// The destination that a packet was translated to, when the host routes it another way.
+    fn strays(&self, state: &State) -> Option<IpAddr> {
+        let dst = state.dst.filter(|dst| self.meets.dst.is_some_and(|meant| meant != *dst))?;
+        let iif = self.meets.in_interface.as_deref();
+        let route = self.world.host?.lookup(&Question { dst, src: state.src, iif }).route;
+        let received = route.is_some_and(|route| route.kind == "local");
+        (received != (self.course == Course::Received)).then_some(dst)
+    }
+
     /// Walks one chain with all ways at once.
     fn chain(&mut self, hook: &'w Hook, id: ChainId, states: &States, certain: bool, depth: usize) -> Passed {
         let uncertain = Passed { out: states.clone(), whole: false };
-        if depth > DEEPEST || self.steps > MOST_STEPS {
+        if self.steps > MOST_STEPS {
+            self.doubt(TANGLED.to_owned());
+            return uncertain;
+        }
+        if depth > DEEPEST {
             self.doubt("jumps lead deeper than the kernel allows".to_owned());
             return uncertain;
         }
@@ -478,14 +498,8 @@ impl<'w> Walk<'w> {
             self.end(Ending::Elsewhere(text.to_owned()), Some(place));
             way.ends(alive);
         } else if TRANSLATING.contains(&name) {
-            let source = name == "NETMAP";
-            self.accepted.extend(taken.into_iter().map(|mut state| {
-                (state.dst, state.dst_port, state.dnat) = (None, None, true);
-                if source {
-                    (state.src, state.snat) = (None, true);
-                }
-                state
-            }));
+            let target = Target::Other(text.to_owned());
+            self.accepted.extend(taken.into_iter().map(|state| changed(state, &target)));
             way.ends(alive);
         } else if HARMLESS.contains(&name) {
             alive.extend(taken);
@@ -591,7 +605,8 @@ fn together(states: States) -> States {
     let mut merged: Vec<State> = Vec::new();
     for state in states {
         let same = |one: &&mut State| {
-            (one.dnat, one.snat, one.untracked) == (state.dnat, state.snat, state.untracked)
+            (one.leads, one.dnat, one.snat, one.untracked)
+                == (state.leads, state.dnat, state.snat, state.untracked)
         };
         match merged.iter_mut().find(same) {
             None => merged.push(state),

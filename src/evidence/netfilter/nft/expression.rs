@@ -95,13 +95,17 @@ fn reject(value: &Value) -> String {
     }
 }
 
-/// `--to-… address:port`, or what no address can be read from.
+/// `--to-… address:port`, either of which may be missing, or be words of which nothing can be read.
 fn translation(option: &str, value: &Value) -> String {
-    let port = value["port"].as_u64().map(|port| format!(":{port}")).unwrap_or_default();
-    match value["addr"].as_str() {
-        Some(address) if address.contains(':') && !port.is_empty() => format!("{option} [{address}]{port}"),
-        Some(address) => format!("{option} {address}{port}"),
-        None => format!("{option} {}", words::value(&value["addr"])),
+    let said = |key: &str| match &value[key] {
+        Value::Null => String::new(),
+        said => words::value(said),
+    };
+    let (address, port) = (said("addr"), said("port"));
+    match (port.as_str(), address.contains(':')) {
+        ("", _) => format!("{option} {address}"),
+        (port, true) => format!("{option} [{address}]:{port}"),
+        (port, false) => format!("{option} {address}:{port}"),
     }
 }
 

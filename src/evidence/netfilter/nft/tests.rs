@@ -131,6 +131,53 @@ fn somebody_elses_table() {
     assert!(end(&Ruleset::parse_nft(&told), &outer).starts_with("Dropped: udp dport 4789"));
 }
 
+/// As `nft -j` 1.0.6 prints them.
+#[test]
+fn translations_of_every_form() {
+    for (statement, ends) in [
+        (r#"{"redirect":{"port":8080}}"#, "Elsewhere(\"redirected to the host itself\")"),
+        (r#"{"redirect":null}"#, "Elsewhere(\"redirected to the host itself\")"),
+        (r#"{"dnat":{"addr":"10.244.2.2","port":8080}}"#, "Passes"),
+        (r#"{"dnat":{"port":8080}}"#, "Passes"),
+        (r#"{"dnat":{"addr":"10.244.2.2","port":{"range":[8080,8090]}}}"#, "perhaps dropped"),
+        (r#"{"dnat":{"addr":{"range":["10.244.2.2","10.244.2.9"]},"port":8080}}"#, "perhaps elsewhere"),
+        (
+            r#"{"dnat":{"addr":{"prefix":{"addr":"10.1.0.0","len":16}},"flags":"netmap","type_flags":"prefix"}}"#,
+            "perhaps elsewhere",
+        ),
+        (
+            r#"{"dnat":{"addr":{"map":{"key":{"numgen":{"mode":"random","mod":2,"offset":0}},"data":{"set":[[0,"10.1.1.1"],[1,"10.1.1.2"]]}}}}}"#,
+            "perhaps elsewhere",
+        ),
+    ] {
+        let chain = |name: &str, kind: &str, hook: &str, priority: i32, policy: &str| {
+            format!(
+                r#"{{"chain":{{"family":"ip","table":"x","name":"{name}","handle":1,"type":"{kind}","hook":"{hook}","prio":{priority},"policy":"{policy}"}}}}"#
+            )
+        };
+        let text = format!(
+            r#"{{"nftables":[{{"table":{{"family":"ip","name":"x","handle":1}}}},{},{},
+            {{"rule":{{"family":"ip","table":"x","chain":"p","handle":3,"expr":[{statement}]}}}},
+            {{"rule":{{"family":"ip","table":"x","chain":"f","handle":4,"expr":[
+            {{"match":{{"op":"==","left":{{"payload":{{"protocol":"ip","field":"daddr"}}}},"right":"10.244.2.2"}}}},
+            {{"match":{{"op":"==","left":{{"payload":{{"protocol":"tcp","field":"dport"}}}},"right":8080}}}},{{"accept":null}}]}}}}]}}"#,
+            chain("p", "nat", "prerouting", -100, "accept"),
+            chain("f", "filter", "forward", 0, "drop"),
+        );
+        let ruleset = Ruleset::parse_nft(&text.replace('\n', ""));
+        assert_eq!(ruleset.n_rules(), 2, "{statement}");
+        let end = end(&ruleset, &syn(80));
+        let is = match ends {
+            "perhaps dropped" => end.starts_with("[End { what: Dropped") && end.contains("Passes"),
+            "perhaps elsewhere" => {
+                end.starts_with("[End { what: Elsewhere(\"translated to an address that is not")
+            }
+            certain => end == certain,
+        };
+        assert!(is, "{statement}: {end}");
+    }
+}
+
 #[test]
 fn broken_documents_are_told_and_the_rest_is_kept() {
     let whole = listed("odd");

@@ -151,7 +151,9 @@ fn loops_and_missing_chains_come_to_an_end() {
     for n in 0..50_000 {
         deep.extend(["-A c", &n.to_string(), " -j c", &(n + 1).to_string(), "\n"]);
     }
-    assert!(ways(&Ruleset::parse(&(deep + "COMMIT\n")), &syn()).len() < 200);
+    let deep = Ruleset::parse(&(deep + "COMMIT\n"));
+    assert!(ways(&deep, &syn()).len() < 200);
+    assert_eq!(through(&deep, None, &syn()).doubts, ["jumps lead deeper than the kernel allows"]);
     // Twice as many ways with every chain, were they not walked together.
     let mut tangled = "*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -j c0\n".to_owned();
     for n in 0..100 {
@@ -246,6 +248,59 @@ fn chance_and_unknown_targets_leave_it_open() {
     assert!(through(&strange, None, &syn()).certain().is_none());
     let harmless = filter("-A FORWARD -j TCPMSS --clamp-mss-to-pmtu\n-A FORWARD -j ACCEPT");
     assert_eq!(ends(&harmless, None, &syn()), ["passes"]);
+}
+
+/// What may become of a packet that a rule of table nat translates where it comes in, and that FORWARD lets pass to port 8080
+/// of where it was meant to go.
+fn translated(rule: &str, course: Course, meets: &Meets) -> Vec<Ending> {
+    let chain = if course == Course::Sent { "OUTPUT" } else { "PREROUTING" };
+    let ruleset = Ruleset::parse(&format!(
+        "*nat\n:PREROUTING ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n-A {chain} {rule}\nCOMMIT\n\
+         *filter\n:FORWARD DROP [0:0]\n-A FORWARD -d 10.42.1.5/32 -p tcp -m tcp --dport 8080 -j ACCEPT\nCOMMIT\n"
+    ));
+    let rulesets = vec![("rules".to_owned(), &ruleset)];
+    let walked = walk(&World { rulesets, ..World::default() }, course, meets);
+    assert_eq!(walked.doubts, Vec::<String>::new());
+    walked.ends.into_iter().map(|end| end.what).collect()
+}
+
+/// The rules as iptables-save prints them.
+#[test]
+fn who_is_translated_to_another_address_may_go_another_way() {
+    let to_host = || Ending::Elsewhere("redirected to the host itself".to_owned());
+    let perhaps = || Ending::Elsewhere("translated to an address that is not known here".to_owned());
+    let redirect = "-p tcp -m tcp --dport 80 -j REDIRECT --to-ports 8080";
+    assert_eq!(translated(redirect, Course::Forwarded, &syn()), [to_host()]);
+    assert_eq!(translated(redirect, Course::Sent, &syn()), [to_host()]);
+    assert_eq!(translated(redirect, Course::Received, &syn()), [Ending::Passes]);
+    let established = Meets { state: Some(CtState::Established), reply: Some(false), ..syn() };
+    assert_eq!(translated(redirect, Course::Forwarded, &established), [to_host()]);
+    for rule in [
+        "-p tcp -m tcp --dport 80 -j DNAT --to-destination 10.42.1.5-10.42.1.9:8080",
+        "-d 10.42.1.0/24 -j NETMAP --to 10.10.0.0/24",
+    ] {
+        let ends = translated(rule, Course::Forwarded, &syn());
+        assert_eq!(ends, [perhaps(), Ending::Dropped, Ending::Passes], "{rule}");
+    }
+    // Without an address the destination stays.
+    let port = "-p tcp -m tcp --dport 80 -j DNAT --to-destination :8080";
+    assert_eq!(translated(port, Course::Forwarded, &syn()), [Ending::Passes]);
+    // The last group of an address is no port.
+    let six = Meets { src: "fd00::9".parse().ok(), dst: "fd00::1".parse().ok(), ..syn() };
+    let range = "-p tcp -m tcp --dport 80 -j DNAT --to-destination fd00::5-fd00::8080";
+    let ends = translated(range, Course::Forwarded, &six);
+    assert_eq!(ends, [perhaps(), Ending::Dropped], "{range}");
+}
+
+#[test]
+fn too_many_rules_are_no_deep_jumps() {
+    let ruleset = filter("-A FORWARD -j a\n-A a -j ACCEPT");
+    let world = World { rulesets: vec![("rules".to_owned(), &ruleset)], ..World::default() };
+    let meets = syn();
+    let mut walk = Walk::of(&world, Course::Forwarded, &meets);
+    walk.steps = MOST_STEPS + 1;
+    walk.hook(HookPoint::Forward, States::from([State::of(&meets, Course::Forwarded)]));
+    assert_eq!(walk.walked.doubts, [TANGLED]);
 }
 
 /// A connection was translated by the rules of its first packet; what comes back is not translated by them.
