@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::Part;
+use super::places::Places;
 use crate::evidence::host::{
     Address, FdbEntry, Host, HostRoute, LOCAL, Link, MAIN, Neighbour, Queue, RouteRule, Vxlan,
 };
@@ -25,6 +26,17 @@ pub(super) struct Reader {
     pub(super) was_route: bool,
     /// Rules whose family their text does not say, by their place.
     open: Vec<usize>,
+    index: Index,
+}
+
+/// Where what was read stands: links by their name, neighbours by link and address, all else by all that it says.
+#[derive(Debug, Default)]
+struct Index {
+    links: Places,
+    addresses: Places,
+    neighbours: Places,
+    fdb: Places,
+    routes: Places,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -125,7 +137,8 @@ impl Reader {
     /// The place of the link of that name.
     fn link(&mut self, name: &str) -> usize {
         let links = &mut self.host.links;
-        links.iter().position(|link| link.name == name).unwrap_or_else(|| {
+        self.index.links.find(name, |at| links[at].name == name).unwrap_or_else(|| {
+            self.index.links.note(name, links.len());
             links.push(Link { name: name.to_owned(), arp: true, ..Link::default() });
             links.len() - 1
         })
@@ -138,10 +151,10 @@ impl Reader {
             Under::Link(at) => self.of_link(at, &words),
             Under::Prefix => {
                 let route = self.prefix.take().filter(|_| words.first() == Some(&"nexthop"))?;
-                self.host.routes.push(route);
+                let at = self.add(route);
                 self.was_route = true;
-                self.under = Under::Route(self.host.routes.len() - 1);
-                self.hop(self.host.routes.len() - 1, &words)
+                self.under = Under::Route(at);
+                self.hop(at, &words)
             }
             Under::Route(at) => self.hop(at, &words),
             Under::Queue(at) => {
@@ -216,8 +229,10 @@ impl Reader {
             None => net(own)?,
         };
         let address = Address { link: link.to_owned(), address };
-        if !self.host.addresses.contains(&address) {
-            self.host.addresses.push(address);
+        let addresses = &mut self.host.addresses;
+        if self.index.addresses.find(&address, |at| addresses[at] == address).is_none() {
+            self.index.addresses.note(&address, addresses.len());
+            addresses.push(address);
         }
         Some(Part::Addresses)
     }
@@ -235,8 +250,12 @@ impl Reader {
             mac: mac.filter(|mac| is_mac(mac)).map(|mac| mac.to_lowercase()),
             state: state.to_lowercase(),
         };
-        if self.host.neighbour(&entry.link, address).is_none() {
-            self.host.neighbours.push(entry);
+        let neighbours = &mut self.host.neighbours;
+        let key = (&entry.link, address);
+        let is = |at: usize| (&neighbours[at].link, neighbours[at].address) == key;
+        if self.index.neighbours.find(key, is).is_none() {
+            self.index.neighbours.note(key, neighbours.len());
+            neighbours.push(entry);
         }
         Some(Part::Neighbours)
     }
@@ -255,8 +274,10 @@ impl Reader {
             }
             .to_owned(),
         };
-        if !self.host.fdb.contains(&entry) {
-            self.host.fdb.push(entry);
+        let fdb = &mut self.host.fdb;
+        if self.index.fdb.find(&entry, |at| fdb[at] == entry).is_none() {
+            self.index.fdb.note(&entry, fdb.len());
+            fdb.push(entry);
         }
         Some(Part::Fdb)
     }
@@ -291,18 +312,25 @@ impl Reader {
             self.under = Under::Prefix;
             return None;
         }
-        let known = self.host.routes.iter().position(|own| *own == route);
-        let at = known.unwrap_or_else(|| {
-            self.host.routes.push(route);
-            self.host.routes.len() - 1
-        });
+        let routes = &self.host.routes;
+        let known = self.index.routes.find(&route, |at| routes[at] == route);
+        let at = known.unwrap_or_else(|| self.add(route));
         self.under = Under::Route(at);
         Some(Part::Routes)
+    }
+
+    /// Adds a route; gives its place.
+    fn add(&mut self, route: HostRoute) -> usize {
+        let at = self.host.routes.len();
+        self.index.routes.note(&route, at);
+        self.host.routes.push(route);
+        at
     }
 
     fn hop(&mut self, at: usize, words: &[&str]) -> Option<Part> {
         let rest = words.strip_prefix(&["nexthop"])?;
         let route = &mut self.host.routes[at];
+        let before = route.clone();
         let mut hop = HostRoute { via: None, dev: None, dead: false, ..route.clone() };
         let v6 = attributes(&mut hop, rest)? || hop.via.is_some_and(|via| via.is_ipv6());
         if v6 && route.dst.prefix_len() == 0 {
@@ -311,6 +339,10 @@ impl Reader {
         route.multipath = route.dev.is_some();
         if route.dev.is_none() && !hop.dead {
             (route.dev, route.via, route.onlink) = (hop.dev, hop.via, hop.onlink);
+        }
+        if *route != before {
+            self.index.routes.forget(&before, at);
+            self.index.routes.note(&*route, at);
         }
         Some(Part::Routes)
     }

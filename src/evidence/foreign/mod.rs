@@ -9,6 +9,7 @@ mod json;
 mod listing;
 mod nft;
 mod pieces;
+mod places;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -70,6 +70,55 @@ fn routes_are_read_with_their_next_hops() {
 }
 
 #[test]
+fn copies_add_nothing_and_next_hops_make_another_route() {
+    let text = "default proto static metric 9\n\tnexthop via 10.0.0.1 dev a weight 1\n\tnexthop via 10.0.0.2 dev b weight 1\n";
+    let six = "default proto static metric 9\n\tnexthop via fd00::1 dev a weight 1\n\tnexthop via fd00::2 dev b weight 1\n";
+    let one = "10.1.0.0/16 dev a proto kernel scope link\n10.2.0.0/16 dev a\n10.1.0.0/16 dev a proto kernel scope link\n";
+    let host = host(&[("x", &[one, text, six, one].concat()), ("y", one)]);
+    assert_eq!(
+        words(&host.routes),
+        [
+            "10.1.0.0/16 dev a",
+            "10.2.0.0/16 dev a",
+            "0.0.0.0/0 via 10.0.0.1 dev a metric 9",
+            "::/0 via fd00::1 dev a metric 9"
+        ]
+    );
+    assert!(host.routes[2].multipath && host.routes[3].multipath && !host.routes[0].multipath);
+}
+
+/// A look at each for each took hours.
+#[test]
+fn hundreds_of_thousands_of_lines_are_no_burden() {
+    use std::fmt::Write;
+    let address = |n: u32| std::net::Ipv4Addr::from(0x0a00_0000 + n);
+    let (mut routes, mut others) = (String::new(), String::new());
+    for n in 0..300_000 {
+        let _ =
+            writeln!(routes, "{} via 192.168.50.12 dev eth0 proto bird table {}", address(n), 1000 + n % 3);
+    }
+    for n in 0..5_000 {
+        let (mac, at) = (format!("66:00:00:00:{:02x}:{:02x}", n >> 8, n & 0xff), address(n));
+        let _ = write!(
+            others,
+            "{n}: cali{n}@if2: <BROADCAST,UP,LOWER_UP> mtu 1450\n    inet {at}/32 scope global cali{n}\n\
+             {at} dev vxlan.calico lladdr {mac} PERMANENT\n{mac} dev vxlan.calico dst {at} self permanent\n"
+        );
+    }
+    // Some twice, as in a collection that holds the same output in two places.
+    let again = &routes[..routes.len() / 10];
+    let host = host(&[("routes", &routes), ("others", &others), ("some", again), ("others", &others)]);
+    let routes: Vec<_> = host.routes.iter().filter(|route| route.kind == "unicast").collect();
+    assert_eq!(routes.len(), 300_000);
+    assert!(routes.iter().zip(0..).all(|(route, n)| route.dst.addr() == IpAddr::from(address(n))));
+    // No link has the number 0.
+    let counts = [host.links.len(), host.addresses.len(), host.neighbours.len(), host.fdb.len()];
+    assert_eq!(counts, [4_999, 5_000, 5_000, 5_000]);
+    assert_eq!(host.neighbours[4_999].address, IpAddr::from(address(4_999)));
+    assert_eq!((host.fdb[300].dst, host.links[299].name.as_str()), (Some(address(300).into()), "cali300"));
+}
+
+#[test]
 fn json_of_ip_says_the_same_as_its_words() {
     let json = r#"[{"dst":"default","gateway":"192.168.50.1","dev":"eth0","flags":[]},
         {"type":"blackhole","dst":"10.244.1.0/26","protocol":"80","flags":[]},

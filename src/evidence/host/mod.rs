@@ -99,7 +99,7 @@ pub struct Vxlan {
 }
 
 /// An address on a link.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Address {
     /// Link.
     pub link: String,
@@ -108,7 +108,7 @@ pub struct Address {
 }
 
 /// A route.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct HostRoute {
     /// Destination.
     pub dst: IpNet,
@@ -170,7 +170,7 @@ pub struct Neighbour {
 }
 
 /// An entry of a forwarding database.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FdbEntry {
     /// Link.
     pub link: String,
