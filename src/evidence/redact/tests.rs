@@ -214,6 +214,46 @@ fn nftables_own_tables() {
     assert!(!turned.contains("Lester"));
 }
 
+#[test]
+fn an_ipv6_address_of_digits_is_no_number() {
+    let rules = "*filter\n:FORWARD ACCEPT [0:0]\n\
+        -A FORWARD -s 2001:470:1234:5600::/64 -m mac --mac-source 00:11:22:33:44:55 -j ACCEPT\n\
+        -A FORWARD -m iprange --src-range 2001:470::1-2001:470::5 -m multiport --dports 80:90,443 -j ACCEPT\n\
+        -A FORWARD -m time --timestart 12:34:56 --timestop 23:59:59 -j DROP\nCOMMIT\n";
+    let sets = "create x hash:net family inet6 hashsize 1024 maxelem 65536\nadd x 2001:470:1234:5600::/64\n\
+        create y hash:ip,mac family inet6 hashsize 1024 maxelem 65536\nadd y 2001:470::1,00:11:22:33:44:55\n\
+        create z hash:ip,mark family inet6 hashsize 1024 maxelem 65536\nadd z 2001:470::1,80\n";
+    let gone = |text: &str| {
+        for part in ["2001:470", "00:11:22"] {
+            assert!(!text.contains(part), "{part} in {text}");
+        }
+    };
+    let (turned_rules, turned_sets) = (turned("ip6tables-save", rules), turned("ipset", sets));
+    gone(&turned_rules);
+    gone(&turned_sets);
+    let matches = |text: &str| {
+        let rules = Ruleset::parse(text);
+        assert_eq!(rules.not_understood.len(), 0, "{text}");
+        rules.tables[0].chains[0].rules.iter().map(|rule| rule.matches.len()).collect::<Vec<_>>()
+    };
+    assert_eq!(matches(&turned_rules), matches(rules), "{turned_rules}");
+    for kept in ["::/64 -m mac", "--dports 80:90,443", "--timestart 12:34:56 --timestop 23:59:59"] {
+        assert!(turned_rules.contains(kept), "{kept} in {turned_rules}");
+    }
+    assert!(turned_sets.ends_with(",80\n"), "{turned_sets}");
+    let mut redactor = some(&Texts::default());
+    for sentence in
+        ["route 2001:470:1234:5600::/64 was not seen", "no route to 2001:470::, nor (2001:470::1):"]
+    {
+        gone(&redactor.sentence(sentence));
+    }
+    let turned = redactor.sentence("route 2001:470:1234:5600::/64 was not seen since 12:34:56");
+    assert!(
+        turned.starts_with("route ") && turned.ends_with("::/64 was not seen word-1 12:34:56"),
+        "{turned}"
+    );
+}
+
 /// What programs really print means the same afterwards: every table, chain and rule, with the same kinds of matches and target.
 #[test]
 fn real_rules_keep_their_sense() {

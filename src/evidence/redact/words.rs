@@ -13,11 +13,15 @@ use super::vocabulary::{is_rule_word, is_sentence_word};
 impl Redactor {
     /// A word of rules, sets or connections.
     pub(super) fn word(&mut self, word: &str) -> String {
-        if word.is_empty() || is_rule_word(word) || is_number(word) {
+        if word.is_empty() || is_rule_word(word) {
             return word.to_owned();
         }
+        // Before numbers are told: an address of version 6 may hold nothing but digits.
         if let Some(turned) = self.address(word) {
             return turned;
+        }
+        if is_number(word) {
+            return word.to_owned();
         }
         if let Some(hash) = word.strip_prefix("cali:").filter(|hash| is_hash(hash)) {
             return format!("cali:{}", self.hashed(hash));
@@ -114,7 +118,9 @@ impl Redactor {
             let signs = word.chars().all(|c| c.is_ascii_punctuation() || c == '…');
             return if signs { word.to_owned() } else { self.names.of(Class::Word, word) };
         };
-        let (opening, closing) = (&word[..at], &word[at + bare.len()..]);
+        // The colons at the end of `2001:470::` are part of it.
+        let end = at + bare.len() + if word[at + bare.len()..].starts_with("::") { 2 } else { 0 };
+        let (opening, bare, closing) = (&word[..at], &word[at..end], &word[end..]);
         let within = |this: &mut Self, class: Class| {
             let (namespace, name) = bare.split_once('/')?;
             let (name, port) = name.split_once(':').map_or((name, None), |(name, port)| (name, Some(port)));
@@ -208,7 +214,8 @@ impl Redactor {
     }
 }
 
-/// Digits, hexadecimal ones behind `0x`, and the signs that stand between them. Never an address.
+/// Digits, hexadecimal ones behind `0x`, and the signs that stand between them: numbers, ranges, times. Never an address, nor one
+/// with something behind it.
 pub(super) fn is_number(word: &str) -> bool {
     let digits = |part: &str| match part.strip_prefix("0x") {
         Some(hex) => !hex.is_empty() && hex.chars().all(|c| c.is_ascii_hexdigit()),
@@ -220,8 +227,15 @@ pub(super) fn is_number(word: &str) -> bool {
         && unit
             .split([':', ',', '/', '-'])
             .all(|part| part.split('.').count() <= 3 && part.split('.').all(digits))
+        && unit.split([',', '/', '-']).all(|part| part.matches(':').count() <= 1 || is_time(part))
         && word.parse::<IpAddr>().is_err()
         && mac(word).is_none()
+}
+
+/// `12:34:56`. No address has three parts.
+fn is_time(word: &str) -> bool {
+    let is_part = |part: &str| (1..=2).contains(&part.len()) && part.chars().all(|c| c.is_ascii_digit());
+    word.split(':').count() == 3 && word.split(':').all(is_part)
 }
 
 fn is_hash(text: &str) -> bool {
