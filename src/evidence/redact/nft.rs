@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use super::Redactor;
 use super::names::Class;
 use super::vocabulary::{is_rule_word, is_static_name};
+use super::words::is_number;
 
 impl Redactor {
     /// One JSON document a line.
@@ -47,11 +48,13 @@ impl Redactor {
             let (first, last) = self.range(first, last);
             return serde_json::json!({"range": [first, last]});
         }
-        // Bytes at a place of the packet: they may be an address.
-        let raw = fields.get("left").is_some_and(|left| left.pointer("/payload/base").is_some());
-        if raw && fields.contains_key("right") {
-            self.note("values that rules compare with raw bytes were set to 0");
-            fields.insert("right".to_owned(), Value::from(0));
+        for (of, with) in BESIDE_RAW {
+            if fields.get(of).is_some_and(|of| is_raw(of) || (is_integer(of) && with == "elem"))
+                && let Some(value) = fields.get_mut(with)
+            {
+                self.note("values that rules compare with raw bytes were set to 0");
+                blank(value);
+            }
         }
         let fields = fields.into_iter().map(|(own, value)| {
             let value = self.value(key, &own, value);
@@ -88,6 +91,40 @@ impl Redactor {
     /// Base chains of others may be called anything.
     fn nft_chain(&mut self, name: &str) -> String {
         if is_static_name(name) { name.to_owned() } else { self.chain(name) }
+    }
+}
+
+/// What holds raw bytes, and what stands beside it: matches, maps, sets, changes of packets, and signs between bytes and a value.
+const BESIDE_RAW: [(&str, &str); 6] =
+    [("left", "right"), ("key", "data"), ("type", "elem"), ("key", "value"), ("^", "^"), ("|", "|")];
+
+/// Whether bytes at a place of the packet are anywhere in it: they may be an address.
+fn is_raw(value: &Value) -> bool {
+    match value {
+        Value::Object(fields) => value.pointer("/payload/base").is_some() || fields.values().any(is_raw),
+        Value::Array(values) => values.iter().any(is_raw),
+        _ => false,
+    }
+}
+
+/// Whether it is the type that older versions of nft print for a set of raw bytes.
+fn is_integer(kind: &Value) -> bool {
+    match kind {
+        Value::Array(kinds) => kinds.iter().any(is_integer),
+        kind => kind == "integer",
+    }
+}
+
+/// Sets every number to 0, also those that are too long for one and come as text. The place of bytes stays.
+fn blank(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.iter_mut().filter(|(key, _)| *key != "payload").for_each(|(_, value)| blank(value));
+        }
+        Value::Array(values) => values.iter_mut().for_each(blank),
+        Value::Number(_) => *value = Value::from(0),
+        Value::String(text) if is_number(text) => *value = Value::from(0),
+        _ => {}
     }
 }
 

@@ -254,6 +254,53 @@ fn an_ipv6_address_of_digits_is_no_number() {
     );
 }
 
+/// 10.9.8.7 as a number: masked, beside others, as key and as value of maps, in sets, written into the packet.
+#[test]
+fn raw_bytes_of_nftables_are_no_addresses() {
+    let bytes = r#"{"payload":{"base":"nh","offset":96,"len":32}}"#;
+    let long = r#"{"payload":{"base":"nh","offset":64,"len":128}}"#;
+    let statements = [
+        format!(r#"{{"match":{{"op":"==","left":{{"&":[{bytes},4294967040]}},"right":168364039}}}}"#),
+        format!(
+            r#"{{"match":{{"op":"==","left":{{"concat":[{bytes},{{"meta":{{"key":"mark"}}}}]}},"right":{{"set":[{{"concat":[168364039,1]}}]}}}}}}"#
+        ),
+        format!(
+            r#"{{"match":{{"op":"==","left":{bytes},"right":{{"set":[168364039,{{"range":[168364039,168364039]}}]}}}}}}"#
+        ),
+        format!(r#"{{"match":{{"op":"==","left":{{"^":[{bytes},168364039]}},"right":0}}}}"#),
+        format!(r#"{{"match":{{"op":"==","left":{long},"right":"0x20010470a090807000000000a090807"}}}}"#),
+        format!(
+            r#"{{"vmap":{{"key":{bytes},"data":{{"set":[[168364039,{{"jump":{{"target":"bob"}}}}]]}}}}}}"#
+        ),
+        format!(r#"{{"mangle":{{"key":{bytes},"value":168364039}}}}"#),
+        r#"{"match":{"op":"==","left":{"payload":{"protocol":"tcp","field":"dport"}},"right":4711}}"#
+            .to_owned(),
+    ];
+    let rules = format!(
+        r#"{{"nftables":[{{"table":{{"family":"ip","name":"acme","handle":1}}}},
+        {{"chain":{{"family":"ip","table":"acme","name":"bob","handle":1}}}},
+        {{"set":{{"family":"ip","name":"gold","table":"acme","type":"integer","handle":2,"elem":[168364039]}}}},
+        {{"set":{{"family":"ip","name":"vault","table":"acme","type":{{"typeof":{bytes}}},"handle":3,
+          "elem":[{{"elem":{{"val":168364039,"timeout":60}}}}]}}}},
+        {{"set":{{"family":"ip","name":"clerk","table":"acme","type":"mark","handle":4,"elem":[4712]}}}},
+        {{"rule":{{"family":"ip","table":"acme","chain":"bob","handle":5,"expr":[{}]}}}}]}}"#,
+        statements.join(",")
+    )
+    .replace('\n', "");
+    let turned = turned("nft", &rules);
+    clean(&turned);
+    assert!(!turned.contains("168364039") && !turned.contains("a090807"), "{turned}");
+    for kept in [bytes, long, "4294967040", "4711", "4712"] {
+        let sorted = kept.parse::<serde_json::Value>().expect("JSON").to_string();
+        assert!(turned.contains(&sorted), "{kept} in {turned}");
+    }
+    let kinds = |text: &str| {
+        let rules = Ruleset::parse_nft(text);
+        (rules.not_understood.len(), rules.tables[0].chains[0].rules[0].matches.len())
+    };
+    assert_eq!(kinds(&turned), kinds(&rules), "{turned}");
+}
+
 /// What programs really print means the same afterwards: every table, chain and rule, with the same kinds of matches and target.
 #[test]
 fn real_rules_keep_their_sense() {
