@@ -5,7 +5,7 @@ use crate::evidence::netfilter::{Word, words};
 
 use super::Redactor;
 use super::names::Class;
-use super::vocabulary::is_rule_word;
+use super::vocabulary::{is_option, is_rule_word};
 use super::words::is_number;
 
 impl Redactor {
@@ -116,7 +116,11 @@ impl Redactor {
             "--comment" => self.comment(text),
             "--match-set" | "--add-set" | "--del-set" | "--map-set" => self.set(text),
             option if FREE.contains(&option) => self.names.of(Class::Word, text),
+            // What is loaded is a name, though it begins with dashes.
+            "-m" | "--match" => return self.bare(word),
             _ if !word.quoted && is_option(text) => text.to_owned(),
+            // An option that nobody knows stays one.
+            _ if !word.quoted && text.starts_with("--") => format!("--{}", self.names.of(Class::Word, text)),
             _ => return self.bare(word),
         };
         if word.quoted { quoted(&turned) } else { turned }
@@ -125,19 +129,6 @@ impl Redactor {
     fn bare(&mut self, word: &Word) -> String {
         if word.quoted { quoted(&self.sentence(&word.text)) } else { self.word(&word.text) }
     }
-}
-
-/// `-s`, `--dport`.
-fn is_option(word: &str) -> bool {
-    let name = word.trim_start_matches('-');
-    (1..=2).contains(&(word.len() - name.len()))
-        && name.starts_with(|c: char| c.is_ascii_alphabetic())
-        && name.chars().all(|c| {
-            c.is_ascii_lowercase()
-                || c.is_ascii_digit()
-                || c == '-'
-                || (name.len() == 1 && c.is_ascii_uppercase())
-        })
 }
 
 fn is_counters(word: &str) -> bool {

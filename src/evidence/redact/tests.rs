@@ -101,6 +101,18 @@ fn what_others_wrote_into_rules_does_not_come_through() {
 }
 
 #[test]
+fn what_looks_like_an_option_does_not_come_through() {
+    let rules = "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -m --acmemod -j ACCEPT\n\
+        -A INPUT -m bob --acme-above 5 --hunter2 --dport 80 -j DROP\n-A INPUT -p tcp -bob -m tcp --dport 80 -j DROP\nCOMMIT\n";
+    let turned = turned("iptables-save", rules);
+    clean(&turned);
+    let lines: Vec<&str> = turned.lines().collect();
+    assert_eq!(lines[2], "-A INPUT -m word-1 -j ACCEPT");
+    assert_eq!(lines[3], "-A INPUT -m word-2 --word-3 5 --word-4 --dport 80 -j DROP");
+    assert_eq!(lines[4], "-A INPUT -p tcp word-5 -m tcp --dport 80 -j DROP");
+}
+
+#[test]
 fn a_policy_behind_a_hashed_chain_is_found_under_its_new_name() {
     let policy = PolicyName {
         kind: crate::evidence::calico::PolicyKind::KubernetesNetworkPolicy,
@@ -317,6 +329,7 @@ fn real_rules_keep_their_sense() {
         let nft = file.ends_with("json");
         let parse = |text: &str| if nft { Ruleset::parse_nft(text) } else { Ruleset::parse(text) };
         let turned = turned(if nft { "nft" } else { "iptables-save" }, &text);
+        assert!(!turned.contains("--word"), "{file}: an option is not known");
         let (old, new) = (parse(&text), parse(&turned));
         assert_eq!(old.not_understood.len(), new.not_understood.len(), "{file}");
         assert_eq!(old.tables.len(), new.tables.len(), "{file}");

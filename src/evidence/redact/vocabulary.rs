@@ -10,6 +10,15 @@ pub(super) fn is_rule_word(word: &str) -> bool {
     RULE_WORDS.contains(word)
 }
 
+/// Whether a word is an option of a rule: a letter, or one of the long ones.
+pub(super) fn is_option(word: &str) -> bool {
+    match (word.strip_prefix("--"), word.strip_prefix('-')) {
+        (Some(long), _) => LONG_OPTIONS.contains(long),
+        (None, Some(short)) => short.len() == 1 && short.starts_with(|c: char| c.is_ascii_alphabetic()),
+        (None, None) => false,
+    }
+}
+
 /// Whether a word belongs to a sentence of Calico's, kube-proxy's or ours.
 pub(super) fn is_sentence_word(word: &str) -> bool {
     SENTENCE_WORDS.contains(word) || SENTENCE_WORDS.contains(word.to_ascii_lowercase().as_str())
@@ -21,6 +30,8 @@ pub(super) fn is_static_name(name: &str) -> bool {
 }
 
 static RULE_WORDS: LazyLock<FxHashSet<&'static str>> = LazyLock::new(|| RULES.split_whitespace().collect());
+static LONG_OPTIONS: LazyLock<FxHashSet<&'static str>> =
+    LazyLock::new(|| OPTIONS.split_whitespace().collect());
 static SENTENCE_WORDS: LazyLock<FxHashSet<&'static str>> =
     LazyLock::new(|| SENTENCES.split_whitespace().collect());
 static STATIC_PARTS: LazyLock<FxHashSet<&'static str>> = LazyLock::new(|| PARTS.split_whitespace().collect());
@@ -74,6 +85,43 @@ const RULES: &str = "
     seconds minutes tcp_reset tcp reset established filter dstnat srcnat out raw performance memory auto-merge timeout
     over until drop use vmap port xt meter jhash symhash netmap num flow dup secmark last osf elements type_flags nfproto
     wscale sack-perm maxseg timestamp comment objects
+";
+
+/// Options of rules, without their dashes: iptables(8), iptables-extensions(8), and what the extensions themselves name.
+const OPTIONS: &str = "
+    accept-local add-set ahlen ahres ahspi alarm algo and-mark and-tos append bytecode bytes-eq bytes-gt bytes-lt cgroup
+    checksum-fill chunk-types clamp-mss-to-pmtu clus cluster-hash-seed cluster-local-node cluster-local-nodemask
+    cluster-total-nodes clustermac cmd-owner comment compres connbytes connbytes-dir connbytes-mode connlimit-above
+    connlimit-daddr connlimit-mask connlimit-saddr connlimit-upto contiguous cpu ctdir ctevents ctexpire ctmask ctorigdst
+    ctorigdstport ctorigsrc ctorigsrcport ctproto ctrepldst ctrepldstport ctreplsrc ctreplsrcport ctstate ctstatus datestart
+    datestop dccp-option dccp-types del-set destination destination-mac destination-port destination-ports dir dport dports
+    dscp dscp-class dst dst-group dst-len dst-opts dst-pfx dst-range dst-type ecn ecn-ip-ect ecn-tcp-cwr ecn-tcp-ece
+    ecn-tcp-remove espspi every expevents fragfirst fragid fraglast fraglen fragment fragmore fragres from gateway genre
+    gid-owner goto h-length hash-init hashlimit hashlimit-above hashlimit-burst hashlimit-dstmask hashlimit-htable-expire
+    hashlimit-htable-gcinterval hashlimit-htable-max hashlimit-htable-size hashlimit-mask hashlimit-mode hashlimit-name
+    hashlimit-rate-interval hashlimit-rate-match hashlimit-src hashlimit-srcmask hashlimit-upto hashmode hbh-len hbh-opts
+    header helper hex-string hitcount hl-dec hl-eq hl-gt hl-inc hl-lt hl-set hmark-dport hmark-dport-mask hmark-dst-prefix
+    hmark-mod hmark-offset hmark-proto-mask hmark-rnd hmark-spi hmark-spi-mask hmark-sport hmark-sport-mask hmark-src-prefix
+    hmark-tuple icase icmp-type icmp6-type icmpv6-type in-interface invert ipcompspi ipv4 ipv6 ipvs jump kerneltz label
+    led-always-blink led-delay led-trigger-id left-shift-mark length limit limit-burst limit-iface-in limit-iface-out
+    local-node localtz log log-ip-options log-level log-macdecode log-prefix log-tcp-options log-tcp-sequence log-uid loose
+    mac-source map-mark map-prio map-queue map-set mark mask match match-set mh-type mode monthdays mss name new next nfacct-name
+    nflog-group nflog-prefix nflog-range nflog-size nflog-threshold nfmask notrack nowildcard object-pinned oif on-ip
+    on-port or-mark or-tos out-interface packet packets-eq packets-gt packets-lt path persistent physdev-in
+    physdev-is-bridged physdev-is-in physdev-is-out physdev-out pid-owner pinned pkt-type pol policy ports probability proto
+    protocol queue-balance queue-bypass queue-cpu-fanout queue-num quota random random-fully rateest rateest-bps
+    rateest-bps1 rateest-bps2 rateest-delta rateest-eq rateest-ewma rateest-ewmalog rateest-gt rateest-interval rateest-lt
+    rateest-name rateest-pps rateest-pps1 rateest-pps2 rateest1 rateest2 rcheck rdest realm reap reject-with remove reqid
+    restore restore-mark restore-skmark return-nomatch right-shift-mark rsource rt-0-addrs rt-0-not-strict rt-0-res rt-len
+    rt-segsleft rt-type rttl sack-perm save save-mark seconds selctx set set-class set-counters set-dscp set-dscp-class
+    set-mark set-mss set-tos set-xmark sid-owner skbinfo socket-exists soft source source-port source-ports spi sport sports
+    src src-group src-pfx src-range src-type srh-hdr-len-eq srh-hdr-len-gt srh-hdr-len-lt srh-last-entry-eq
+    srh-last-entry-gt srh-last-entry-lt srh-lsid srh-next-hdr srh-nsid srh-psid srh-segs-left-eq srh-segs-left-gt
+    srh-segs-left-lt srh-tag state strict string strip-options suppl-groups syn tcp-flags tcp-option timeout timestamp
+    timestamps timestart timestop to to-destination to-port to-ports to-source tos total-nodes tproxy-mark trace transparent
+    ttl ttl-dec ttl-eq ttl-gt ttl-inc ttl-lt ttl-set tunnel-dst tunnel-src type u32 uid-owner ulog-cprange ulog-nlgroup
+    ulog-prefix ulog-qthreshold update update-counters update-subcounters utc vaddr validmark vdir vmethod vport vportctl
+    vproto weekdays wscale xor-mark xor-tos zone zone-orig zone-reply
 ";
 
 /// Words of `# Generated by …`, of comments that Calico and kube-proxy put on their rules, and of warnings and reasons of ours.
@@ -131,6 +179,12 @@ mod tests {
         }
         for word in ["ACME", "bob", "secret", "10.0.0.1", ""] {
             assert!(!is_rule_word(word) && !is_sentence_word(word), "{word}");
+        }
+        for word in ["-A", "-f", "--dport", "--clamp-mss-to-pmtu", "--srh-tag"] {
+            assert!(is_option(word), "{word}");
+        }
+        for word in ["--acmemod", "-acme", "--", "-", "-4", "dport", ""] {
+            assert!(!is_option(word), "{word}");
         }
         assert!(is_static_name("to-wl-dispatch") && is_static_name("KUBE-NODE-PORT-LOCAL-TCP"));
         assert!(!is_static_name("to-acme-dispatch"));
