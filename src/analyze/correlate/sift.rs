@@ -252,7 +252,8 @@ impl Members {
         if self.protocol.is_some_and(|wanted| wanted != protocol) {
             return Ok(None);
         }
-        if !self.ports.is_empty() && !(has_ports && self.is_port(src_port, dst_port)) {
+        let passes = self.ports.is_empty() || (has_ports && self.is_port(src_port, dst_port));
+        if !passes {
             return Ok(None);
         }
         let place = &self.points[point.index()];
