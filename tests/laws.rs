@@ -486,3 +486,56 @@ fn what_is_under_way_at_the_end_is_not_lost() {
     assert_eq!(answer(&findings).0, Outcome::Delivered);
     assert_eq!((findings.routes[0].sent, findings.routes[0].unjudged), (991, 9));
 }
+
+/// Behind the loss only a handshake was seen: what a segment is cut into is not to be learnt from that.
+#[test]
+fn a_segment_that_is_sent_four_times_is_four_packets_whatever_passed_before() {
+    for first in [1, 100] {
+        let mut lab = Lab::new(6);
+        lab.send(Direction::Forward, &Load::Tcp { seq: 1000, len: first }, START + SECOND, None);
+        for again in 0..4 {
+            let time = START + 2 * SECOND + again * SECOND / 4;
+            lab.send(Direction::Forward, &Load::Tcp { seq: 5000, len: 1400 }, time, Some(3));
+        }
+        let found = lab.analyse();
+        assert_eq!((found.verdict.sent, found.verdict.lost), (5, 4), "after {first} bytes");
+    }
+}
+
+/// A card may cut large datagrams, and their pieces are not followed; where there are no pieces, nothing is said to have arrived.
+#[test]
+fn large_datagrams_that_vanish_without_a_piece_are_not_delivered() {
+    let mut lab = Lab::new(6);
+    for seq in 0..20 {
+        let time = START + SECOND + i64::from(seq) * SECOND / 20;
+        lab.send(
+            Direction::Forward,
+            &Load::Udp { id: 500 + seq, payload: vec![seq.to_le_bytes()[0]; 60] },
+            time,
+            None,
+        );
+        let large = Load::Udp { id: 100 + seq, payload: vec![7; 8000] };
+        lab.send(Direction::Forward, &large, time + 1_000, Some(3));
+    }
+    assert_eq!(lab.analyse().verdict.outcome, Outcome::Inconclusive);
+}
+
+/// That the only lost packet is the longest one is chance.
+#[test]
+fn one_lost_packet_tells_nothing_of_its_size() {
+    let mut lab = Lab::new(6);
+    for seq in 0..20 {
+        let time = START + SECOND + i64::from(seq) * SECOND / 20;
+        lab.send(
+            Direction::Forward,
+            &Load::Udp { id: 500 + seq, payload: vec![seq.to_le_bytes()[0]; 60] },
+            time,
+            None,
+        );
+    }
+    let longer = Load::Udp { id: 100, payload: vec![7; 1200] };
+    lab.send(Direction::Forward, &longer, START + SECOND + 1_000, Some(3));
+    let found = lab.analyse();
+    assert_eq!((found.verdict.outcome, found.verdict.lost), (Outcome::Dropped, 1));
+    assert!(found.causes.iter().all(|cause| cause.kind != "underlay_mtu"), "{:?}", found.causes);
+}
