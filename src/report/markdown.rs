@@ -1,5 +1,5 @@
 //! The report for a ticket, in markdown with tables as GitHub and Jira render them: the verdict, what every point saw,
-//! why, what to do. Short. Whatever was read is escaped: no name can make a link, a heading or a cell of its own.
+//! why, what to do. Short. Whatever was read is escaped, or stands as code: no name can make a link, a heading or a cell of its own.
 
 use std::io;
 
@@ -110,17 +110,46 @@ fn list(items: impl Iterator<Item = String>, out: &mut dyn io::Write) -> io::Res
     Ok(())
 }
 
-/// Text that markdown shows as it is: a backslash before every character that could mean something (`CommonMark`, 2.4;
-/// Jira takes the same ones), entities for those of HTML, and one line.
+/// Text that markdown shows as it is, on one line. What GitHub and Jira would make a link of stands as code: they look for links
+/// when escapes and entities are gone, and leave only code alone.
 fn plain(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
-    for c in words::shown(text).chars() {
+    let ends = |c: char| c.is_whitespace() || ENDS_CODE.contains(&c);
+    for piece in words::shown(text).split_inclusive(ends) {
+        let word = piece.trim_end_matches(ends);
+        if makes_link(word) {
+            safe.push('`');
+            safe.push_str(word);
+            safe.push('`');
+        } else {
+            escape(word, &mut safe);
+        }
+        escape(&piece[word.len()..], &mut safe);
+    }
+    safe
+}
+
+/// Cannot stand in code, neither as it is nor escaped: in tables and outside of them, Markdown and Jira do not agree.
+const ENDS_CODE: [char; 3] = ['`', '|', '\\'];
+
+/// Addresses of pages and of people, mentions, numbers of issues.
+fn makes_link(word: &str) -> bool {
+    let lower = word.to_ascii_lowercase();
+    let numbered = |(at, _)| lower[at + 1..].starts_with(|c: char| c.is_ascii_digit());
+    lower.contains("://")
+        || lower.contains("www.")
+        || lower.contains('@')
+        || lower.match_indices('#').any(numbered)
+}
+
+/// A backslash before every character that could mean something (`CommonMark`, 2.4; Jira takes the same ones), entities for those
+/// of HTML.
+fn escape(text: &str, safe: &mut String) {
+    for c in text.chars() {
         match c {
             '&' => safe.push_str("&amp;"),
             '<' => safe.push_str("&lt;"),
             '>' => safe.push_str("&gt;"),
-            // A mention or a reference would call somebody or link something.
-            '@' => safe.push_str("&#64;"),
             '\n' | '\t' => safe.push(' '),
             '\\' | '`' | '*' | '_' | '{' | '}' | '[' | ']' | '#' | '|' | '!' | '~' | '^' => {
                 safe.push('\\');
@@ -129,7 +158,6 @@ fn plain(text: &str) -> String {
             _ => safe.push(c),
         }
     }
-    safe
 }
 
 #[cfg(test)]
@@ -141,8 +169,30 @@ mod tests {
         assert_eq!(plain("a|b"), "a\\|b");
         assert_eq!(plain("x\n# y"), "x \\# y");
         assert_eq!(plain("`ip r`"), "\\`ip r\\`");
-        assert_eq!(plain("<script>@all</script>"), "&lt;script&gt;&#64;all&lt;/script&gt;");
-        assert_eq!(plain("[a](http://b)"), "\\[a\\](http://b)");
+        assert_eq!(plain("<script>@all</script>"), "`<script>@all</script>`");
+        assert_eq!(plain("<b>a</b>"), "&lt;b&gt;a&lt;/b&gt;");
+        assert_eq!(plain("[a](http://b)"), "`[a](http://b)`");
         assert_eq!(plain("a\u{202e}b"), "a\u{fffd}b");
+    }
+
+    #[test]
+    fn no_name_becomes_a_link() {
+        for link in [
+            "http://b.example/x_y",
+            "HTTPS://b.example",
+            "(www.b.example)",
+            "ftp://b",
+            "mailto:bob@b.example",
+            "bob@b.example",
+            "@all",
+            "b/c#12",
+        ] {
+            assert_eq!(plain(&format!("see {link}, *now*")), format!("see `{link},` \\*now\\*"));
+        }
+        // What would end the code is outside of it.
+        assert_eq!(plain("`ping a@b`"), "\\`ping `a@b`\\`");
+        assert_eq!(plain("http://a|b\\c@d"), "`http://a`\\|b\\\\`c@d`");
+        assert_eq!(plain("a@b\nc  #"), "`a@b` c  \\#");
+        assert_eq!(plain("www b/c http: #x"), "www b/c http: \\#x");
     }
 }
