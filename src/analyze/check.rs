@@ -25,7 +25,7 @@ fn rules(ground: &Ground<'_>, checkup: &mut Checkup) {
     let journeys: Vec<(&str, Journey)> = PROTOCOLS
         .iter()
         .map(|(protocol, name)| {
-            let request = Request { protocol: *protocol, ..Request::of_case(ground.case) };
+            let request = Request { protocol: *protocol, ..Request::of_case(ground.case, &nodes) };
             (*name, travel(request, &nodes, ground.cluster))
         })
         .collect();

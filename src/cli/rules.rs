@@ -34,7 +34,7 @@ fn of_case(saved: &Path, typed: &args::Rules) -> Result<ExitCode, Failure> {
                 "--from and --to: the case holds no cluster to find them in; use --path for the traced two";
             return Err(Failure::usage(why.to_owned()));
         }
-        (None, _, true) => Some(narrowed(Request::of_case(&case), typed)),
+        (None, _, true) => Some(narrowed(Request::of_case(&case, &Nodes::read(&texts)), typed)),
         (None, _, false) => None,
     };
     finish(request, &texts, cluster.as_ref(), typed)

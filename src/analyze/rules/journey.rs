@@ -199,8 +199,8 @@ impl Request {
         }
     }
 
-    /// From a saved case, whose points have names.
-    pub fn of_case(case: &Case) -> Self {
+    /// From a saved case, whose points have names. Which of its addresses a node's NIC holds is found on the node.
+    pub fn of_case(case: &Case, nodes: &Nodes) -> Self {
         let side = |end: &Endpoint| {
             let mut side = Side::of(end);
             let own = case.points.iter().filter(|point| Some(&point.node) == end.node.as_ref());
@@ -215,7 +215,18 @@ impl Request {
             }
             let facts = case.nodes.iter().find(|facts| Some(&facts.name) == end.node.as_ref());
             let same = |address: &&IpAddr| address.is_ipv6() == end.address.is_ipv6();
-            side.underlay = facts.and_then(|facts| facts.addresses.iter().find(same).copied());
+            let known: Vec<IpAddr> =
+                facts.map(|facts| facts.addresses.iter().filter(same).copied().collect()).unwrap_or_default();
+            let host = end
+                .node
+                .as_ref()
+                .and_then(|node| nodes.0.get(node))
+                .and_then(|filters| filters.host.as_ref());
+            let held = |address: &&IpAddr| {
+                let link = host.and_then(|host| host.link_of(**address));
+                link.is_some() && link.map(|link| &link.name) == side.nic.as_ref()
+            };
+            side.underlay = known.iter().find(held).or(known.first()).copied();
             side
         };
         Self {

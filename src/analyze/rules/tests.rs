@@ -144,3 +144,33 @@ fn a_pod_and_its_own_node_share_no_interface() {
     assert_eq!(ends("shop/web-0", "node/node-b"), (veth(), None));
     assert_eq!(ends("node/node-b", "10.42.1.5"), (None, veth()));
 }
+
+/// A saved case knows all addresses of a node, its own first; the tunnel's is on the NIC.
+#[test]
+fn the_address_of_the_captured_nic_is_the_underlays() {
+    use crate::evidence::host::{Address, Host, Link, STATE};
+    use crate::evidence::plan::{Plan, PlanOptions};
+    let node = |name: &str, number: u8| {
+        format!(
+            "---\napiVersion: v1\nkind: Node\nmetadata: {{name: {name}, annotations: {{projectcalico.org/IPv4Address: \
+             192.0.2.{number}/24}}}}\nstatus: {{addresses: [{{type: InternalIP, address: 10.0.0.{number}}}]}}\n"
+        )
+    };
+    let (cluster, _) = Cluster::parse(&(node("node-a", 11) + &node("node-b", 12))).unwrap();
+    let plan = Plan::make(&cluster, "node/node-b", "node/node-a", &PlanOptions::default()).unwrap();
+    let link = |name: &str| Link { name: name.to_owned(), ..Link::default() };
+    let holds =
+        |link: &str, address: &str| Address { link: link.to_owned(), address: address.parse().unwrap() };
+    let host = Host {
+        links: vec![link("eth0"), link("eth1")],
+        addresses: vec![holds("eth0", "10.0.0.12/24"), holds("eth1", "192.0.2.12/24")],
+        ..Host::default()
+    };
+    let texts = texts(&[(STATE, When::Before, serde_json::to_string(&host).unwrap())]);
+    let resolved = plan.resolve(&texts);
+    assert_eq!(resolved[0], Known::Read("eth1".to_owned()));
+    let case = plan.into_case(&resolved);
+    let request = Request::of_case(&case, &Nodes::read(&texts));
+    assert_eq!(request.from.underlay, "192.0.2.12".parse().ok());
+    assert_eq!(request.to.underlay, "10.0.0.11".parse().ok(), "of a node that was not read, its first");
+}

@@ -130,7 +130,7 @@ impl Peer<'_, '_> {
         let macs = self.macs();
         let wanted = macs.last().map(String::as_str).unwrap_or_default();
         let underlay = self.underlay();
-        let target = underlay.first().map_or_else(|| peer.clone(), ToString::to_string);
+        let target = self.object.tunnel_end(self.v6).map_or_else(|| peer.clone(), |end| end.to_string());
         let mend = format!(
             "on {}: Felix writes it (`ip neigh show dev {device}`, `bridge fdb show dev {device}`): look at its log, or restart calico-node",
             side.node

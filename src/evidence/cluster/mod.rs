@@ -420,13 +420,24 @@ impl Cluster {
 }
 
 impl Node {
-    /// Its addresses on the underlay.
+    /// Its addresses on the underlay, each once: Kubernetes' own first, by which it is reached, then Calico's.
     pub fn underlay(&self) -> Vec<IpAddr> {
-        let mut all = self.addresses.clone();
-        all.extend([self.ipv4, self.ipv6].into_iter().flatten().map(|net| net.addr()));
-        all.sort_unstable();
-        all.dedup();
+        let calico = [self.ipv4, self.ipv6].into_iter().flatten().map(|net| net.addr());
+        let mut all: Vec<IpAddr> = Vec::new();
+        for address in self.addresses.iter().copied().chain(calico) {
+            if !all.contains(&address) {
+                all.push(address);
+            }
+        }
         all
+    }
+
+    /// Where its traffic with other nodes starts and ends: Calico's address of the family, which is the tunnel's local
+    /// one, else Kubernetes'.
+    pub fn tunnel_end(&self, v6: bool) -> Option<IpAddr> {
+        let calico = if v6 { self.ipv6 } else { self.ipv4 };
+        let own = || self.addresses.iter().copied().find(|address| address.is_ipv6() == v6);
+        calico.map(|net| net.addr()).or_else(own)
     }
 }
 

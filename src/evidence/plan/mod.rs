@@ -294,10 +294,10 @@ fn side(
     if let (Some(tunnel), Kind::Pod { .. }) = (tunnel, &end.kind) {
         add(Role::Tunnel, Find::Name(tunnel.to_owned()));
     }
-    let same_family = |candidate: &&IpAddr| candidate.is_ipv4() == address.is_ipv4();
-    let underlay = node.map(Node::underlay).unwrap_or_default();
-    if let Some(holding) = underlay.iter().find(same_family).or(underlay.first()) {
-        add(Role::Nic, Find::Holding(*holding));
+    // Of the other family where it has none of this one.
+    let v6 = address.is_ipv6();
+    if let Some(holding) = node.and_then(|node| node.tunnel_end(v6).or_else(|| node.tunnel_end(!v6))) {
+        add(Role::Nic, Find::Holding(holding));
     }
 }
 

@@ -37,6 +37,34 @@ fn two_nodes_have_eight_points() {
     assert_eq!(case.points[0].id, "worker-1/pod:if0");
 }
 
+/// A node that Kubernetes knows by another address than Calico, whichever is the smaller number.
+#[test]
+fn a_node_is_reached_by_its_own_address_and_captured_at_calicos() {
+    for internal in ["10.0.0.1", "203.0.113.1"] {
+        let text = CLUSTER
+            .replace("InternalIP, address: 192.168.50.11", &format!("InternalIP, address: {internal}"));
+        let (cluster, _) = Cluster::parse(&text).unwrap();
+        let internal: IpAddr = internal.parse().unwrap();
+        let calico: IpAddr = "192.168.50.11".parse().unwrap();
+        let options = PlanOptions { namespace: "default".to_owned(), ..PlanOptions::default() };
+        let plan = |from: &str, family| {
+            Plan::make(&cluster, from, "server", &PlanOptions { family, ..options.clone() }).unwrap()
+        };
+        let nic = |plan: &Plan| {
+            let own = |point: &&PlannedPoint| point.node == "worker-1" && point.role == Role::Nic;
+            plan.points.iter().find(own).unwrap().find.clone()
+        };
+        let of_pod = plan("client", None);
+        assert_eq!(nic(&of_pod), Find::Holding(calico));
+        assert_eq!(of_pod.nodes[0].addresses[0], internal, "{{address}} of --reach");
+        assert!(of_pod.nodes[0].addresses.contains(&calico), "ends of tunnels are recognised by it");
+        assert_eq!(nic(&plan("client", Some(6))), Find::Holding("fd00:50::11".parse().unwrap()));
+        let of_node = plan("node/worker-1", None);
+        assert_eq!(of_node.from.address, internal);
+        assert_eq!(nic(&of_node), Find::Holding(calico));
+    }
+}
+
 #[test]
 fn missing_points_join_their_stages() {
     let plan = plan("client", "server", None).unwrap();
