@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::Pod as PodObject;
 use kube::api::AttachParams;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
+use tokio::time::timeout;
 
 use super::{PodError, Program, Stream, Wanted};
 use crate::gather::clock::instant;
@@ -51,6 +52,12 @@ impl Pod<'_> {
 
     pub(super) async fn attach(&self) -> Result<Stream, PodError> {
         self.until_running().await?;
+        self.stream().await
+    }
+
+    /// The stream to its container, which runs, with the program sent through it. Neither the API server nor the
+    /// kubelet behind it bounds how long that takes.
+    async fn stream(&self) -> Result<Stream, PodError> {
         let pods: kube::Api<PodObject> = kube::Api::namespaced(self.api.client(), &self.wanted.namespace);
         let name = self.path.rsplit('/').next().unwrap_or_default();
         let options = AttachParams {
@@ -61,15 +68,28 @@ impl Pod<'_> {
             max_stdout_buf_size: Some(BUFFER),
             ..AttachParams::default()
         };
-        let refused = |why: String| PodError::Attach { pod: self.name(), node: self.node.to_owned(), why };
-        let mut attached =
-            pods.attach(name, &options).await.map_err(|error| refused(error::chain(&error)))?;
+        let attaching = self.in_time("no stream was opened", pods.attach(name, &options)).await?;
+        let mut attached = attaching.map_err(|error| self.refused(error::chain(&error)))?;
         let mut input = attached.stdin();
         if let (Program::Upload(file), Some(input)) = (&self.wanted.program, &mut input) {
             let program = fs::read(file).map_err(|error| unusable(file, error.to_string()))?;
-            input.write_all(&program).await.map_err(|error| refused(error.to_string()))?;
+            let sending = self.in_time("the program was not taken", input.write_all(&program)).await?;
+            sending.map_err(|error| self.refused(error.to_string()))?;
         }
         Ok(Stream { attached, input })
+    }
+
+    /// What comes of some work, if it comes within the time that a pod has to start; `what` says what did not.
+    async fn in_time<T>(&self, what: &str, work: impl Future<Output = T>) -> Result<T, PodError> {
+        let patience = self.wanted.patience;
+        timeout(patience, work).await.map_err(|_| {
+            let seconds = patience.as_secs();
+            self.refused(format!("{what} within {seconds} s; wait longer with --agent-timeout"))
+        })
+    }
+
+    fn refused(&self, why: String) -> PodError {
+        PodError::Attach { pod: self.name(), node: self.node.to_owned(), why }
     }
 
     async fn until_running(&self) -> Result<(), PodError> {
@@ -223,6 +243,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::gather::kubernetes::Access;
 
     #[test]
     fn what_a_pod_is_at() {
@@ -240,6 +261,35 @@ mod tests {
         assert!(matches!(of(json!({"terminated": {"exitCode": 3, "reason": "Error"}}), "Running"),
             State::Stuck { message, .. } if message == "Error, exit code 3"));
         assert!(matches!(State::of(&json!({})), State::Coming(_)));
+    }
+
+    /// A kubelet that takes connections and never answers.
+    #[test]
+    fn a_stream_that_does_not_open_is_waited_for_so_long_only() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let kubeconfig = tempfile::NamedTempFile::new().unwrap();
+        let text = format!(
+            "{{apiVersion: v1, kind: Config, current-context: c, users: [], contexts: [{{name: c, context: {{cluster: c}}}}], \
+             clusters: [{{name: c, cluster: {{server: 'http://{}'}}}}]}}",
+            silent.local_addr().unwrap()
+        );
+        fs::write(kubeconfig.path(), text).unwrap();
+        let access = Access { kubeconfig: Some(kubeconfig.path().to_owned()), ..Access::default() };
+        let api = Api::connect(&access).unwrap();
+        let wanted = Wanted {
+            namespace: "kube-system".to_owned(),
+            program: Program::Image("td:1".to_owned()),
+            pull_policy: "IfNotPresent".to_owned(),
+            pull_secret: None,
+            enter_pods: false,
+            kernel: false,
+            deadline: Duration::from_mins(5),
+            patience: Duration::from_millis(200),
+        };
+        let pod = Pod { api: &api, path: "/pods/td-1", node: "n1", image: "td:1", wanted: &wanted };
+        let done = api.wait(async { timeout(Duration::from_secs(20), pod.stream()).await });
+        let error = done.expect("an end of waiting").err().expect("no stream").to_string();
+        assert!(error.contains("no stream was opened") && error.contains("--agent-timeout"), "{error}");
     }
 
     #[test]
