@@ -3,7 +3,8 @@
 #![expect(clippy::disallowed_methods, reason = "the program is run as its users run it")]
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 fn trace_drop(words: &[&str]) -> Output {
     let program = env!("CARGO_BIN_EXE_trace-drop");
@@ -114,6 +115,48 @@ fn rules_of_a_saved_case() {
     ]);
     let json: serde_json::Value = serde_json::from_slice(&way.stdout).expect("JSON");
     assert_eq!(json["legs"].as_array().expect("legs").len(), 4);
+}
+
+/// Between its two readings nothing is gathered, and nobody waits for the signal.
+#[test]
+fn a_signal_ends_it_when_it_does_not_gather() {
+    for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let read = scratch.path().join("read");
+        let reach = format!("sh -c '\"$@\"; touch {}' {{node}}", read.display());
+        let mut child = Command::new(env!("CARGO_BIN_EXE_trace-drop"))
+            .args([
+                "rules",
+                "--cluster",
+                CLUSTER,
+                "--node",
+                "worker-1",
+                "--interval",
+                "30s",
+                "--reach",
+                &reach,
+            ])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the program runs");
+        for _ in 0..300 {
+            if read.exists() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        assert!(read.exists(), "the first reading has ended");
+        // Its own last work on that.
+        std::thread::sleep(Duration::from_secs(1));
+        let begun = Instant::now();
+        let pid = child.id().to_string();
+        assert!(Command::new("kill").args(["-s", signal, &pid]).status().expect("kill runs").success());
+        let status = child.wait().expect("an end");
+        assert_eq!(status.code(), Some(code), "{signal}");
+        assert!(begun.elapsed() < Duration::from_secs(10), "{signal}: at once");
+    }
 }
 
 #[test]
