@@ -33,40 +33,41 @@ impl Pairs {
         let mut notes = Vec::new();
         let sources = End::find_all(cluster, from, options, &mut notes)?;
         let targets = End::find_all(cluster, to, options, &mut notes)?;
-        let mut plans = Vec::new();
-        let mut refused = None;
-        for (number, source) in sources.iter().enumerate() {
-            for place in 0..targets.len() {
-                // Along the diagonals: any few that follow each other are of different pods.
+        let mut refused = Refused::default();
+        let mut spread = Spread::new(most.max(1));
+        // Along the diagonals: any few that follow each other are of different pods.
+        for place in 0..targets.len() {
+            for (number, source) in sources.iter().enumerate() {
                 let target = &targets[(number + place) % targets.len()];
                 if source.name == target.name {
                     continue;
                 }
-                match Plan::between(cluster, source.clone(), target.clone(), options, Vec::new()) {
-                    Ok(plan) => plans.push((place, number, plan)),
-                    Err(error) => {
-                        notes.push(format!("{} to {} is not traced: {error}", source.name, target.name));
-                        refused = Some(error);
-                    }
+                match End::addresses(source, target, options.family) {
+                    Ok(_) => spread.offer(source, target),
+                    Err(error) => refused.count(source, target, error),
                 }
             }
         }
-        if plans.is_empty() {
+        notes.extend(refused.words());
+        let all = spread.offered;
+        if all == 0 {
             let alone = || PlanError::Alone { from: from.to_owned(), to: to.to_owned() };
-            return Err(refused.unwrap_or_else(alone));
+            return Err(refused.first.map_or_else(alone, |(.., error)| error));
         }
-        plans.sort_by_key(|(place, number, _)| (*place, *number));
-        let all = plans.len();
-        let mut chosen = spread(plans.into_iter().map(|(_, _, plan)| plan).collect(), most.max(1));
-        chosen.sort_by(|a, b| (&a.from.name, &a.to.name).cmp(&(&b.from.name, &b.to.name)));
+        // A plan knows all nodes: only those are made that are traced.
+        let plan = |(source, target): (&End, &End)| {
+            Plan::between(cluster, source.clone(), target.clone(), options, Vec::new())
+        };
+        let mut plans = spread.chosen().map(plan).collect::<Result<Vec<Plan>, PlanError>>()?;
+        plans.sort_by(|a, b| (&a.from.name, &a.to.name).cmp(&(&b.from.name, &b.to.name)));
         notes.push(words(from, sources.len(), to, targets.len()));
-        if chosen.len() < all {
+        if plans.len() < all {
             notes.push(format!(
                 "{} of {all} pairs are traced, spread over all pairs of nodes; --max-pairs allows more",
-                chosen.len()
+                plans.len()
             ));
         }
-        Ok(Self { plans: chosen, notes })
+        Ok(Self { plans, notes })
     }
 }
 
@@ -78,20 +79,57 @@ fn words(from: &str, sources: usize, to: &str, targets: usize) -> String {
     format!("pods traced: {} to {}", of(from, sources), of(to, targets))
 }
 
-/// In turns one of each pair of nodes.
-fn spread(plans: Vec<Plan>, most: usize) -> Vec<Plan> {
-    let mut turns: BTreeMap<(Option<String>, Option<String>), usize> = BTreeMap::new();
-    let mut numbered: Vec<(usize, Plan)> = plans
-        .into_iter()
-        .map(|plan| {
-            let turn = turns.entry((plan.from.node.clone(), plan.to.node.clone())).or_default();
-            *turn += 1;
-            (*turn, plan)
+/// Those pairs that cannot be traced.
+#[derive(Debug, Default)]
+struct Refused<'e> {
+    number: usize,
+    first: Option<(&'e End, &'e End, PlanError)>,
+}
+
+impl<'e> Refused<'e> {
+    fn count(&mut self, source: &'e End, target: &'e End, error: PlanError) {
+        self.number += 1;
+        self.first.get_or_insert((source, target, error));
+    }
+
+    fn words(&self) -> Option<String> {
+        let (source, target, error) = self.first.as_ref()?;
+        let one = format!("{} to {}", source.name, target.name);
+        Some(match self.number {
+            1 => format!("{one} is not traced: {error}"),
+            number => format!("{number} pairs are not traced, such as {one}: {error}"),
         })
-        .collect();
-    // Stable: within a turn along the diagonals.
-    numbered.sort_by_key(|(turn, _)| *turn);
-    numbered.into_iter().take(most).map(|(_, plan)| plan).collect()
+    }
+}
+
+/// Chooses pairs: in turns one of each pair of nodes, within a turn as they were offered. Holds no more than it chooses.
+#[derive(Debug)]
+struct Spread<'e> {
+    most: usize,
+    offered: usize,
+    turns: BTreeMap<(Option<&'e str>, Option<&'e str>), usize>,
+    /// By turn, and by number within it.
+    chosen: BTreeMap<(usize, usize), (&'e End, &'e End)>,
+}
+
+impl<'e> Spread<'e> {
+    fn new(most: usize) -> Self {
+        Self { most, offered: 0, turns: BTreeMap::new(), chosen: BTreeMap::new() }
+    }
+
+    fn offer(&mut self, source: &'e End, target: &'e End) {
+        let turn = self.turns.entry((source.node.as_deref(), target.node.as_deref())).or_default();
+        *turn += 1;
+        self.offered += 1;
+        self.chosen.insert((*turn, self.offered), (source, target));
+        if self.chosen.len() > self.most {
+            self.chosen.pop_last();
+        }
+    }
+
+    fn chosen(&self) -> impl Iterator<Item = (&'e End, &'e End)> {
+        self.chosen.values().copied()
+    }
 }
 
 #[cfg(test)]
@@ -145,6 +183,33 @@ mod tests {
         nodes.dedup();
         assert_eq!(nodes.len(), 9, "each pair of nodes once");
         assert!(pairs.notes[1].starts_with("9 of 132 pairs"), "{:?}", pairs.notes);
+    }
+
+    #[test]
+    fn those_that_cannot_be_traced_are_counted() {
+        let mut cluster = cluster(2);
+        for pod in cluster.pods.iter_mut().filter(|pod| pod.name.starts_with("web-3")) {
+            pod.addresses = vec!["fd00::3".parse().unwrap()];
+        }
+        let pairs = Pairs::make(&cluster, ("sts/web", "sts/web"), &options(), 64).unwrap();
+        assert_eq!(pairs.plans.len(), 14, "four of IPv4 and two of IPv6, each among themselves");
+        assert_eq!(pairs.notes.len(), 2, "{:?}", pairs.notes);
+        assert!(
+            pairs.notes[0].starts_with("16 pairs are not traced, such as shop/web-"),
+            "{:?}",
+            pairs.notes
+        );
+        assert!(pairs.notes[0].ends_with("have no IP address in common"), "{:?}", pairs.notes);
+        let one = Pairs::make(&cluster, ("web-1-0", "web-3-0"), &options(), 64).unwrap_err();
+        assert!(matches!(one, PlanError::NoFamily { .. }), "{one}");
+    }
+
+    /// So many plans would need gigabytes.
+    #[test]
+    fn a_few_of_very_many() {
+        let pairs = Pairs::make(&cluster(250), ("sts/web", "sts/web"), &options(), 9).unwrap();
+        assert_eq!(pairs.plans.len(), 9);
+        assert!(pairs.notes[1].starts_with("9 of 561750 pairs"), "{:?}", pairs.notes);
     }
 
     #[test]
