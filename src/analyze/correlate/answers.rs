@@ -56,14 +56,17 @@ struct Ask {
     refusals: Refusals,
 }
 
-/// Which datagrams of a flow were refused: those that an error is about, and, once the kernel sends no more than one error a
-/// second (`icmp_ratelimit`), those between two of them.
+/// Which datagrams of a flow were refused. The kernel may send no more than one error a second (`icmp_ratelimit`), but where all are
+/// refused it sends that one: so those between two errors are refused too, and those after the last unless more came when the
+/// next error was due.
 #[derive(Debug, Default, Clone, Copy)]
 struct Refusals {
     errors: u32,
     last: Timestamp,
-    /// Datagrams that came since, soon enough to be refused without an error.
+    /// Datagrams that came since, before the next error was due.
     since: u32,
+    /// Others came after that.
+    overdue: bool,
     datagrams: u32,
 }
 
@@ -91,9 +94,7 @@ pub const PATIENCE: Nanos = Nanos::from_millis(3_000);
 /// Requests that came this close to the end of the capture are not judged.
 const EDGE: Nanos = Nanos::from_millis(250);
 const MOST_EXAMPLES: usize = 8;
-/// Errors to one address come as fast as they are due until so many were sent (`XRLIM_BURST_FACTOR` of `net/ipv4/icmp.c`), then
-/// one a second.
-const BURST: u32 = 6;
+/// When the next error is due, and some more.
 const RATE: Nanos = Nanos::from_millis(1_100);
 /// In the core's cache, all of them.
 const MOST_ARRIVALS: usize = 4_096;
@@ -256,18 +257,25 @@ impl Answers {
 
 impl Refusals {
     fn came(&mut self, time: Timestamp) {
-        let limited = self.errors >= BURST && time - self.last <= RATE;
-        self.since += u32::from(limited);
+        if self.errors > 0 {
+            let soon = time - self.last <= RATE;
+            self.since += u32::from(soon);
+            self.overdue |= !soon;
+        }
     }
 
     fn heard(&mut self, time: Timestamp) {
-        self.datagrams += self.since.max(1);
-        self.errors += 1;
-        (self.last, self.since) = (time, 0);
+        let between = if self.errors > 0 && time - self.last <= RATE { self.since } else { 1 };
+        *self = Self {
+            errors: self.errors + 1,
+            last: time,
+            datagrams: self.datagrams + between.max(1),
+            ..Self::default()
+        };
     }
 
     fn all(&self) -> u32 {
-        self.datagrams + self.since
+        self.datagrams + if self.overdue { 0 } else { self.since }
     }
 }
 
@@ -444,7 +452,9 @@ mod tests {
         refuse(&mut answers, 4000, 11);
         arrive(&mut answers, &[4000, 4001], 20);
         refuse(&mut answers, 4000, 21);
+        // Had these been refused, the next one would have been told of.
         arrive(&mut answers, &[4000; 20], 30);
+        arrive(&mut answers, &[4000], 2_000);
         assert_eq!(counted(answers), [2, 2, 0]);
     }
 
