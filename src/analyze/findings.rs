@@ -385,6 +385,8 @@ pub struct ErrorSeen {
     pub by: IpAddr,
     /// In words, with type and code.
     pub what: String,
+    /// The size that it says would pass.
+    pub mtu: Option<u32>,
     /// About which direction; None when it quotes the tunnel's outer packet.
     pub about: Option<Direction>,
     /// Where.

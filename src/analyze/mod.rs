@@ -189,6 +189,7 @@ fn errors(sift: &Sift) -> Vec<ErrorSeen> {
             Some(ErrorSeen {
                 by: note.by,
                 what: explain::icmp_words(note),
+                mtu: note.mtu.filter(|mtu| *mtu > 0),
                 about: match note.about {
                     About::Traffic(true) => Some(Direction::Forward),
                     About::Traffic(false) => Some(Direction::Reply),

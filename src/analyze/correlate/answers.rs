@@ -61,8 +61,8 @@ struct Ask {
 /// next error was due.
 #[derive(Debug, Default, Clone, Copy)]
 struct Refusals {
-    errors: u32,
-    last: Timestamp,
+    /// The last error.
+    last: Option<Timestamp>,
     /// Datagrams that came since, before the next error was due.
     since: u32,
     /// Others came after that.
@@ -257,21 +257,17 @@ impl Answers {
 
 impl Refusals {
     fn came(&mut self, time: Timestamp) {
-        if self.errors > 0 {
-            let soon = time - self.last <= RATE;
+        if let Some(last) = self.last {
+            let soon = time - last <= RATE;
             self.since += u32::from(soon);
             self.overdue |= !soon;
         }
     }
 
     fn heard(&mut self, time: Timestamp) {
-        let between = if self.errors > 0 && time - self.last <= RATE { self.since } else { 1 };
-        *self = Self {
-            errors: self.errors + 1,
-            last: time,
-            datagrams: self.datagrams + between.max(1),
-            ..Self::default()
-        };
+        let soon = self.last.is_some_and(|last| time - last <= RATE);
+        let datagrams = self.datagrams + if soon { self.since.max(1) } else { 1 };
+        *self = Self { last: Some(time), datagrams, ..Self::default() };
     }
 
     fn all(&self) -> u32 {

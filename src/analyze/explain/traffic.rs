@@ -327,8 +327,7 @@ impl Place<'_> {
                 && self.may_drop(error.by)
         })?;
         // Those that fit were not refused for their size.
-        let mtu = error.what.rsplit_once("mtu ").and_then(|(_, mtu)| mtu.parse::<u32>().ok());
-        if self.scope.lost_len.zip(mtu).is_some_and(|((_, longest), mtu)| longest <= mtu) {
+        if self.scope.lost_len.zip(error.mtu).is_some_and(|((_, longest), mtu)| longest <= mtu) {
             return None;
         }
         Some(Cause {
