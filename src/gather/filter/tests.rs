@@ -273,6 +273,10 @@ fn protocol_and_port_hold_but_for_fragments_and_errors() {
                 ("a fragment of another protocol", frame(&packet_with(from, to, UDP, &[0; 16], Some(20)))),
             ],
         );
+        let through_a_service = Only { protocol: Some(TCP), port: Some(80), also: Some(8080) };
+        let both = program(&Pair { only: through_a_service, ..filter_pair.clone() }, Role::Veth);
+        passes(&both, &[("before", segment(from, to, 80)), ("behind", segment(from, to, 8080))]);
+        stops(&both, &[("neither", segment(from, to, 81))]);
         let any_protocol = program(&only(filter_pair.clone(), None, Some(53)), Role::Veth);
         passes(
             &any_protocol,
