@@ -469,21 +469,67 @@ mod tests {
     use super::tally::Listening;
     use super::*;
 
+    const FLOW: Flow = Flow {
+        src: IpAddr::V4(Ipv4Addr::new(10, 244, 1, 2)),
+        dst: IpAddr::V4(Ipv4Addr::new(10, 244, 2, 2)),
+        src_port: 40_000,
+        dst_port: 5000,
+        protocol: 17,
+    };
+
+    /// Of a path of so many points, all of which listened for ten seconds.
+    fn correlator(n_points: usize) -> Correlator {
+        let listening = vec![Listening { start: Timestamp(0), stop: Timestamp(10_000_000_000) }; n_points];
+        Correlator::new(Settings::default(), Nat::default(), Tally::new(listening.clone(), listening))
+    }
+
+    /// Segmentation offload at more than a gigabit: more wait than may, and a large frame is held against its pieces all
+    /// the same.
+    #[test]
+    fn a_full_ledger_tells_no_large_frame_from_its_pieces() {
+        const SEGMENT: u32 = 1_400;
+        const PIECES: u32 = 44;
+        let mut correlator = correlator(4);
+        let flow = Flow { protocol: 6, ..FLOW };
+        let mut see = |position: u8, time: i64, start: u32, len: u32| {
+            correlator.push(&Sighting {
+                direction: Direction::Forward,
+                position,
+                time: Timestamp(time),
+                print: Fingerprint {
+                    key: u64::from(start) << 32 | u64::from(len),
+                    span: Span::Tcp { start, len },
+                },
+                flow,
+                ttl: 64,
+                ip_len: len + 52,
+                astray: None,
+                gist: Gist::Other(12),
+            });
+        };
+        let n_frames = 9_500;
+        for frame in 0..n_frames {
+            let start = frame * PIECES * SEGMENT;
+            let time = 1_000_000_000 + i64::from(frame) * 440_000;
+            see(0, time, start, PIECES * SEGMENT);
+            see(1, time + 5_000, start, PIECES * SEGMENT);
+            for piece in 0..PIECES {
+                let time = time + 10_000 + i64::from(piece) * 1_000;
+                see(2, time, start + piece * SEGMENT, SEGMENT);
+                see(3, time + 30_000, start + piece * SEGMENT, SEGMENT);
+            }
+        }
+        let (tally, _) = correlator.finish();
+        let way = tally.way(Direction::Forward);
+        let sent = u64::from(n_frames * PIECES);
+        assert_eq!(way.entered, [sent; 4], "{way:?}");
+    }
+
     /// Of a packet that goes round, the frames between the nodes are astray and come with a lower TTL than what the other
     /// node's capture, whose clock is behind, tells of afterwards.
     #[test]
     fn a_packet_that_goes_round_is_one() {
-        let start = Timestamp(0);
-        let listening = vec![Listening { start, stop: Timestamp(10_000_000_000) }; 5];
-        let flow = Flow {
-            src: "10.244.1.2".parse().unwrap(),
-            dst: "10.244.2.2".parse().unwrap(),
-            src_port: 40_000,
-            dst_port: 5000,
-            protocol: 17,
-        };
-        let tally = Tally::new(listening.clone(), listening);
-        let mut correlator = Correlator::new(Settings::default(), Nat::default(), tally);
+        let mut correlator = correlator(5);
         let span = Span::Datagram { id: 7, protocol: 17, start: 0, len: 12, fragment: false };
         let seen = [
             (0, 64, None),
@@ -504,7 +550,7 @@ mod tests {
                 position,
                 time: Timestamp(1_000_000_000 + number * 20_000),
                 print: Fingerprint { key: 1, span },
-                flow,
+                flow: FLOW,
                 ttl,
                 ip_len: 40,
                 astray,
