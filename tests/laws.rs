@@ -7,7 +7,7 @@ use support::{Lab, Load, SECOND, STAGES, START, analyse};
 use trace_drop::analyze::Evidence;
 use trace_drop::analyze::findings::{Findings, Outcome};
 use trace_drop::analyze::live::Live;
-use trace_drop::evidence::{ClockFact, Direction, Known, StageKind, Texts};
+use trace_drop::evidence::{ClockFact, Direction, Known, PointId, StageKind, Texts};
 use trace_drop::packet::Nanos;
 
 /// What must not change: the outcome, the direction and the stage.
@@ -532,4 +532,60 @@ fn one_lost_packet_tells_nothing_of_its_size() {
     let found = lab.analyse();
     assert_eq!((found.verdict.outcome, found.verdict.lost), (Outcome::Dropped, 1));
     assert!(found.causes.iter().all(|cause| cause.kind != "underlay_mtu"), "{:?}", found.causes);
+}
+
+/// A traceroute beside, and a sender that learns the path's MTU: neither is why other packets do not come out on the other node.
+#[test]
+fn errors_about_other_packets_explain_nothing() {
+    use etherparse::Icmpv4Type::{DestinationUnreachable, TimeExceeded};
+    use etherparse::icmpv4::{DestUnreachableHeader, TimeExceededCode};
+    let too_long = DestUnreachableHeader::FragmentationNeeded { next_hop_mtu: 1_450 };
+    let errors = [
+        ("ttl_expired", TimeExceeded(TimeExceededCode::TtlExceededInTransit)),
+        ("mtu", DestinationUnreachable(too_long)),
+    ];
+    for (kind, error) in errors {
+        let mut lab = short_ones();
+        let refused = Load::Udp { id: 9, payload: vec![3; 1_460] };
+        lab.refuse(&refused, error, START + SECOND / 2);
+        for index in 0..20 {
+            lab.send(
+                Direction::Forward,
+                &loads(2, index),
+                START + 2 * SECOND + i64::from(index) * SECOND / 20,
+                Some(5),
+            );
+        }
+        let found = lab.analyse();
+        assert_eq!(
+            answer(&found),
+            (Outcome::Dropped, Direction::Forward, Some(StageKind::Deliver)),
+            "{kind}"
+        );
+        assert_eq!(found.errors.len(), 1, "{kind}: {:?}", found.errors);
+        assert!(found.causes.iter().all(|cause| cause.kind != kind), "{:?}", found.causes);
+    }
+}
+
+/// Captures at the NICs too short for what is inside the tunnel recognise nothing: the loss may be behind them.
+#[test]
+fn frames_cut_before_the_inner_header_make_their_point_unsure() {
+    let mut lab = short_ones();
+    for index in 0..20 {
+        lab.send(
+            Direction::Forward,
+            &loads(2, index),
+            START + 2 * SECOND + i64::from(index) * SECOND / 20,
+            Some(3),
+        );
+    }
+    for taken in lab.taken.iter_mut().filter(|taken| matches!(taken.point.0, 3 | 4)) {
+        taken.bytes.truncate(100);
+    }
+    let place = lab.analyse().verdict.place.expect("packets were lost");
+    assert_eq!(
+        (place.from, place.to),
+        (PointId(2), Some(PointId(4))),
+        "the tunnel device, and the other node's NIC"
+    );
 }

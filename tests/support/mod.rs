@@ -17,6 +17,8 @@ use trace_drop::packet::{Frame, LinkType, Timestamp};
 pub(crate) const CLIENT: [u8; 4] = [10, 244, 1, 2];
 pub(crate) const SERVER: [u8; 4] = [10, 244, 2, 2];
 const NODES: [[u8; 4]; 2] = [[192, 168, 50, 11], [192, 168, 50, 12]];
+/// Length of an Ethernet header.
+const ETHERNET: usize = 14;
 pub(crate) const START: i64 = 1_800_000_000_000_000_000;
 pub(crate) const SECOND: i64 = 1_000_000_000;
 
@@ -176,10 +178,30 @@ impl Lab {
     /// A frame of the packet is captured at one position of its path.
     pub(crate) fn see(&mut self, direction: Direction, position: usize, load: &Load, time: i64) {
         let forward = direction == Direction::Forward;
-        let index = if forward { position } else { 7 - position };
         let (src, dst) = if forward { (CLIENT, SERVER) } else { (SERVER, CLIENT) };
         let ttl = 64 - u8::from(position >= 2) - u8::from(position >= 6);
-        let mut bytes = frame(src, dst, ttl, load);
+        self.take(direction, position, frame(src, dst, ttl, load), time);
+    }
+
+    /// The client's node answers a packet of the client with an ICMP error; both are seen in the client's pod alone.
+    pub(crate) fn refuse(&mut self, load: &Load, error: etherparse::Icmpv4Type, time: i64) {
+        let refused = frame(CLIENT, SERVER, 64, load);
+        let mut told = Vec::new();
+        PacketBuilder::ethernet2([4; 6], [2; 6])
+            .ipv4(NODES[0], CLIENT, 64)
+            .icmpv4(error)
+            .write(&mut told, &refused[ETHERNET..])
+            .expect("written to memory");
+        for (position, later) in [(0, 0), (1, 1_000)] {
+            self.take(Direction::Forward, position, refused.clone(), time + later);
+            self.take(Direction::Forward, position, told.clone(), time + 10_000 - later);
+        }
+    }
+
+    /// Bytes of a frame of the pods are captured at one position of a path, in the tunnel where that is between the nodes.
+    fn take(&mut self, direction: Direction, position: usize, mut bytes: Vec<u8>, time: i64) {
+        let forward = direction == Direction::Forward;
+        let index = if forward { position } else { 7 - position };
         if index == 3 || index == 4 {
             let (from, to) = if forward { (NODES[0], NODES[1]) } else { (NODES[1], NODES[0]) };
             bytes = vxlan(from, to, &bytes);
