@@ -5,6 +5,7 @@
 
 use super::correlate::{Correlator, Settings};
 use super::findings::Findings;
+use super::locate::Counted;
 use super::survey::Survey;
 use super::{Evidence, Pass, findings};
 use crate::evidence::capture_file::{CaptureError, FrameSource};
@@ -149,7 +150,8 @@ impl Live {
 impl Pass {
     fn so_far(&self, case: &Case, survey: &Survey) -> Findings {
         let Correlator { tally, nat, .. } = &self.correlator;
-        findings(case, survey, &self.sift, &self.answers, self.frames.clone(), (tally, &self.cut), nat)
+        let Self { answers, sift, cut, .. } = self;
+        findings(case, survey, &Counted { tally, answers, sift, nat, cut }, self.frames.clone())
     }
 
     /// Time has gone that far.

@@ -14,24 +14,27 @@ use super::findings::{
 };
 use crate::packet::Nanos;
 
-/// What one direction's tally says, with the points' own losses taken into account; `cut` counts, for each point of the case,
-/// frames that were too short to recognise.
-#[expect(clippy::too_many_arguments, reason = "each is another thing that was counted")]
-pub fn route(
-    case: &Case,
-    path: &Path,
-    tally: &Tally,
-    answers: &Answers,
-    sift: &Sift,
-    nat: &Nat,
-    clock_error: Option<Nanos>,
-    cut: &[u64],
-) -> Route {
-    let way = tally.way(path.direction);
-    let reliability = Reliability::of(case, path, way, cut);
-    let (sure, doubtful) = reliability.spans(way);
+/// What was counted of all packets.
+pub struct Counted<'c> {
+    /// At each point.
+    pub tally: &'c Tally,
+    /// Requests and their answers.
+    pub answers: &'c Answers,
+    /// Those that went ways which were not expected.
+    pub sift: &'c Sift,
+    /// Which flows are one.
+    pub nat: &'c Nat,
+    /// Frames that were too short to recognise, at each point of the case.
+    pub cut: &'c [u64],
+}
+
+/// What one direction's tally says, with the points' own losses taken into account.
+pub fn route(case: &Case, path: &Path, counted: &Counted<'_>, clock_error: Option<Nanos>) -> Route {
+    let way = counted.tally.way(path.direction);
+    let answered = &counted.answers.counts[path.direction as usize];
+    let (sure, doubtful) = Reliability::of(case, path, way, counted.cut).spans(way);
     let stages: Vec<StageCount> =
-        sure.iter().map(|span| stage(case, path, way, span, sift, nat, clock_error)).collect();
+        sure.iter().map(|span| stage(case, path, counted, span, clock_error)).collect();
     let mut points: Vec<PointId> = sure.iter().map(|span| path.points[span.from]).collect();
     points.extend(path.points.last());
     Route {
@@ -43,8 +46,8 @@ pub fn route(
         unjudged: way.unjudged,
         doubtful,
         looped: way.looped,
-        unanswered: unanswered(case, path, &answers.counts[path.direction as usize], nat),
-        beyond: beyond(path, &answers.counts[path.direction as usize]),
+        unanswered: unanswered(case, path, answered, counted.nat),
+        beyond: beyond(path, answered),
         longest_delivered: way.longest_delivered,
         not_followed: way.segmented.saturating_sub(way.extra / 2),
     }
@@ -127,17 +130,16 @@ impl Reliability {
 fn stage(
     case: &Case,
     path: &Path,
-    way: &Way,
+    counted: &Counted<'_>,
     span: &SureSpan,
-    sift: &Sift,
-    nat: &Nat,
     clock_error: Option<Nanos>,
 ) -> StageCount {
+    let way = counted.tally.way(path.direction);
     let parts = &way.stages[span.from..span.to];
     let (from, to) = (path.points[span.from], path.points[span.to]);
     let across = case.points[from.index()].node != case.points[to.index()].node;
     let examples = parts.iter().flat_map(|part| &part.examples).map(|example| {
-        let flow = nat.flow(example.flow);
+        let flow = counted.nat.flow(example.flow);
         LostPacket {
             time: example.time,
             flow: if path.direction == Direction::Forward { flow } else { flow.reversed() },
@@ -145,7 +147,7 @@ fn stage(
         }
     });
     let astray = parts.iter().flat_map(|part| &part.astray).filter_map(|(index, count)| {
-        sift.astray.get(usize::from(*index)).map(|way| (elsewhere(case, way), *count))
+        counted.sift.astray.get(usize::from(*index)).map(|way| (elsewhere(case, way), *count))
     });
     let single = parts.len() == 1;
     StageCount {

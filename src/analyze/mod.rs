@@ -44,12 +44,12 @@ use crate::evidence::{Case, Direction, Texts};
 use crate::packet::Timestamp;
 
 use correlate::Settings;
-use correlate::answers::Answers;
 use correlate::nat::Nat;
 use correlate::reassembly::OuterFragments;
 use correlate::sift::{About, Sift};
 use correlate::tally::Tally;
 use findings::{Account, ErrorSeen, Findings, Translation};
+use locate::Counted;
 use marks::Kept;
 use pass::Pass;
 use survey::Survey;
@@ -114,8 +114,9 @@ impl Pass {
         });
         self.answers.finish(survey.stop(case).unwrap_or(self.latest));
         let (mut tally, mut nat) = self.correlator.finish();
-        let counted = (&tally, self.cut.as_slice());
-        let mut findings = findings(case, survey, &self.sift, &self.answers, self.frames, counted, &nat);
+        let counted =
+            Counted { tally: &tally, answers: &self.answers, sift: &self.sift, nat: &nat, cut: &self.cut };
+        let mut findings = findings(case, survey, &counted, self.frames);
         let error = survey.clock_error(case);
         findings.account =
             account::account(case, &findings.routes, &findings.verdict, &tally, &mut nat, error);
@@ -136,25 +137,17 @@ impl Pass {
 }
 
 /// What was counted, before anything is said of why.
-fn findings(
-    case: &Case,
-    survey: &Survey,
-    sift: &Sift,
-    answers: &Answers,
-    frames: Vec<u64>,
-    (tally, cut): (&Tally, &[u64]),
-    nat: &Nat,
-) -> Findings {
+fn findings(case: &Case, survey: &Survey, counted: &Counted<'_>, frames: Vec<u64>) -> Findings {
     let error = survey.clock_error(case);
-    let route = |path| locate::route(case, path, tally, answers, sift, nat, error, cut);
+    let route = |path| locate::route(case, path, counted, error);
     let routes: Vec<_> = case.paths.iter().map(route).collect();
     Findings {
         case: case.clone(),
         frames,
         verdict: locate::verdict(case, &routes),
         causes: Vec::new(),
-        translations: translations(case, nat),
-        errors: errors(sift),
+        translations: translations(case, counted.nat),
+        errors: errors(counted.sift),
         clock: survey.clock(case),
         warnings: case.warnings.clone(),
         account: Account::default(),

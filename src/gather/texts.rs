@@ -15,6 +15,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::evidence::host::STATE;
+use crate::evidence::netfilter::not_its_own;
 use crate::evidence::{Known, Text, When};
 use crate::gather::clock::instant;
 use crate::gather::filter::Pair;
@@ -185,10 +186,9 @@ fn is_printed(table: &TableName, saved: &[(String, Known<String>)]) -> bool {
         }
         _ => None,
     };
-    let remark = format!("# Table `{}'", table.name);
     saved.iter().filter_map(of_nftables).any(|text| {
         text.lines().any(|line| line.strip_prefix('*') == Some(&table.name))
-            && !text.lines().any(|line| line.starts_with(&remark) && line.contains("incompatible"))
+            && !text.lines().any(|line| not_its_own(line) == Some(&table.name))
     })
 }
 

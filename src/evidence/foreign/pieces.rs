@@ -12,6 +12,7 @@ use super::json::{self, Document};
 use super::listing::{Listing, SetListing};
 use super::nft;
 use crate::evidence::host::{Address, Host, HostRoute, LOCAL, counters};
+use crate::evidence::netfilter::not_its_own;
 
 /// What one collection holds.
 #[derive(Debug, Default)]
@@ -525,7 +526,7 @@ impl<'f> File<'f> {
 
     /// Whether the line is a remark of iptables on a table.
     fn remark(&mut self, line: &str) -> bool {
-        let is = line.starts_with("# Table `") && line.contains("incompatible");
+        let is = line.starts_with('#') && not_its_own(line).is_some();
         if is {
             self.remarks.push(line.to_owned());
         }

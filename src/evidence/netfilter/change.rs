@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use super::Target;
 use super::matches::masked;
-use super::packet::{Bits, Leads, State};
+use super::ways::{Bits, Leads, State};
 
 /// A packet after a target that changes it.
 pub(super) fn changed(mut state: State, target: &Target) -> State {

@@ -25,6 +25,11 @@ const KINDS: [&str; 3] = ["-nft", "-legacy", ""];
 /// The text of nftables' own tables.
 const NFT: &str = "nft";
 
+/// What a text is, without the marks of where and when it was read.
+fn kind(name: &str) -> &str {
+    name.rsplit_once(':').map_or(name, |(_, kind)| kind)
+}
+
 /// Of a table that iptables and somebody else share, both iptables and nft print iptables' own chains: they are taken from
 /// iptables.
 fn leave_out_printed(table: &mut Table, saved: &[(String, Ruleset)]) {
@@ -34,7 +39,7 @@ fn leave_out_printed(table: &mut Table, saved: &[(String, Ruleset)]) {
         _ => return,
     };
     let of_tool = |name: &str| {
-        let name = name.rsplit_once(':').map_or(name, |(_, name)| name);
+        let name = kind(name);
         name == format!("{tool}-nft-save") || name == format!("{tool}-save")
     };
     let printed: Vec<&Table> = saved
@@ -104,7 +109,7 @@ impl Filters {
     pub fn world(&self, v6: bool) -> World<'_> {
         let family = if v6 { "ip6tables" } else { "iptables" };
         let own = |name: &str| {
-            let name = name.rsplit_once(':').map_or(name, |(_, name)| name);
+            let name = kind(name);
             name == NFT || name.strip_prefix(family).is_some_and(|rest| rest.starts_with('-'))
         };
         let rulesets: Vec<_> = self

@@ -14,7 +14,9 @@ mod nft;
 mod packet;
 mod parse;
 mod sets;
+mod view;
 mod walk;
+mod ways;
 mod world;
 
 pub use delta::{Moved, delta};
@@ -23,8 +25,9 @@ pub use hook::{Course, Hook, HookPoint};
 pub use matches::{HookSide, Match, Target};
 pub(crate) use parse::{Word, words};
 
-pub use packet::{CtState, Fits, Meets, first_state};
+pub use packet::{CtState, Meets, first_state};
 pub use sets::{Sets, VerdictMap};
+pub use view::Fits;
 pub use walk::walk;
 pub use world::{End, Ending, Met, Place, Walked, World};
 
@@ -116,14 +119,20 @@ impl Ruleset {
 
     /// Tables of others under the names of iptables' own: it prints what it understands of them, or nothing.
     pub fn incompatible(&self) -> impl Iterator<Item = &str> {
-        let remarks = self.warnings.iter().filter(|remark| remark.contains("incompatible"));
-        remarks.filter_map(|remark| remark.strip_prefix("Table `")?.split('\'').next())
+        self.warnings.iter().filter_map(|remark| not_its_own(remark))
     }
 
     /// The chain of that name in that table.
     pub fn chain(&self, table: &str, chain: &str) -> Option<&Chain> {
         self.tables.iter().filter(|t| t.name == table).find_map(|t| t.chain(chain))
     }
+}
+
+/// The table that a remark of `iptables-save` says is not its own (`xtables-save.c`).
+pub fn not_its_own(remark: &str) -> Option<&str> {
+    let table = remark.trim_start_matches(['#', ' ']).strip_prefix("Table `")?;
+    let (table, why) = table.split_once('\'')?;
+    why.contains("incompatible").then_some(table)
 }
 
 impl Rule {

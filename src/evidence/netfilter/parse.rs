@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use super::{Chain, Counters, Hook, Policy, Rule, Ruleset, Table, matches};
+use super::{Chain, Counters, Hook, Policy, Rule, Ruleset, Table, matches, not_its_own};
 
 impl Ruleset {
     /// Reads what a save program printed. Cannot fail; what made no sense is in
@@ -58,7 +58,7 @@ impl Reader {
     fn line(&mut self, line: &str) -> Result<(), String> {
         if let Some(remark) = line.strip_prefix('#') {
             let remark = remark.trim();
-            if remark.starts_with("Warning") || remark.contains("incompatible") {
+            if remark.starts_with("Warning") || not_its_own(remark).is_some() {
                 self.ruleset.warnings.push(remark.to_owned());
             }
             return Ok(());

@@ -6,21 +6,23 @@
 //! walked side by side: what differs between them are marks and addresses ([`State`]), and ways that no longer
 //! differ are one again. The work is bounded; where it would not be, nothing is called certain.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use super::change::changed;
 use super::hook::{Course, Hook, HookPoint};
-use super::packet::{CtState, Fits, Leads, Meets, State, View};
+use super::packet::{CtState, Meets};
 use super::sets::Found;
+use super::view::{Fits, Sorted, View};
+use super::ways::{Leads, State, States, together};
 use super::world::{End, Ending, Met, Place, Walked, World};
-use super::{Policy, Rule, Table, Target};
+use super::{Policy, Table, Target};
 use crate::evidence::host::Question;
 
 /// Walks a packet through `world`.
 pub fn walk(world: &World<'_>, course: Course, meets: &Meets) -> Walked {
     let mut walk = Walk::of(world, course, meets);
-    let mut states = States::from([State::of(meets, course)]);
+    let mut states = States::from([State::of(meets)]);
     for point in course.points() {
         states = walk.hook(*point, states);
         // What the host sends is routed again once it was translated (`nf_nat_ipv4_local_fn`).
@@ -44,9 +46,6 @@ pub fn walk(world: &World<'_>, course: Course, meets: &Meets) -> Walked {
     }
     walk.walked
 }
-
-/// Ways that differ in what rules have made of the packet.
-type States = BTreeSet<State>;
 
 /// A chain by the numbers of its ruleset, table and itself.
 type ChainId = (usize, usize, usize);
@@ -325,7 +324,7 @@ impl<'w> Walk<'w> {
                 break;
             }
             self.steps += alive.len();
-            let Sorted { mut taken, rest, fits } = sort(&view, rule, std::mem::take(&mut alive));
+            let Sorted { mut taken, rest, fits } = view.sort(rule, std::mem::take(&mut alive));
             alive = rest;
             if taken.is_empty() {
                 continue;
@@ -555,65 +554,6 @@ impl Way {
         self.whole = false;
         self.certain &= left.is_empty();
     }
-}
-
-/// The ways at one rule.
-struct Sorted {
-    taken: States,
-    rest: States,
-    fits: Fits,
-}
-
-fn sort(view: &View<'_>, rule: &Rule, alive: States) -> Sorted {
-    let (mut taken, mut rest) = (States::new(), States::new());
-    let (mut open, mut failing) = (Vec::new(), Vec::new());
-    'ways: for state in alive {
-        let mut unknown = Vec::new();
-        for one in &rule.matches {
-            match view.holds(&state, one) {
-                Some(true) => {}
-                Some(false) => {
-                    failing.push(one);
-                    rest.insert(state);
-                    continue 'ways;
-                }
-                None => unknown.push(one),
-            }
-        }
-        if !unknown.is_empty() {
-            open.extend(unknown);
-            rest.insert(state.clone());
-        }
-        taken.insert(state);
-    }
-    if rest.is_empty() || taken.is_empty() {
-        return Sorted { taken, rest, fits: Fits::Yes };
-    }
-    open.extend(failing);
-    let mut words: Vec<String> = Vec::new();
-    for one in open {
-        let text = one.to_string();
-        if !words.contains(&text) {
-            words.push(text);
-        }
-    }
-    Sorted { taken, rest, fits: Fits::Unknown(words) }
-}
-
-/// Ways that agree in all but marks and addresses become one.
-fn together(states: States) -> States {
-    let mut merged: Vec<State> = Vec::new();
-    for state in states {
-        let same = |one: &&mut State| {
-            (one.leads, one.dnat, one.snat, one.untracked)
-                == (state.leads, state.dnat, state.snat, state.untracked)
-        };
-        match merged.iter_mut().find(same) {
-            None => merged.push(state),
-            Some(one) => *one = one.clone().common(&state),
-        }
-    }
-    merged.into_iter().collect()
 }
 
 /// Targets that take the packet out of these rules' hands.

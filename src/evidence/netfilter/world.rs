@@ -1,8 +1,9 @@
 //! What a packet is walked through, and what comes of it: the rules of one host in, the rules met and the possible ends out.
 
 use super::hook::HookPoint;
-use super::packet::{Fits, Meets};
+use super::packet::Meets;
 use super::sets::Sets;
+use super::view::Fits;
 use super::{Chain, Rule, Ruleset, Table};
 use crate::evidence::host::Host;
 

@@ -1,6 +1,8 @@
 use proptest::prelude::{prop, proptest};
 
 use super::super::{Ruleset, Sets};
+use std::collections::BTreeSet;
+
 use super::*;
 
 fn saved(name: &str) -> String {
@@ -299,7 +301,7 @@ fn too_many_rules_are_no_deep_jumps() {
     let meets = syn();
     let mut walk = Walk::of(&world, Course::Forwarded, &meets);
     walk.steps = MOST_STEPS + 1;
-    walk.hook(HookPoint::Forward, States::from([State::of(&meets, Course::Forwarded)]));
+    walk.hook(HookPoint::Forward, States::from([State::of(&meets)]));
     assert_eq!(walk.walked.doubts, [TANGLED]);
 }
 
