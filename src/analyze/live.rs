@@ -3,7 +3,7 @@
 //! may be gone by then. Keeps no frame but those of the first second of traffic, which tell how frames can be
 //! compared and how the clocks stand. Causes are looked for only in the end: the texts that name them come then.
 
-use super::correlate::{Correlator, Settings};
+use super::correlate::Settings;
 use super::findings::Findings;
 use super::locate::Counted;
 use super::survey::Survey;
@@ -149,9 +149,9 @@ impl Live {
 
 impl Pass {
     fn so_far(&self, case: &Case, survey: &Survey) -> Findings {
-        let Correlator { tally, nat, .. } = &self.correlator;
-        let Self { answers, sift, cut, .. } = self;
-        findings(case, survey, &Counted { tally, answers, sift, nat, cut }, self.frames.clone())
+        let Self { answers, sift, cut, correlator, .. } = self;
+        let counted = Counted { tally: &correlator.so_far(), answers, sift, nat: &correlator.nat, cut };
+        findings(case, survey, &counted, self.frames.clone())
     }
 
     /// Time has gone that far.
@@ -163,10 +163,7 @@ impl Pass {
     /// The captures have ended: their edges and the translations are known now.
     fn end(&mut self, case: &Case, survey: &Survey) {
         self.set_edges(case, survey);
-        let sift = &self.sift;
-        for entry in &case.conntrack {
-            self.correlator.nat.read_conntrack(&entry.text, |flow| sift.direction(flow));
-        }
+        self.read_connections(case, survey);
     }
 }
 

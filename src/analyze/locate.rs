@@ -50,6 +50,11 @@ pub fn route(case: &Case, path: &Path, counted: &Counted<'_>, clock_error: Optio
         beyond: beyond(path, answered),
         longest_delivered: way.longest_delivered,
         not_followed: way.segmented.saturating_sub(way.extra / 2),
+        perhaps_of_others: way
+            .perhaps_of_others
+            .iter()
+            .map(|(address, packets)| (*address, *packets))
+            .collect(),
     }
 }
 
@@ -267,6 +272,13 @@ fn nothing_lost(case: &Case, routes: &[Route]) -> Verdict {
     if vanished > 0 {
         open.push(format!(
             "{vanished} large UDP packets were not seen again, neither whole nor in as many pieces as a card makes of them"
+        ));
+    }
+    for (address, packets) in routes.iter().flat_map(|route| &route.perhaps_of_others) {
+        open.push(format!(
+            "{packets} packets with the address {address} were not seen again: they were lost, or of others than {} and {} who \
+             are reached by it too",
+            case.from.name, case.to.name
         ));
     }
     let outcome = if doubtful > 0 {

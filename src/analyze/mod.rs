@@ -206,6 +206,12 @@ fn warn_of_ways(findings: &mut Findings, tally: &Tally, sift: &Sift) {
                 findings.warnings.push(format!("{packets} packets arrived, but by another way: {where_}"));
             }
         }
+        for (address, packets) in &way.of_others {
+            findings.warnings.push(format!(
+                "{packets} packets with the address {address} were of others than {} and {}: not counted",
+                findings.case.from.name, findings.case.to.name
+            ));
+        }
         if way.segmented > 0 {
             findings.warnings.push(format!(
                 "{} large UDP frames were cut into packets by the card (UDP segmentation offload) and not followed \

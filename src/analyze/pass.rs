@@ -9,6 +9,7 @@ use super::correlate::sift::{Sift, Sifted};
 use super::correlate::tally::Tally;
 use super::correlate::{Correlator, Settings, Sighting};
 use super::survey::Survey;
+use crate::evidence::case::MOST_CONNECTIONS;
 use crate::evidence::{Case, Direction, PointId};
 use crate::packet::{Frame, LinkType, Nanos, Packet, Timestamp, Transport};
 
@@ -35,15 +36,12 @@ impl Pass {
         let tally =
             Tally::new(survey.listening(case, Direction::Forward), survey.listening(case, Direction::Reply));
         let sift = Sift::new(case);
-        let mut nat = Nat::default();
-        for entry in &case.conntrack {
-            nat.read_conntrack(&entry.text, |flow| sift.direction(flow));
-        }
+        let nat = Nat::between(case.from.address, case.to.address);
         let length = |direction| {
             let path = case.paths.iter().find(|path| path.direction == direction);
             path.map_or(0, |path| u8::try_from(path.points.len().saturating_sub(1)).unwrap_or(u8::MAX))
         };
-        Self {
+        let mut pass = Self {
             sift,
             depth: survey.depth,
             shift: survey.shifts(case),
@@ -55,6 +53,21 @@ impl Pass {
             cut: vec![0; case.points.len()],
             last: [length(Direction::Forward), length(Direction::Reply)],
             latest: Timestamp(i64::MIN),
+        };
+        pass.read_connections(case, survey);
+        pass
+    }
+
+    /// What connection tracking said of the nodes.
+    pub(super) fn read_connections(&mut self, case: &Case, survey: &Survey) {
+        let Self { sift, correlator, .. } = self;
+        for entry in &case.conntrack {
+            correlator.nat.read_conntrack(&entry.text, |flow| sift.direction(flow));
+        }
+        let of_source = case.conntrack.iter().find(|entry| Some(&entry.node) == case.from.node.as_ref());
+        let whole = of_source.is_some_and(|entry| entry.text.lines().count() < MOST_CONNECTIONS);
+        if let (true, Some(end)) = (whole && captured_by_us(case), survey.stop(case)) {
+            correlator.listed(end);
         }
     }
 

@@ -347,6 +347,9 @@ pub struct ProbeFacts {
     pub errors: Vec<(String, u64)>,
 }
 
+/// More connections of a node are not kept.
+pub const MOST_CONNECTIONS: usize = 5_000;
+
 /// Lines of `conntrack -L` (or `/proc/net/nf_conntrack`) about the traced addresses on one node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConntrackText {

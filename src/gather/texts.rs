@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::evidence::case::MOST_CONNECTIONS;
 use crate::evidence::host::STATE;
 use crate::evidence::netfilter::not_its_own;
 use crate::evidence::{Known, Text, When};
@@ -96,8 +97,6 @@ const TOOLS: [&str; 2] = ["iptables", "ip6tables"];
 const LIMIT: Duration = Duration::from_secs(10);
 /// How often is looked whether a program that says nothing more has ended.
 const NAP: Duration = Duration::from_millis(2);
-/// More lines of connection tracking are cut off.
-const MOST_CONNECTIONS: usize = 5000;
 
 /// The rules with their counters: of both variants; where neither is installed, of the one without a variant.
 fn rules(tool: &str, namespace: &Namespace) -> Vec<(String, Known<String>)> {

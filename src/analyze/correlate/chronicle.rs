@@ -7,7 +7,7 @@ use super::{MAX_POSITIONS, Trail};
 use crate::packet::{Nanos, Timestamp};
 
 /// The chronicle of one direction.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Chronicle {
     /// Packets that arrived.
     pub(crate) delivered: Spread<Witness>,
@@ -32,7 +32,7 @@ pub(crate) struct Witness {
 }
 
 /// Some of many, evenly from all of them.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Spread<T> {
     most: usize,
     every: u64,
@@ -69,7 +69,7 @@ pub struct Bin {
 }
 
 /// Packets of each flow.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct FlowCounts {
     /// Sent and lost, by the flow's number.
     by_flow: Vec<(u64, u64)>,
@@ -78,7 +78,7 @@ pub struct FlowCounts {
 }
 
 /// Trails of packets that vanished.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct LostTrails {
     pub(crate) all: Vec<LostTrail>,
     pub(crate) left_out: u64,

@@ -1,5 +1,5 @@
 //! The last word on packets that not every point saw as the same frame. Takes trails whose window has ended; gives
-//! the tally, for each run of bytes, how often each point saw it. A 64 kB frame at the veth and its 46 segments at
+//! the books, for each run of bytes, how often each point saw it. A 64 kB frame at the veth and its 46 segments at
 //! the NIC come out as the same bytes seen everywhere; a fragment that vanished takes its whole packet with it;
 //! equal packets are pooled by number. Knows nothing of time but the window.
 
@@ -7,7 +7,8 @@ use rustc_hash::FxHashMap;
 
 use super::fingerprint::Span;
 use super::nat::{FlowId, Nat};
-use super::tally::{LONGEST_ON_WIRE, Lot, Tally};
+use super::shared::Books;
+use super::tally::{LONGEST_ON_WIRE, Lot};
 use super::{MAX_POSITIONS, Trail};
 use crate::evidence::Direction;
 use crate::packet::{Nanos, Timestamp};
@@ -71,15 +72,15 @@ impl Ledger {
     }
 
     /// Settles everything.
-    pub(super) fn settle_all(&mut self, nat: &mut Nat, tally: &mut Tally) {
-        self.settle(Timestamp(i64::MAX), nat, tally);
+    pub(super) fn settle_all(&mut self, books: &mut Books<'_>) {
+        self.settle(Timestamp(i64::MAX), books);
         self.settled = None;
     }
 
     /// Settles everything that began before `cut`.
-    pub(super) fn settle(&mut self, cut: Timestamp, nat: &mut Nat, tally: &mut Tally) {
+    pub(super) fn settle(&mut self, cut: Timestamp, books: &mut Books<'_>) {
         self.settled = Some(cut);
-        self.join_translated(nat);
+        self.join_translated(books.nat);
         let mut due: Vec<Stream> = self
             .streams
             .iter()
@@ -92,11 +93,11 @@ impl Ledger {
             trails.sort_by_key(|trail| trail.first);
             let fragments = |trail: &Trail| matches!(trail.print.span, Span::Datagram { fragment: true, .. });
             let rest = match stream {
-                Stream::Tcp(..) => settle_bytes(trails, cut, tally),
+                Stream::Tcp(..) => settle_bytes(trails, cut, books),
                 Stream::Datagram { .. } if trails.iter().any(fragments) => {
-                    settle_datagram(trails, cut, tally)
+                    settle_datagram(trails, cut, books)
                 }
-                Stream::Datagram { .. } | Stream::Equal(_) => settle_equal(trails, cut, tally),
+                Stream::Datagram { .. } | Stream::Equal(_) => settle_equal(trails, cut, books),
             };
             if !rest.is_empty() {
                 self.streams.insert(stream, rest);
@@ -127,11 +128,11 @@ impl Ledger {
 }
 
 /// Packets with one fingerprint each, or several: those with equal ones are pooled by number.
-fn settle_equal(trails: Vec<Trail>, cut: Timestamp, tally: &mut Tally) -> Vec<Trail> {
+fn settle_equal(trails: Vec<Trail>, cut: Timestamp, books: &mut Books<'_>) -> Vec<Trail> {
     if let [trail] = trails.as_slice()
         && trail.first < cut
     {
-        tally.lot(&Lot::of(trail), &trails);
+        books.lot(&Lot::of(trail), &trails);
         return Vec::new();
     }
     let mut by_key: FxHashMap<u64, Vec<Trail>> = FxHashMap::default();
@@ -145,9 +146,9 @@ fn settle_equal(trails: Vec<Trail>, cut: Timestamp, tally: &mut Tally) -> Vec<Tr
         let (now, mut later): (Vec<Trail>, Vec<Trail>) = trails.into_iter().partition(|t| t.first < cut);
         // Those near an edge of the captures stand for themselves: what they lack may have come unseen.
         let (edge, now): (Vec<Trail>, Vec<Trail>) =
-            now.into_iter().partition(|trail| tally.at_edge(trail.direction, trail.first));
+            now.into_iter().partition(|trail| books.tally.at_edge(trail.direction, trail.first));
         for trail in edge {
-            tally.lot(&Lot::of(&trail), &[trail]);
+            books.lot(&Lot::of(&trail), &[trail]);
         }
         let Some(&lead) = now.first() else {
             rest.append(&mut later);
@@ -163,7 +164,7 @@ fn settle_equal(trails: Vec<Trail>, cut: Timestamp, tally: &mut Tally) -> Vec<Tr
             !fills
         });
         let astray = now.iter().find_map(|trail| trail.astray);
-        tally.lot(&Lot { counts, units: 1, astray, ..Lot::of(&lead) }, &now);
+        books.lot(&Lot { counts, units: 1, astray, ..Lot::of(&lead) }, &now);
         rest.append(&mut later);
     }
     rest
@@ -190,7 +191,7 @@ fn add(counts: &mut Counts, trail: &Trail) {
 }
 
 /// The pieces of one IP packet: a point saw the packet as often as it saw its rarest byte.
-fn settle_datagram(trails: Vec<Trail>, cut: Timestamp, tally: &mut Tally) -> Vec<Trail> {
+fn settle_datagram(trails: Vec<Trail>, cut: Timestamp, books: &mut Books<'_>) -> Vec<Trail> {
     let (now, later): (Vec<Trail>, Vec<Trail>) = trails.into_iter().partition(|t| t.first < cut + REACH);
     let Some(lead) = now.iter().min_by_key(|trail| start(trail)).copied() else { return later };
     let mut whole = [u32::MAX; MAX_POSITIONS];
@@ -204,7 +205,7 @@ fn settle_datagram(trails: Vec<Trail>, cut: Timestamp, tally: &mut Tally) -> Vec
     });
     let ip_len = now.iter().map(|trail| trail.ip_len).max().unwrap_or(lead.ip_len);
     let first = now.iter().map(|trail| trail.first).max().unwrap_or(lead.first);
-    tally.lot(
+    books.lot(
         &Lot { counts: whole, units: 1, astray, ip_len, first, fragments: true, ..Lot::of(&lead) },
         &now,
     );
@@ -212,7 +213,7 @@ fn settle_datagram(trails: Vec<Trail>, cut: Timestamp, tally: &mut Tally) -> Vec
 }
 
 /// The bytes of one direction of a TCP flow: runs of bytes seen equally often by all points are judged as one.
-fn settle_bytes(trails: Vec<Trail>, cut: Timestamp, tally: &mut Tally) -> Vec<Trail> {
+fn settle_bytes(trails: Vec<Trail>, cut: Timestamp, books: &mut Books<'_>) -> Vec<Trail> {
     let base = trails.first().map_or(0, start);
     let (now, mut rest): (Vec<Trail>, Vec<Trail>) = trails.into_iter().partition(|t| t.first < cut + REACH);
     let mut run: Option<Run> = None;
@@ -230,17 +231,17 @@ fn settle_bytes(trails: Vec<Trail>, cut: Timestamp, tally: &mut Tally) -> Vec<Tr
         }
         let members: Vec<Trail> = interval.members.iter().map(|&member| now[member]).collect();
         let counts = count(&members);
-        let edge = members.iter().any(|trail| tally.at_edge(trail.direction, trail.first));
+        let edge = members.iter().any(|trail| books.tally.at_edge(trail.direction, trail.first));
         match &mut run {
             Some(open) if open.end == interval.start && open.counts == counts && open.edge == edge => {
                 open.grow(interval, &members, base);
             }
             _ => {
-                run.replace(Run::new(interval, &members, counts, base, edge)).inspect(|run| run.judge(tally));
+                run.replace(Run::new(interval, &members, counts, base, edge)).inspect(|run| run.judge(books));
             }
         }
     });
-    run.inspect(|run| run.judge(tally));
+    run.inspect(|run| run.judge(books));
     for (member, pieces) in kept.into_iter().enumerate() {
         rest.extend(pieces.into_iter().map(|(from, to)| piece(now[member], base, from, to)));
     }
@@ -319,13 +320,13 @@ impl Run {
 
     /// In packets as they would be on the wire: the frames of the point that saw the smallest ones; where even those were too
     /// large for it, as many of the largest segment as the bytes fill.
-    fn judge(&self, tally: &mut Tally) {
+    fn judge(&self, books: &mut Books<'_>) {
         let bytes = u64::try_from(self.end - self.start).unwrap_or(0);
         let frames = (0..MAX_POSITIONS)
             .map(|position| u64::from(self.begun[position].div_ceil(self.counts[position].max(1))))
             .max()
             .unwrap_or(1);
-        let segment = tally.segment(self.lead.direction).max(1);
+        let segment = books.tally.segment(self.lead.direction).max(1);
         let segments = if self.ip_len > LONGEST_ON_WIRE { bytes.div_ceil(segment) } else { 1 };
         let lot = Lot {
             counts: self.counts,
@@ -335,7 +336,7 @@ impl Run {
             first: if self.edge { self.latest } else { self.lead.first },
             ..Lot::of(&self.lead)
         };
-        tally.lot(&lot, &self.members);
+        books.lot(&lot, &self.members);
     }
 }
 

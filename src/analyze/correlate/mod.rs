@@ -16,9 +16,11 @@ pub mod gist;
 mod ledger;
 pub mod nat;
 pub mod reassembly;
+mod shared;
 pub mod sift;
 pub mod tally;
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::evidence::case::LONGEST_PATH;
@@ -29,6 +31,7 @@ use flight::Flight;
 use gist::Gist;
 use ledger::Ledger;
 use nat::{FlowId, Nat, Small};
+use shared::{Books, Shared};
 use sift::Sifted;
 use tally::Tally;
 
@@ -298,6 +301,7 @@ pub struct Correlator {
     /// When to look next for what is due.
     due: Timestamp,
     ledger: Ledger,
+    shared: Shared,
     /// Which flows are one under address translation.
     pub nat: Nat,
     /// What was counted so far.
@@ -313,6 +317,7 @@ impl Correlator {
             latest: Timestamp(i64::MIN),
             due: Timestamp(i64::MIN),
             ledger: Ledger::default(),
+            shared: Shared::default(),
             nat,
             tally,
         }
@@ -351,8 +356,25 @@ impl Correlator {
         while let Some(slot) = self.flight.oldest() {
             self.close(slot);
         }
-        self.ledger.settle_all(&mut self.nat, &mut self.tally);
+        let Self { ledger, shared, nat, tally, .. } = &mut self;
+        let mut books = Books { tally, shared, nat };
+        ledger.settle_all(&mut books);
+        books.settle();
         (self.tally, self.nat)
+    }
+
+    /// What was counted by now, with what can be said by now of flows whose addresses are others' too.
+    pub fn so_far(&self) -> Cow<'_, Tally> {
+        let mut tally = Cow::Borrowed(&self.tally);
+        if !self.shared.is_empty() {
+            self.shared.settle(&self.nat, tally.to_mut());
+        }
+        tally
+    }
+
+    /// The connections of the source's node, where Services are translated, were listed at `time`, after all captures.
+    pub fn listed(&mut self, time: Timestamp) {
+        self.shared.listed(time);
     }
 
     /// The oldest trail in flight with this fingerprint that was not yet seen at this position; `first` is the oldest
@@ -435,17 +457,19 @@ impl Correlator {
             self.close(slot);
         }
         let settled = horizon - self.settings.window;
-        if self.ledger.is_full() {
+        let Self { ledger, shared, nat, tally, .. } = self;
+        let mut books = Books { tally, shared, nat };
+        if ledger.is_full() {
             // What began that long before all that is still in flight has its counterparts in the ledger.
             if let Some(oldest) = self.flight.oldest() {
                 let cut = self.flight[oldest].first - ledger::REACH;
-                self.ledger.settle(cut, &mut self.nat, &mut self.tally);
+                ledger.settle(cut, &mut books);
             }
-            if self.ledger.is_full() {
-                self.ledger.settle_all(&mut self.nat, &mut self.tally);
+            if ledger.is_full() {
+                ledger.settle_all(&mut books);
             }
-        } else if self.ledger.due(settled) {
-            self.ledger.settle(settled, &mut self.nat, &mut self.tally);
+        } else if ledger.due(settled) {
+            ledger.settle(settled, &mut books);
         }
     }
 

@@ -2,7 +2,7 @@
 //! they were seen and joins two of them when the same packet bore both; gives every flow one name, and the list of
 //! places where addresses changed. Never says who translated.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hasher;
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU32;
@@ -57,15 +57,38 @@ pub struct Nat {
     /// Union-find: the flow that stands for this one.
     stands_for: Vec<FlowId>,
     changes: BTreeMap<(FlowId, FlowId, bool), (u8, u8, u64)>,
+    /// The addresses of the ends themselves, if it matters whose a flow is.
+    ends: Option<(IpAddr, IpAddr)>,
+    /// Whose each flow is, said at the one that stands for it.
+    whose: Vec<Whose>,
+    /// Addresses of which some flows turned out to be the ends'.
+    translated: BTreeSet<IpAddr>,
+}
+
+/// Whose packets a flow's are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Whose {
+    /// It bears an address that others may bear too.
+    Open,
+    /// Connection tracking says that one of its ends is another.
+    Others,
+    /// It bears both ends' own addresses somewhere.
+    Ends,
 }
 
 /// Changes kept: a report names a few, and every new client port makes one more.
 const MOST_CHANGES: usize = 4_096;
 
 impl Nat {
+    /// For flows between two ends that may bear other addresses, too.
+    pub fn between(from: IpAddr, to: IpAddr) -> Self {
+        Self { ends: Some((from, to)), ..Self::default() }
+    }
+
     /// The id of a flow; `flow` is oriented forward.
     pub fn id(&mut self, flow: Flow) -> FlowId {
-        let Self { ids, flows, stands_for, .. } = self;
+        let Self { ids, flows, stands_for, whose, .. } = self;
+        let ends = self.ends;
         let small = Small::of(&flow);
         let is_it = |(known, _): &(Small, FlowId)| flows.is(*known, &flow, small);
         match ids.entry(hash(&flow), is_it, |(known, _)| hash(&flows.full(*known))) {
@@ -74,6 +97,8 @@ impl Nat {
                 let (small, id) = flows.push(flow, small);
                 place.insert((small, id));
                 stands_for.push(id);
+                let own = ends.is_none_or(|(from, to)| flow.src == from && flow.dst == to);
+                whose.push(if own { Whose::Ends } else { Whose::Open });
                 id
             }
         }
@@ -106,10 +131,37 @@ impl Nat {
 
     /// Says that the two are one flow: they were read in one connection-tracking entry, or one packet bore both.
     pub fn join(&mut self, a: FlowId, b: FlowId) {
+        let both = [a, b];
         let (a, b) = (self.name(a), self.name(b));
         if a != b {
             self.stands_for[b.number()] = a;
+            let whose = self.whose(a).max(self.whose(b));
+            self.whose[a.number()] = whose;
+            if whose == Whose::Ends {
+                self.translated.extend(both.map(|flow| self.shared(flow)));
+            }
         }
+    }
+
+    /// Whose a flow is, as far as it is known by now.
+    pub(super) fn whose(&self, id: FlowId) -> Whose {
+        self.whose[self.one_of(id).number()]
+    }
+
+    /// The address of a flow that is not an end's own: the destination's before the source's.
+    pub(super) fn shared(&self, id: FlowId) -> IpAddr {
+        let flow = self.flow(id);
+        if self.is_to_shared(id) { flow.dst } else { flow.src }
+    }
+
+    /// Whether a flow's destination bears an address that is not its own.
+    pub(super) fn is_to_shared(&self, id: FlowId) -> bool {
+        self.ends.is_some_and(|(_, to)| self.flow(id).dst != to)
+    }
+
+    /// Whether flows that bear this address turned out to be the ends'.
+    pub(super) fn is_translated(&self, address: IpAddr) -> bool {
+        self.translated.contains(&address)
     }
 
     /// Joins what connection tracking calls one flow: `conntrack -L` and `/proc/net/nf_conntrack` print the flow as it
@@ -122,11 +174,20 @@ impl Nat {
                 Some(Direction::Reply) => Some(flow.reversed()),
                 None => None,
             };
-            if let (Some(a), Some(b)) = (forward(original), forward(reply.reversed()))
-                && a != b
-            {
-                let (a, b) = (self.id(a), self.id(b));
-                self.join(a, b);
+            match (forward(original), forward(reply.reversed())) {
+                (Some(a), Some(b)) if a != b => {
+                    let (a, b) = (self.id(a), self.id(b));
+                    self.join(a, b);
+                }
+                // One who is none of the ends began it, or answers.
+                (Some(one), None) | (None, Some(one))
+                    if direction(&Flow { dst: reply.src, ..original }).is_none() =>
+                {
+                    let named = self.id(one);
+                    let named = self.name(named).number();
+                    self.whose[named] = self.whose[named].max(Whose::Others);
+                }
+                _ => {}
             }
         }
     }
@@ -137,6 +198,14 @@ impl Nat {
             let above = self.stands_for[id.number()];
             self.stands_for[id.number()] = self.stands_for[above.number()];
             id = above;
+        }
+        id
+    }
+
+    /// The same, without remembering it.
+    pub(super) fn one_of(&self, mut id: FlowId) -> FlowId {
+        while self.stands_for[id.number()] != id {
+            id = self.stands_for[id.number()];
         }
         id
     }

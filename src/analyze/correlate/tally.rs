@@ -2,6 +2,9 @@
 //! direction, counts, latencies and examples. Judges one thing only: whether a point was listening when a packet
 //! should have come by, since a packet near a capture's edge is not called lost.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
 use hdrhistogram::Histogram;
 
 use super::chronicle::{Chronicle, LostTrail, LostTrails};
@@ -12,14 +15,14 @@ use crate::evidence::Direction;
 use crate::packet::{Nanos, Timestamp};
 
 /// Counts for both directions.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Tally {
     /// Forward and reply.
     pub ways: [Way; 2],
 }
 
 /// Counts for one direction. Positions are those of its path.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Way {
     /// When each position's capture was listening, by the aligned clock.
     pub listening: Vec<Listening>,
@@ -43,6 +46,10 @@ pub struct Way {
     pub detours: Vec<(u8, u64)>,
     /// UDP frames that the card cut into several packets further along (UDP segmentation offload): not followed.
     pub segmented: u64,
+    /// Packets that bore an address which an end shares with others, and were others'; by that address.
+    pub of_others: BTreeMap<IpAddr, u64>,
+    /// The same of packets that vanished and may have been others'.
+    pub perhaps_of_others: BTreeMap<IpAddr, u64>,
     /// The longest packet that passed the whole path.
     pub longest_delivered: u32,
     /// Some packets, the course over time, the flows.
@@ -55,7 +62,7 @@ pub struct Way {
 }
 
 /// One stage of a path.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Stage {
     /// Packets that vanished here.
     pub lost: u64,
@@ -248,6 +255,14 @@ impl Tally {
         }
     }
 
+    /// Counts packets that are, or may be, of others who share an address with an end.
+    pub(super) fn leave_to_others(&mut self, lot: &Lot, address: IpAddr, surely: bool) {
+        let way = self.way_mut(lot.direction);
+        let all = if surely { &mut way.of_others } else { &mut way.perhaps_of_others };
+        let packets = lot.counts.iter().max().copied().unwrap_or(0);
+        *all.entry(address).or_default() += u64::from(packets) * lot.units;
+    }
+
     /// Counts packets that some points saw more often than others; `members` are the frames that they were seen in.
     pub(super) fn lot(&mut self, lot: &Lot, members: &[Trail]) {
         let way = self.way_mut(lot.direction);
@@ -316,6 +331,8 @@ impl Way {
             fragmented: 0,
             detours: Vec::new(),
             segmented: 0,
+            of_others: BTreeMap::new(),
+            perhaps_of_others: BTreeMap::new(),
             longest_delivered: 0,
             chronicle: Chronicle::new(n),
             largest_segment: [0; MAX_POSITIONS],
