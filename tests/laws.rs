@@ -3,10 +3,11 @@
 mod support;
 
 use proptest::prelude::*;
-use support::{Lab, Load, SECOND, STAGES, START, analyse};
+use support::{Lab, Load, SECOND, SERVICE, STAGES, START, analyse, as_service};
 use trace_drop::analyze::Evidence;
 use trace_drop::analyze::findings::{Findings, Outcome};
 use trace_drop::analyze::live::Live;
+use trace_drop::evidence::case::ConntrackText;
 use trace_drop::evidence::{ClockFact, Direction, Known, PointId, StageKind, Texts};
 use trace_drop::packet::Nanos;
 
@@ -520,7 +521,8 @@ fn large_datagrams_that_vanish_without_a_piece_are_not_delivered() {
         let large = Load::Udp { id: 100 + seq, payload: vec![7; 8000] };
         lab.send(Direction::Forward, &large, START + SECOND + i64::from(seq) * SECOND / 20 + 1_000, Some(3));
     }
-    assert_eq!(lab.analyse().verdict.outcome, Outcome::Inconclusive);
+    let found = lab.analyse();
+    assert_eq!(found.verdict.outcome, Outcome::Inconclusive, "{:?}", found.verdict);
 }
 
 /// That the only lost packet is the longest one is chance.
@@ -588,4 +590,103 @@ fn frames_cut_before_the_inner_header_make_their_point_unsure() {
         (PointId(2), Some(PointId(4))),
         "the tunnel device, and the other node's NIC"
     );
+}
+
+/// Thirty queries to a Service, one after the other. Those of `to_server` go to the server, all others to another pod; packets of
+/// `answered` are answered.
+fn through_service(
+    to_server: impl Fn(u16) -> bool,
+    answered: impl Fn(u16) -> bool,
+    lost: impl Fn(u16) -> Option<usize>,
+) -> Lab {
+    let mut lab = Lab::new(10);
+    lab.case.aliases.to.push(SERVICE.into());
+    for port in 40_000..40_030 {
+        let load = Load::Query { port };
+        let time = START + SECOND + i64::from(port - 40_000) * SECOND / 10;
+        let from = lab.taken.len();
+        if to_server(port) {
+            lab.send(Direction::Forward, &load, time, lost(port));
+        } else {
+            lab.send(Direction::Forward, &load, time, Some(1));
+        }
+        if answered(port) && to_server(port) {
+            lab.send(Direction::Reply, &load, time + SECOND / 100, None);
+        } else if answered(port) {
+            lab.see(Direction::Reply, 6, &load, time + SECOND / 100);
+            lab.see(Direction::Reply, 7, &load, time + SECOND / 100 + 1_000);
+        }
+        for taken in lab.taken[from..].iter_mut().filter(|taken| taken.point.0 < 2) {
+            as_service(&mut taken.bytes);
+        }
+    }
+    lab
+}
+
+fn is_even(port: u16) -> bool {
+    port.is_multiple_of(2)
+}
+
+#[test]
+fn what_another_pod_behind_the_service_answers_is_not_lost() {
+    let found = through_service(is_even, |_| true, |_| None).analyse();
+    assert_eq!(answer(&found), (Outcome::Delivered, Direction::Forward, None), "{:?}", found.warnings);
+    assert_eq!(found.routes.iter().map(|route| route.sent).collect::<Vec<_>>(), [15, 15]);
+    let found =
+        through_service(is_even, |port| port != 40_010, |port| (port == 40_010).then_some(3)).analyse();
+    assert_eq!(answer(&found), (Outcome::Dropped, Direction::Forward, Some(StageKind::Underlay)));
+    assert_eq!((found.verdict.sent, found.verdict.lost), (15, 1));
+}
+
+/// Of queries that nobody answers it is not known whom they went to, unless connection tracking tells.
+#[test]
+fn what_nobody_answers_behind_a_service_is_lost_or_anothers() {
+    let lab = through_service(is_even, is_even, |_| None);
+    let found = lab.analyse();
+    assert_eq!(found.verdict.outcome, Outcome::Inconclusive, "{:?}", found.verdict);
+    let listed = |which: &dyn Fn(u16) -> bool| {
+        let entry = |port: u16| {
+            let to = if is_even(port) { "10.244.2.2" } else { "10.244.3.3" };
+            format!(
+                "udp 17 25 src=10.244.1.2 dst=10.96.0.10 sport={port} dport=53 src={to} dst=10.244.1.2 sport=53 dport={port} use=1\n"
+            )
+        };
+        let text = (40_000..40_030).filter(|port| which(*port)).map(entry).collect();
+        let mut lab = lab.clone();
+        lab.case.conntrack.push(ConntrackText { node: "worker-1".to_owned(), text });
+        lab.analyse()
+    };
+    assert_eq!(listed(&|_| true).verdict.outcome, Outcome::Delivered);
+    // What got no entry did not leave its node.
+    let found = listed(&is_even);
+    assert_eq!(answer(&found), (Outcome::Dropped, Direction::Forward, Some(StageKind::Forward)));
+    assert_eq!((found.verdict.sent, found.verdict.lost), (30, 15));
+}
+
+/// Nothing behind a Service is translated: all is lost, although others may share its address.
+#[test]
+fn a_service_that_leads_nowhere_loses_all() {
+    let found = through_service(|_| false, |_| false, |_| None).analyse();
+    assert_eq!(answer(&found), (Outcome::Dropped, Direction::Forward, Some(StageKind::Forward)));
+    assert_eq!((found.verdict.sent, found.verdict.lost), (30, 30));
+}
+
+/// Equal datagrams without an IP identification, one lost on the way: those after it do not take its place.
+#[test]
+fn a_loss_among_equal_packets_is_told_from_those_after_it() {
+    for gap in [2, 30] {
+        let n = 6_000 / gap;
+        let mut lab = Lab::new(6);
+        for index in 0..n {
+            let lost = (index == n / 3).then_some(3);
+            lab.send(Direction::Forward, &loads(1, 0), START + i64::from(index * gap) * 1_000_000, lost);
+        }
+        let found = lab.analyse();
+        assert_eq!(
+            answer(&found),
+            (Outcome::Dropped, Direction::Forward, Some(StageKind::Underlay)),
+            "every {gap} ms"
+        );
+        assert_eq!(found.verdict.lost, 1, "every {gap} ms");
+    }
 }

@@ -38,6 +38,9 @@ mod excerpts;
 
 mod marks;
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
 use crate::evidence::capture_file::{CaptureError, FrameSource};
 use crate::evidence::case::Coverage;
 use crate::evidence::{Case, Direction, Texts};
@@ -199,18 +202,22 @@ fn errors(sift: &Sift) -> Vec<ErrorSeen> {
 
 /// What packets did on their way although none of it was a loss.
 fn warn_of_ways(findings: &mut Findings, tally: &Tally, sift: &Sift) {
+    let mut of_others: BTreeMap<IpAddr, u64> = BTreeMap::new();
+    for (address, packets) in tally.ways.iter().flat_map(|way| &way.of_others) {
+        *of_others.entry(*address).or_default() += packets;
+    }
+    for (address, packets) in of_others {
+        findings.warnings.push(format!(
+            "{packets} packets with the address {address} were of others than {} and {}: not counted",
+            findings.case.from.name, findings.case.to.name
+        ));
+    }
     for way in &tally.ways {
         for (index, packets) in &way.detours {
             if let Some(astray) = sift.astray.get(usize::from(*index)) {
                 let where_ = locate::elsewhere(&findings.case, astray).words(&findings.case);
                 findings.warnings.push(format!("{packets} packets arrived, but by another way: {where_}"));
             }
-        }
-        for (address, packets) in &way.of_others {
-            findings.warnings.push(format!(
-                "{packets} packets with the address {address} were of others than {} and {}: not counted",
-                findings.case.from.name, findings.case.to.name
-            ));
         }
         if way.segmented > 0 {
             findings.warnings.push(format!(

@@ -224,7 +224,7 @@ pub struct Path {
 pub const LONGEST_PATH: usize = 12;
 
 /// Which way packets go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, PartialOrd, Ord)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
     /// From `from` to `to`.

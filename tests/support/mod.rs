@@ -44,9 +44,22 @@ pub(crate) struct Taken {
 /// What a packet carries.
 #[derive(Debug, Clone)]
 pub(crate) enum Load {
-    Udp { id: u16, payload: Vec<u8> },
-    Echo { seq: u16, reply: bool },
-    Tcp { seq: u32, len: usize },
+    Udp {
+        id: u16,
+        payload: Vec<u8>,
+    },
+    Echo {
+        seq: u16,
+        reply: bool,
+    },
+    Tcp {
+        seq: u32,
+        len: usize,
+    },
+    /// A datagram from a port of its own to port 53, and its answer.
+    Query {
+        port: u16,
+    },
 }
 
 /// The path and what was captured on it.
@@ -295,6 +308,7 @@ fn frame(src: [u8; 4], dst: [u8; 4], ttl: u8, load: &Load) -> Vec<u8> {
     let id = match load {
         Load::Udp { id, .. } => *id,
         Load::Echo { seq, .. } => 1_000 + seq,
+        Load::Query { port } => *port,
         Load::Tcp { seq, .. } => u16::try_from(seq % 60_000).expect("below 2^16"),
     };
     let mut ip = etherparse::Ipv4Header::new(0, ttl, etherparse::IpNumber(0), src, dst).expect("no payload");
@@ -303,6 +317,10 @@ fn frame(src: [u8; 4], dst: [u8; 4], ttl: u8, load: &Load) -> Vec<u8> {
         .ip(etherparse::IpHeaders::Ipv4(ip, etherparse::Ipv4Extensions::default()));
     let mut bytes = Vec::new();
     match load {
+        Load::Query { port } => {
+            let (from, to) = if src == CLIENT { (*port, 53) } else { (53, *port) };
+            builder.udp(from, to).write(&mut bytes, &port.to_be_bytes())
+        }
         Load::Udp { payload, .. } => builder.udp(4_000, 5_000).write(&mut bytes, payload),
         Load::Echo { seq, reply } => {
             let echo = etherparse::IcmpEchoHeader { id: 77, seq: *seq };
@@ -331,6 +349,16 @@ fn vxlan(from: [u8; 4], to: [u8; 4], inner: &[u8]) -> Vec<u8> {
         .write(&mut bytes, &payload)
         .expect("written to memory");
     bytes
+}
+
+/// A Service of which the server is one pod.
+pub(crate) const SERVICE: [u8; 4] = [10, 96, 0, 10];
+
+/// Gives the server of a packet the Service's address, as it is before its node has translated it.
+pub(crate) fn as_service(bytes: &mut [u8]) {
+    if let Some(at) = bytes.windows(4).position(|four| four == SERVER) {
+        bytes[at..at + 4].copy_from_slice(&SERVICE);
+    }
 }
 
 /// Gives the ends of a packet other addresses, inside a tunnel too.

@@ -135,9 +135,10 @@ fn settle_equal(trails: Vec<Trail>, cut: Timestamp, books: &mut Books<'_>) -> Ve
         books.lot(&Lot::of(trail), &trails);
         return Vec::new();
     }
-    let mut by_key: FxHashMap<u64, Vec<Trail>> = FxHashMap::default();
+    // Of several flows each has its own: pods that are masqueraded may send the same bytes.
+    let mut by_key: FxHashMap<(u64, FlowId), Vec<Trail>> = FxHashMap::default();
     for trail in trails {
-        by_key.entry(trail.print.key).or_default().push(trail);
+        by_key.entry((trail.print.key, books.nat.one_of(trail.flow))).or_default().push(trail);
     }
     let mut rest = Vec::new();
     let mut keys: Vec<_> = by_key.into_values().collect();

@@ -3,7 +3,7 @@
 //! asks why one is missing, and keeps no packet longer than the window.
 //!
 //! A packet is a [`Trail`]: the set of points that saw one [`fingerprint`]. Packets with equal fingerprints are
-//! told apart by order among those in flight. A trail that every point saw is tallied at once and forgotten; the
+//! told apart by their flow and by how old packets usually are at a point. A trail that every point saw is tallied at once and forgotten; the
 //! others wait for the window's end and then go to the [`ledger`], which accounts bytes instead of frames, since
 //! segmentation offload and fragmentation change the frames and not the bytes.
 
@@ -46,7 +46,7 @@ pub struct Settings {
     pub window: Nanos,
     /// Sightings may come this much out of order.
     pub disorder: Nanos,
-    /// Equal fingerprints are matched first in, first out among those not older than this.
+    /// Of packets with equal fingerprints one may differ by this much from the age that packets have at a point.
     pub repeat_age: Nanos,
 }
 
@@ -300,6 +300,8 @@ pub struct Correlator {
     latest: Timestamp,
     /// When to look next for what is due.
     due: Timestamp,
+    /// How old packets of each direction are.
+    usual: [Option<Usual>; 2],
     ledger: Ledger,
     shared: Shared,
     /// Which flows are one under address translation.
@@ -316,6 +318,7 @@ impl Correlator {
             flight: Flight::default(),
             latest: Timestamp(i64::MIN),
             due: Timestamp(i64::MIN),
+            usual: [None; 2],
             ledger: Ledger::default(),
             shared: Shared::default(),
             nat,
@@ -377,41 +380,48 @@ impl Correlator {
         self.shared.listed(time);
     }
 
-    /// The oldest trail in flight with this fingerprint that was not yet seen at this position; `first` is the oldest
-    /// of all.
+    /// Of the trails in flight with this fingerprint that were not yet seen at this position the one that is most likely this
+    /// packet: of the same flow, and about as old as packets are here; `first` is the oldest of all.
     fn find(&mut self, first: u32, sighting: &Sighting) -> Option<u32> {
+        let at = usize::from(sighting.position);
+        let usual = self.usual[sighting.direction as usize];
         let mut slot = first;
         let alone = self.flight[slot].next == NONE;
         let mut before = NONE;
-        let mut early = None;
+        let mut best = None;
         while slot != NONE {
             let trail = &self.flight[slot];
             let next = trail.next;
-            let age = (sighting.time - trail.first).abs();
+            let age = sighting.time - trail.first;
             // Held against the same point: what the packet had lost elsewhere, on its way or astray, comes from nodes
             // whose clocks differ.
-            let at = usize::from(sighting.position);
             let came_again = trail.saw(at) && sighting.ttl < trail.ttls[at];
             if came_again {
                 self.tally.came_again(sighting);
                 return Some(slot);
             }
-            let missing = sighting.astray.is_some() || !trail.saw(usize::from(sighting.position));
-            if missing && (alone || age <= self.settings.repeat_age) {
-                // Of equal packets, one that may have come by before this capture began is the last to be thought of.
-                if alone || !self.tally.begins_after(sighting.direction, sighting.position, trail.first) {
-                    return Some(slot);
+            let missing = sighting.astray.is_some() || !trail.saw(at);
+            let late = usual.map_or(Nanos(0), |usual| Nanos(age.0.saturating_sub(usual.ages[at].0)).abs());
+            if missing && (alone || late <= self.settings.repeat_age) {
+                // One that may have come by before this capture began is the last to be thought of.
+                let rank = (
+                    !alone && self.tally.begins_after(sighting.direction, sighting.position, trail.first),
+                    !alone && !self.nat.is(trail.bears, &sighting.flow),
+                    late,
+                );
+                if best.is_none_or(|(least, _)| rank < least) {
+                    best = Some((rank, slot));
                 }
-                early = Some(slot);
             }
-            if !alone && age > self.settings.repeat_age && sighting.time > trail.first {
+            let gone = usual.is_some_and(|usual| age.0 - usual.longest.0 > self.settings.repeat_age.0);
+            if !alone && gone {
                 self.flight.unlink(before, slot);
             } else {
                 before = slot;
             }
             slot = next;
         }
-        early
+        best.map(|(_, slot)| slot)
     }
 
     fn credit(&mut self, slot: u32, sighting: &Sighting) -> FlowId {
@@ -429,6 +439,7 @@ impl Correlator {
             && !trail.print.is_fragment()
             && trail.astray.is_none()
         {
+            Usual::learn(&mut self.usual[trail.direction as usize], trail);
             self.tally.passed(trail);
             self.flight.land(slot);
         }
@@ -479,6 +490,31 @@ impl Correlator {
         self.tally.timed(&trail);
         self.ledger.enter(trail);
         self.flight.land(slot);
+    }
+}
+
+/// How old packets are when they come to each position; told by some of those that all points saw.
+#[derive(Debug, Clone, Copy)]
+struct Usual {
+    ages: [Nanos; MAX_POSITIONS],
+    longest: Nanos,
+    n_seen: u8,
+}
+
+impl Usual {
+    /// One of so many packets is asked.
+    const EVERY: u8 = 16;
+
+    fn learn(usual: &mut Option<Self>, trail: &Trail) {
+        if let Some(known) = usual {
+            known.n_seen = (known.n_seen + 1) % Self::EVERY;
+            if known.n_seen > 0 || trail.ambiguous {
+                return;
+            }
+        }
+        let ages = std::array::from_fn(|position| trail.at(position).unwrap_or_default());
+        let longest = ages.into_iter().max().unwrap_or_default();
+        *usual = Some(Self { ages, longest, n_seen: 0 });
     }
 }
 

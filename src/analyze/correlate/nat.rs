@@ -134,8 +134,8 @@ impl Nat {
         let both = [a, b];
         let (a, b) = (self.name(a), self.name(b));
         if a != b {
-            self.stands_for[b.number()] = a;
             let whose = self.whose(a).max(self.whose(b));
+            self.stands_for[b.number()] = a;
             self.whose[a.number()] = whose;
             if whose == Whose::Ends {
                 self.translated.extend(both.map(|flow| self.shared(flow)));

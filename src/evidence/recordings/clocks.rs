@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use crate::evidence::capture_file::CaptureError;
 
 use super::ends::{Ends, Side};
-use super::look::{Class, Lane, Sample};
+use super::look::{self, Class, Lane, Sample};
 use super::mixed;
 use super::order::{self, Offset};
 use super::place::Draft;
@@ -116,8 +116,13 @@ fn seek(
     }
     let about = [ends.from, ends.to];
     let sample = Sample { stride: largest / ENOUGH + 1, about: &about };
-    let (ours, theirs) = (again(given, ours, sample, ends)?, again(given, theirs, sample, ends)?);
-    Ok(order::offset(&ours.iter().collect::<Vec<_>>(), &theirs.iter().collect::<Vec<_>>(), ends))
+    let mut lanes = again(given, ours, sample, ends)?;
+    let n_ours = lanes.len();
+    lanes.extend(again(given, theirs, sample, ends)?);
+    look::tell_apart(&mut lanes);
+    let lanes: Vec<&Lane> = lanes.iter().collect();
+    let (ours, theirs) = lanes.split_at(n_ours);
+    Ok(order::offset(ours, theirs, ends))
 }
 
 /// The same lanes with another sample of their packets.

@@ -82,15 +82,23 @@ impl Ends {
     /// With the addresses that the same packets bear elsewhere.
     fn translated(lanes: &[Lane], from: IpAddr, to: IpAddr) -> Self {
         let plain = Self { from, to, aliases: Aliases::default() };
-        let mut known: FxHashMap<u64, Direction> = FxHashMap::default();
-        for sight in lanes.iter().flat_map(|lane| &lane.sights) {
+        let all = || {
+            lanes.iter().enumerate().flat_map(|(number, lane)| lane.sights.iter().map(move |s| (number, s)))
+        };
+        // Where each was seen under the ends' own addresses.
+        let mut known: FxHashMap<u64, (Direction, BTreeSet<usize>)> = FxHashMap::default();
+        for (number, sight) in all() {
             if let Some(way) = plain.way(sight.src, sight.dst) {
-                known.insert(sight.key, way);
+                known.entry(sight.key).or_insert((way, BTreeSet::new())).1.insert(number);
             }
         }
         let mut counts: [BTreeMap<IpAddr, u64>; 2] = [BTreeMap::new(), BTreeMap::new()];
-        for sight in lanes.iter().flat_map(|lane| &lane.sights) {
-            let Some(way) = known.get(&sight.key) else { continue };
+        for (number, sight) in all() {
+            let Some((way, seen)) = known.get(&sight.key) else { continue };
+            // Equal ones at one place are of two flows.
+            if seen.contains(&number) && !lanes[number].is_cooked() {
+                continue;
+            }
             let (client, server) =
                 if *way == Direction::Forward { (sight.src, sight.dst) } else { (sight.dst, sight.src) };
             if client == from && server != to && client != server {

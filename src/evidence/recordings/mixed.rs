@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::evidence::Direction;
 use crate::packet::LinkType;
 
 use super::ends::{Ends, Side, near};
@@ -47,10 +48,10 @@ pub(super) fn is_inseparable(lane: &Lane, ends: &Ends) -> bool {
 
 /// Whether most packets are in it twice, with nothing between: captures of two places that look alike.
 fn doubled(lane: &Lane, ends: &Ends) -> bool {
-    let mut seen: BTreeMap<(u64, u8, bool), (i64, usize)> = BTreeMap::new();
+    let mut seen = BTreeMap::new();
     for sight in lane.sights.iter().filter(|sight| ends.way(sight.src, sight.dst).is_some()) {
-        let (time, count) =
-            seen.entry((sight.key, sight.ttl, sight.tunnel.is_some())).or_insert((sight.time, 0));
+        let this = (sight.key, sight.src, sight.dst, sight.ports, sight.ttl, sight.tunnel.is_some());
+        let (time, count) = seen.entry(this).or_insert((sight.time, 0));
         *count += usize::from((sight.time - *time).abs() < 100_000_000);
     }
     let twice = seen.values().filter(|(_, count)| (2..=4).contains(count)).count();
@@ -59,9 +60,10 @@ fn doubled(lane: &Lane, ends: &Ends) -> bool {
 
 /// Whether packets of the traffic come by twice, not yet as they were: two places behind each other.
 fn behind_each_other(lane: &Lane, ends: &Ends) -> bool {
-    let mut ttls: BTreeMap<(u64, bool), BTreeSet<u8>> = BTreeMap::new();
-    for sight in lane.sights.iter().filter(|sight| ends.way(sight.src, sight.dst).is_some()) {
-        ttls.entry((sight.key, sight.tunnel.is_some())).or_default().insert(sight.ttl);
+    let mut ttls: BTreeMap<(u64, Direction, bool), BTreeSet<u8>> = BTreeMap::new();
+    for sight in &lane.sights {
+        let Some(way) = ends.way(sight.src, sight.dst) else { continue };
+        ttls.entry((sight.key, way, sight.tunnel.is_some())).or_default().insert(sight.ttl);
     }
     let several = ttls.values().filter(|ttls| ttls.len() > 1).count();
     several >= 3 && several * 5 > ttls.len() * 3

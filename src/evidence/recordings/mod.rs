@@ -134,7 +134,8 @@ impl Recordings {
         let mut warnings = Vec::new();
         let lanes = look_at(given, Sample { stride: 1, about: &about }, &mut warnings)?;
         twice(given, &lanes)?;
-        let lanes = joined(given, lanes, &mut warnings);
+        let mut lanes = joined(given, lanes, &mut warnings);
+        look::tell_apart(&mut lanes);
         let asked = Asked { from, to };
         let in_order = given.iter().all(|recording| recording.point.is_some());
         let (ends, chosen) = Ends::choose(&lanes, asked, in_order).ok_or_else(|| no_packet(given, &about))?;

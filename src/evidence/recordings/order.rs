@@ -93,17 +93,18 @@ struct Common {
 
 impl Common {
     fn of(one: &Lane, other: &Lane, ends: &Ends) -> Self {
-        let (ones, others) = (first_sights(one, ends), first_sights(other, ends));
+        let (ones, others) = (sights(one, ends), sights(other, ends));
         let mut common = Self::default();
-        for (key, (way, a, count)) in &ones {
-            let Some((way_there, b, count_there)) = others.get(key) else { continue };
-            // What was sent again counts when neither lane has less of it: the first is the first in both.
-            if way != way_there || count != count_there {
+        for ((key, way), here) in &ones {
+            // What was sent again counts when neither lane has less of it: each is the same in both.
+            let Some(there) = others.get(&(*key, *way)).filter(|there| there.len() == here.len()) else {
                 continue;
+            };
+            for (a, b) in here.iter().zip(there) {
+                common.later[*way as usize].push(b.time.saturating_sub(a.time));
+                common.greater[*way as usize][0] += usize::from(a.ttl > b.ttl);
+                common.greater[*way as usize][1] += usize::from(b.ttl > a.ttl);
             }
-            common.later[*way as usize].push(b.time.saturating_sub(a.time));
-            common.greater[*way as usize][0] += usize::from(a.ttl > b.ttl);
-            common.greater[*way as usize][1] += usize::from(b.ttl > a.ttl);
         }
         common
     }
@@ -141,14 +142,17 @@ impl Common {
             _ => return None,
         };
         let later = median(self.later[way as usize].clone())?;
-        let (ones, others) = (first_sights(one, ends), first_sights(other, ends));
+        let (ones, others) = (sights(one, ends), sights(other, ends));
         let missing = |here: &Seen, there: &Seen, shift: i64| {
-            let span = there.values().filter(|(which, _, _)| *which == way).map(|(_, sight, _)| sight.time);
+            let of_way = there.iter().filter(|((_, which), _)| *which == way);
+            let span = of_way.flat_map(|(_, sights)| sights).map(|sight| sight.time);
             let (first, last) = span.fold((i64::MAX, i64::MIN), |(a, b), time| (a.min(time), b.max(time)));
             let at = |sight: &Sight| sight.time.saturating_add(shift);
             here.iter()
-                .filter(|(key, (which, sight, _))| {
-                    *which == way && !there.contains_key(*key) && (first..=last).contains(&at(sight))
+                .filter(|((key, which), sights)| {
+                    *which == way
+                        && !there.contains_key(&(*key, way))
+                        && (first..=last).contains(&at(&sights[0]))
                 })
                 .count()
         };
@@ -170,14 +174,15 @@ const LEAST: i64 = 1_000;
 /// Clocks that are further apart do not tell any order.
 const NEAR: i64 = 100_000_000;
 
-type Seen = FxHashMap<u64, (Direction, Sight, u32)>;
+type Seen = FxHashMap<(u64, Direction), Vec<Sight>>;
 
-/// The traffic's packets that a lane saw: the first sighting of each, and how many there were.
-fn first_sights(lane: &Lane, ends: &Ends) -> Seen {
+/// The traffic's packets that a lane saw: the sightings of each.
+fn sights(lane: &Lane, ends: &Ends) -> Seen {
     let mut seen = Seen::default();
     for sight in &lane.sights {
         if let Some(way) = ends.way(sight.src, sight.dst) {
-            seen.entry(sight.key).and_modify(|(_, _, count)| *count += 1).or_insert((way, *sight, 1));
+            // Most are seen once.
+            seen.entry((sight.key, way)).or_insert_with(|| Vec::with_capacity(1)).push(*sight);
         }
     }
     seen
