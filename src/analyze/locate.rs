@@ -100,6 +100,11 @@ impl Reliability {
             coverage.map_or(0, Coverage::lost).saturating_add(cut).saturating_mul(per_frame)
         });
         let last = path.points.len().saturating_sub(1);
+        // A point within the path that did not see what came to the points behind it may have missed as many of the lost.
+        let may_have_missed = may_have_missed.enumerate().map(|(position, frames)| {
+            let missed = if position == last { 0 } else { way.missed[position] };
+            frames.saturating_add(missed).saturating_add(way.unheard[position])
+        });
         let blind = (0..path.points.len()).map(|position| {
             let missed = way.missed[position];
             position != 0 && position != last && missed > 0 && missed * 2 > way.entered[position]
@@ -263,7 +268,9 @@ fn lost_behind(route: &Route, unanswered: &Unanswered) -> Verdict {
 
 fn nothing_lost(case: &Case, routes: &[Route]) -> Verdict {
     let total = |count: fn(&Route) -> u64| routes.iter().map(count).sum::<u64>();
-    let guessed = case.points.iter().filter_map(|point| point.state.read()).any(|coverage| coverage.guessed);
+    let captures = || case.points.iter().filter_map(|point| point.state.read());
+    let guessed = captures().any(|coverage| coverage.guessed);
+    let failed = captures().any(|coverage| coverage.failed.is_some());
     let (sent, doubtful, unjudged) =
         (total(|route| route.sent), total(|route| route.doubtful), total(|route| route.unjudged));
     let mut doubts = Vec::new();
@@ -271,7 +278,7 @@ fn nothing_lost(case: &Case, routes: &[Route]) -> Verdict {
     let vanished = total(|route| route.not_followed);
     if vanished > 0 {
         open.push(format!(
-            "{vanished} large UDP packets were not seen again, neither whole nor in as many pieces as a card makes of them"
+            "{vanished} large UDP or SCTP packets were not seen again, neither whole nor in as many pieces as a card makes of them"
         ));
     }
     for (address, packets) in routes.iter().flat_map(|route| &route.perhaps_of_others) {
@@ -283,6 +290,9 @@ fn nothing_lost(case: &Case, routes: &[Route]) -> Verdict {
     }
     let outcome = if doubtful > 0 {
         doubts.push(format!("{doubtful} packets are missing, and the captures lost as many themselves"));
+        Outcome::Inconclusive
+    } else if failed && unjudged > 0 {
+        doubts.push(format!("{unjudged} packets vanished after a capture on their way had ended early"));
         Outcome::Inconclusive
     } else if guessed && unjudged * 20 > sent {
         doubts.push(format!(

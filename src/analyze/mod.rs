@@ -216,13 +216,14 @@ fn warn_of_ways(findings: &mut Findings, tally: &Tally, sift: &Sift) {
         for (index, packets) in &way.detours {
             if let Some(astray) = sift.astray.get(usize::from(*index)) {
                 let where_ = locate::elsewhere(&findings.case, astray).words(&findings.case);
-                findings.warnings.push(format!("{packets} packets arrived, but by another way: {where_}"));
+                findings
+                    .warnings
+                    .push(format!("{packets} packets took another way, and came back: {where_}"));
             }
         }
         if way.segmented > 0 {
             findings.warnings.push(format!(
-                "{} large UDP frames were cut into packets by the card (UDP segmentation offload) and not followed \
-                 beyond it",
+                "{} large UDP or SCTP frames were cut into packets by the card (segmentation offload) and not followed beyond it",
                 way.segmented
             ));
         }

@@ -9,7 +9,7 @@ use super::fingerprint::Span;
 use super::nat::{FlowId, Nat};
 use super::shared::Books;
 use super::tally::{LONGEST_ON_WIRE, Lot};
-use super::{MAX_POSITIONS, Trail};
+use super::{Astray, MAX_POSITIONS, Trail};
 use crate::evidence::Direction;
 use crate::packet::{Nanos, Timestamp};
 
@@ -281,7 +281,7 @@ struct Run {
     edge: bool,
     /// The shortest packet among them: a large frame is not what was lost.
     ip_len: u32,
-    astray: Option<u8>,
+    astray: Option<Astray>,
 }
 
 impl Run {

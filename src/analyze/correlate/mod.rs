@@ -101,12 +101,21 @@ pub(crate) struct Trail {
     pub(crate) ip_len: u32,
     /// Time to live at each position that saw it.
     ttls: [u8; MAX_POSITIONS],
-    pub(crate) astray: Option<u8>,
+    pub(crate) astray: Option<Astray>,
     /// Equal fingerprints were in flight with it: its times may be another's.
     ambiguous: bool,
     /// Counts the uses of this slot, so that the queue knows a trail from its slot's next tenant.
     generation: u32,
     next: u32,
+}
+
+/// Seen on a way that is not the expected one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Astray {
+    /// Index into the list of ways.
+    pub(crate) way: u8,
+    /// Where it was seen there.
+    pub(crate) position: u8,
 }
 
 /// More trails are not kept in flight, whatever a capture's times say: the oldest are judged before their time.
@@ -255,7 +264,7 @@ impl Trail {
 
     fn note(&mut self, sighting: &Sighting) {
         if sighting.astray.is_some() {
-            self.astray = sighting.astray;
+            self.astray = sighting.astray.map(|way| Astray { way, position: sighting.position });
             return;
         }
         self.seen |= 1 << sighting.position;

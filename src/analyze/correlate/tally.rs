@@ -10,7 +10,7 @@ use hdrhistogram::Histogram;
 use super::chronicle::{Chronicle, LostTrail, LostTrails};
 use super::fingerprint::Span;
 use super::nat::FlowId;
-use super::{MAX_POSITIONS, Sighting, Trail};
+use super::{Astray, MAX_POSITIONS, Sighting, Trail};
 use crate::evidence::Direction;
 use crate::packet::{Nanos, Timestamp};
 
@@ -34,7 +34,9 @@ pub struct Way {
     pub stages: Vec<Stage>,
     /// Packets that were seen further along but not at this position.
     pub missed: Vec<u64>,
-    /// Packets that vanished where a later capture was not listening any more, or not yet.
+    /// Packets that vanished at this position or before it, while its capture was not listening and a later one was.
+    pub unheard: Vec<u64>,
+    /// Packets that vanished where no later capture was listening any more, or yet.
     pub unjudged: u64,
     /// Packets that were first seen further along, while the first point was listening: copies, or somebody else's.
     pub extra: u64,
@@ -42,9 +44,9 @@ pub struct Way {
     pub looped: u64,
     /// Packets whose fragments were counted as one.
     pub fragmented: u64,
-    /// Packets that arrived, but were seen on another way meanwhile: index into the list of ways, and count.
+    /// Packets that were seen on another way, and came back to theirs: index into the list of ways, and count.
     pub detours: Vec<(u8, u64)>,
-    /// UDP frames that the card cut into several packets further along (UDP segmentation offload): not followed.
+    /// UDP and SCTP frames that the card cut into several packets further along (segmentation offload): not followed.
     pub segmented: u64,
     /// Packets that bore an address which an end shares with others, and were others'; by that address.
     pub of_others: BTreeMap<IpAddr, u64>,
@@ -114,7 +116,7 @@ pub(super) struct Lot {
     pub(super) flow: FlowId,
     pub(super) ip_len: u32,
     pub(super) span: Span,
-    pub(super) astray: Option<u8>,
+    pub(super) astray: Option<Astray>,
     pub(super) fragments: bool,
 }
 
@@ -298,14 +300,18 @@ impl Tally {
         }
         if reach[n - 1] > 0 {
             way.longest_delivered = way.longest_delivered.max(lot.ip_len);
-            if let Some(astray) = lot.astray {
-                add(&mut way.detours, astray, u64::from(reach[n - 1]) * lot.units);
+        }
+        if let Some(astray) = lot.astray {
+            // Those that came back to their way, wherever they vanished later.
+            let back = u64::from(reach[usize::from(astray.position).min(n - 1)]) * lot.units;
+            if back > 0 {
+                add(&mut way.detours, astray.way, back);
             }
         }
         for position in 0..n - 1 {
             let lost = u64::from(reach[position] - reach[position + 1]) * lot.units;
             if lost > 0 {
-                way.stages[position].lose(lost, lot);
+                way.stages[position].lose(lost, lot, position);
                 way.chronicle.lost(position, lost, (lot.flow, set(counts)), members);
             }
         }
@@ -325,6 +331,7 @@ impl Way {
             entered: vec![0; n],
             stages: (1..n).map(|_| Stage::new()).collect(),
             missed: vec![0; n],
+            unheard: vec![0; n],
             unjudged: 0,
             extra: 0,
             looped: 0,
@@ -349,13 +356,13 @@ impl Way {
 
     /// Whether the first point would have seen a packet that is first seen at `time`.
     fn first_is_sure(&self, time: Timestamp) -> bool {
-        self.listening.first().is_some_and(|first| first.start + EDGE <= time && time <= first.stop)
+        self.listening.first().is_some_and(|first| (first.start..=first.stop).contains(&time))
     }
 
-    /// Whether these are UDP frames that were too long for the wire and went on as several packets: the point behind
+    /// Whether these are UDP or SCTP frames that were too long for the wire and went on as several packets: the point behind
     /// them saw packets, but none so long.
     fn was_segmented(&self, reach: &[u32], lot: &Lot) -> bool {
-        let whole = matches!(lot.span, Span::Datagram { protocol: 17, fragment: false, .. });
+        let whole = matches!(lot.span, Span::Datagram { protocol: 17 | 132, fragment: false, .. });
         let last = reach.iter().rposition(|reach| *reach > 0);
         let beyond =
             last.and_then(|last| self.largest_packet.get(last + 1).filter(|_| last + 1 < reach.len()));
@@ -365,16 +372,26 @@ impl Way {
             && beyond.is_some_and(|beyond| (1..lot.ip_len).contains(beyond))
     }
 
-    /// Takes out the packets that vanished where no later capture was surely listening.
+    /// Takes out the packets that vanished where no later capture was surely listening; where one was, those between may have
+    /// been passed unheard.
     fn leave_unjudged(&mut self, reach: &mut [u32], lot: &Lot) {
         for position in 0..reach.len().saturating_sub(1) {
             let lost = reach[position] - reach[position + 1];
-            let heard = self.listening[position + 1..].iter().all(|later| later.covers(lot.first));
-            if lost > 0 && !heard {
-                self.unjudged += u64::from(lost) * lot.units;
-                for before in &mut reach[..=position] {
-                    *before -= lost;
+            if lost == 0 {
+                continue;
+            }
+            let packets = u64::from(lost) * lot.units;
+            if let Some(deaf) =
+                self.listening[position + 1..].iter().position(|later| later.covers(lot.first))
+            {
+                for unheard in &mut self.unheard[position + 1..][..deaf] {
+                    *unheard += packets;
                 }
+                continue;
+            }
+            self.unjudged += packets;
+            for before in &mut reach[..=position] {
+                *before -= lost;
             }
         }
     }
@@ -429,11 +446,11 @@ impl Stage {
         self.latency.saturating_record(u64::try_from(took.0).unwrap_or(0).max(1));
     }
 
-    fn lose(&mut self, lost: u64, lot: &Lot) {
+    fn lose(&mut self, lost: u64, lot: &Lot, position: usize) {
         self.lost += lost;
         self.lost_fragmented += if lot.fragments { lost } else { 0 };
-        if let Some(astray) = lot.astray {
-            add(&mut self.astray, astray, lost);
+        if let Some(astray) = lot.astray.filter(|astray| position < usize::from(astray.position)) {
+            add(&mut self.astray, astray.way, lost);
         }
         let (shortest, longest) = self.lost_len.unwrap_or((lot.ip_len, lot.ip_len));
         self.lost_len = Some((shortest.min(lot.ip_len), longest.max(lot.ip_len)));

@@ -217,7 +217,7 @@ impl Plan {
     }
 }
 
-/// Whether a direction's last planned point was found: of a pod, its veth or its own interface.
+/// Whether a direction's last planned point was found, and nothing is beyond it: a pod's veth or its own interface.
 fn ends(direction: Direction, planned: &[PlannedPoint], resolved: &[Known<String>]) -> bool {
     let found = planned.iter().zip(resolved).map(|(planned, found)| (planned.role, found.read().is_some()));
     let mut found: Vec<(Role, bool)> = found.collect();
@@ -226,7 +226,9 @@ fn ends(direction: Direction, planned: &[PlannedPoint], resolved: &[Known<String
     }
     let pod = found.iter().rev().take_while(|(role, _)| *role == Role::Pod).any(|(_, found)| *found);
     let end = found.iter().rev().find(|(role, _)| *role != Role::Pod);
-    pod || end.is_none_or(|(_, found)| *found)
+    // What came to a node's NIC may yet be dropped before it comes to a socket; answers to the first end tell themselves.
+    let may_end = |role| direction == Direction::Reply || role == Role::Veth;
+    pod || end.is_none_or(|(role, found)| *found && may_end(*role))
 }
 
 impl Find {
