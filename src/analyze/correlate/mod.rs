@@ -428,6 +428,11 @@ impl Correlator {
             } else {
                 before = slot;
             }
+            // Those behind it are younger still.
+            let nearest = usual.is_none_or(|usual| age <= usual.ages[at]);
+            if nearest && best.is_some_and(|((early, of_another, _), _)| !early && !of_another) {
+                break;
+            }
             slot = next;
         }
         best.map(|(_, slot)| slot)
