@@ -238,6 +238,12 @@ fn warn(findings: &mut Findings, cut: &[u64], fragments: &OuterFragments, survey
             point.id
         ));
     }
+    if survey.own_tunnels > 0 {
+        findings.warnings.push(format!(
+            "{} or more frames between {} and {} are of a tunnel that they have made themselves: these are not followed",
+            survey.own_tunnels, findings.case.from.name, findings.case.to.name
+        ));
+    }
     for point in &findings.case.points {
         let lost = point.state.read().map_or(0, Coverage::lost);
         if lost > 0 {

@@ -3,7 +3,7 @@
 
 use crate::evidence::capture_file::{CaptureError, FrameSource};
 use crate::evidence::{Case, Direction, PointId, Role};
-use crate::packet::{Frame, Nanos, Packet, Timestamp, Transport};
+use crate::packet::{Frame, Nanos, Packet, Timestamp, Transport, Tunnel};
 
 use super::correlate::clocks::{ClockSurvey, Offset};
 use super::correlate::fingerprint::{Depth, Fingerprint};
@@ -14,6 +14,8 @@ use super::findings::Clock;
 /// What the first look showed.
 pub(super) struct Survey {
     pub(super) depth: Depth,
+    /// Frames of tunnels that the ends themselves have made: what is in them is between others.
+    pub(super) own_tunnels: u64,
     offset: Option<Offset>,
     /// Taken off the times of the destination's node.
     applied: Nanos,
@@ -29,8 +31,13 @@ const HEADERS: (usize, usize) = (14 + 4 + 40 + 8 + 8 + 14 + 40 + 60, 14 + 4 + 40
 impl Survey {
     /// Of a case without frames.
     pub(super) fn untaken(case: &Case) -> Self {
-        let mut survey =
-            Self { depth: Depth::default(), offset: None, applied: Nanos::default(), source: String::new() };
+        let mut survey = Self {
+            depth: Depth::default(),
+            own_tunnels: 0,
+            offset: None,
+            applied: Nanos::default(),
+            source: String::new(),
+        };
         survey.decide(case);
         survey
     }
@@ -51,15 +58,21 @@ impl Survey {
         let on_from = case.points.iter().map(|point| case.from.node.as_ref() == Some(&point.node));
         let on_from: Vec<bool> = on_from.collect();
         let one_clock = on_from.iter().all(|on_from| *on_from) || !on_from.contains(&true);
-        let (mut frames, mut own) = (0, 0);
+        let (mut frames, mut own, mut own_tunnels) = (0, 0, 0);
         while frames < MOST.0 && own < MOST.1 {
             let Some((point, frame)) = source.next_frame()? else { break };
             let on_from = (!one_clock).then(|| on_from[point.index()]);
             frames += 1;
-            own += usize::from(look(case, &mut sift, &mut clocks, &mut depth, (point, on_from), &frame));
+            let seen = (&mut sift, &mut clocks, &mut depth, &mut own_tunnels);
+            own += usize::from(look(case, seen, (point, on_from), &frame));
         }
-        let mut survey =
-            Self { depth, offset: clocks.offset(), applied: Nanos::default(), source: String::new() };
+        let mut survey = Self {
+            depth,
+            own_tunnels,
+            offset: clocks.offset(),
+            applied: Nanos::default(),
+            source: String::new(),
+        };
         survey.decide(case);
         Ok(survey)
     }
@@ -151,14 +164,16 @@ impl Survey {
 /// Looks at a frame; whether it is of the trace.
 fn look(
     case: &Case,
-    sift: &mut Sift,
-    clocks: &mut ClockSurvey,
-    depth: &mut Depth,
+    (sift, clocks, depth, own_tunnels): (&mut Sift, &mut ClockSurvey, &mut Depth, &mut u64),
     (point, on_from): (PointId, Option<bool>),
     frame: &Frame<'_>,
 ) -> bool {
     let packet = Packet::read(frame);
-    let Some(sifted) = sift.sift(point, &packet) else { return false };
+    let Some(sifted) = sift.sift(point, &packet) else {
+        let between = |tunnel: &Tunnel| sift.is_between(tunnel.outer.src, tunnel.outer.dst);
+        *own_tunnels += u64::from(packet.tunnels.iter().any(between));
+        return false;
+    };
     if sifted.flow.src != case.from.address {
         depth.client_port = false;
     }

@@ -146,6 +146,11 @@ impl Sift {
         self.members.direction(flow)
     }
 
+    /// Whether both are addresses of the two ends.
+    pub fn is_between(&self, src: IpAddr, dst: IpAddr) -> bool {
+        self.members.between(src, dst).is_some()
+    }
+
     /// The number of a way astray.
     fn number(&mut self, way: Astray) -> Option<u8> {
         let index = self.astray.iter().position(|known| *known == way).or_else(|| {
