@@ -191,10 +191,13 @@ pub fn elsewhere(case: &Case, way: &Astray) -> Elsewhere {
     }
 }
 
-/// Requests that came to the path's end, if the end is a pod's: what a NIC saw may yet have been lost on the way up.
+/// Requests that came to the path's end, if the end is there: what the NIC of a pod's node saw may yet have been lost on the
+/// way up.
 fn unanswered(case: &Case, path: &Path, counts: &Answered, nat: &Nat) -> Option<Unanswered> {
     let at = *path.points.last()?;
+    let end = if path.direction == Direction::Forward { &case.to } else { &case.from };
     let kind = match case.points[at.index()].role {
+        _ if end.is_node(&case.nodes) => StageKind::Pod,
         Role::Pod => StageKind::Pod,
         Role::Veth => StageKind::EnterPod,
         Role::Tunnel | Role::Nic => return None,

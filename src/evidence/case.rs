@@ -223,6 +223,15 @@ pub struct Path {
 /// Points of one path at most: six, and both pods' own interfaces, with room for paths of replayed captures.
 pub const LONGEST_PATH: usize = 12;
 
+impl Endpoint {
+    /// Whether it is a node itself, or what shares the node's network: a pod of the host's.
+    pub fn is_node(&self, nodes: &[NodeFacts]) -> bool {
+        nodes
+            .iter()
+            .any(|node| Some(&node.name) == self.node.as_ref() && node.addresses.contains(&self.address))
+    }
+}
+
 /// Which way packets go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, PartialOrd, Ord)]
 #[serde(rename_all = "snake_case")]

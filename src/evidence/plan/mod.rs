@@ -197,7 +197,11 @@ impl Plan {
         }
         let mut paths = paths(&points, self.encapsulated);
         for path in &mut paths {
-            path.open_end = !ends(path.direction, &self.points, resolved);
+            let (direction, end) = match path.direction {
+                Direction::Forward => (Direction::Forward, &self.to),
+                Direction::Reply => (Direction::Reply, &self.from),
+            };
+            path.open_end = !ends(direction, &self.points, resolved, end.is_node(&self.nodes));
         }
         Case {
             from: self.from,
@@ -217,8 +221,9 @@ impl Plan {
     }
 }
 
-/// Whether a direction's last planned point was found, and nothing is beyond it: a pod's veth or its own interface.
-fn ends(direction: Direction, planned: &[PlannedPoint], resolved: &[Known<String>]) -> bool {
+/// Whether a direction's last planned point was found, and nothing is beyond it: a pod's veth or its own interface, a node's NIC
+/// if the node is the end.
+fn ends(direction: Direction, planned: &[PlannedPoint], resolved: &[Known<String>], at_node: bool) -> bool {
     let found = planned.iter().zip(resolved).map(|(planned, found)| (planned.role, found.read().is_some()));
     let mut found: Vec<(Role, bool)> = found.collect();
     if direction == Direction::Reply {
@@ -226,9 +231,7 @@ fn ends(direction: Direction, planned: &[PlannedPoint], resolved: &[Known<String
     }
     let pod = found.iter().rev().take_while(|(role, _)| *role == Role::Pod).any(|(_, found)| *found);
     let end = found.iter().rev().find(|(role, _)| *role != Role::Pod);
-    // What came to a node's NIC may yet be dropped before it comes to a socket; answers to the first end tell themselves.
-    let may_end = |role| direction == Direction::Reply || role == Role::Veth;
-    pod || end.is_none_or(|(role, found)| *found && may_end(*role))
+    pod || end.is_none_or(|(role, found)| *found && (at_node || *role == Role::Veth))
 }
 
 impl Find {
