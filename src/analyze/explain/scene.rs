@@ -90,9 +90,14 @@ pub(super) fn scenes(findings: &Findings) -> Vec<Scene> {
             let mut answer = inner.clone();
             std::mem::swap(&mut answer.src, &mut answer.dst);
             std::mem::swap(&mut answer.src_port, &mut answer.dst_port);
+            let end = if way == Direction::Forward { &case.to } else { &case.from };
+            let (inside, interface) = match end.is_node(&case.nodes) {
+                true => ("", Some(from.interface.as_str())),
+                false => ("pod:", None),
+            };
             vec![
-                scene(&from.node, Course::Received, inner, "pod:", None, None),
-                scene(&from.node, Course::Sent, answer, "pod:", None, None),
+                scene(&from.node, Course::Received, inner, inside, interface, None),
+                scene(&from.node, Course::Sent, answer, inside, None, interface),
             ]
         }
         StageKind::LeavePod | StageKind::Underlay => Vec::new(),
