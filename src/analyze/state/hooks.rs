@@ -154,27 +154,52 @@ fn link(passage: &Passage<'_>, all: &mut Vec<Fault>) {
     }
 }
 
-/// A full table refuses every new connection, without a rule that would count it.
+/// A full table refuses every new connection, without a rule that would count it; one with room refuses those that clash with
+/// another when they are entered (`__nf_conntrack_confirm`).
 pub(super) fn conntrack(side: &Side<'_>, stage: StageKind, all: &mut Vec<Fault>) {
     let Some(seen) = side.host else { return };
     let read = |name: &str| seen.after.sysctl(&format!("net.netfilter.nf_conntrack_{name}"));
     let (Some(count), Some(max)) = (read("count"), read("max")) else { return };
-    let refused = seen.moved(&["conntrack:drop", "conntrack:early_drop"]);
+    let refused = seen.moved(&["conntrack:drop", "conntrack:early_drop", "conntrack:insert_failed"]);
     let full = max > 0 && count * 100 >= max * 95;
-    if !refused.iter().any(|(name, _)| name == "conntrack:drop") && !full {
+    let moved = |wanted: &str| refused.iter().find(|(name, _)| name == wanted).map_or(0, |(_, by)| *by);
+    let (dropped, clashed) = (moved("conntrack:drop"), moved("conntrack:insert_failed"));
+    if dropped == 0 && !full {
+        return;
+    }
+    let read = format!("nf_conntrack_count {count}, nf_conntrack_max {max}");
+    if !full && clashed >= dropped {
+        all.push(Fault {
+            summary: format!(
+                "connection tracking has room ({count} of {max} entries), and dropped {dropped} packets that clashed with another \
+                 connection"
+            ),
+            remedy: format!(
+                "on {}: `conntrack -S` (insert_failed); find what sends the same packet twice: a network that copies, parallel \
+                 queries from one socket",
+                side.node
+            ),
+            read,
+            expected: "no clashes while these packets pass".to_owned(),
+            counters: refused,
+            ..side.fault("unknown", stage, "conntrack")
+        });
         return;
     }
     all.push(Fault {
         breaks: full,
-        summary: format!(
-            "connection tracking is full: {count} of {max} entries, new connections are dropped"
-        ),
+        summary: match full {
+            true => format!("connection tracking is full: {count} of {max} entries, new connections are dropped"),
+            false => format!(
+                "connection tracking was full: it dropped {dropped} packets, and has {count} of {max} entries now"
+            ),
+        },
         remedy: format!(
             "on {}: `sysctl -w net.netfilter.nf_conntrack_max={}`; find what opens so many (`conntrack -L`)",
             side.node,
             max.saturating_mul(2)
         ),
-        read: format!("nf_conntrack_count {count}, nf_conntrack_max {max}"),
+        read,
         expected: "room for new connections".to_owned(),
         counters: refused,
         ..side.fault("conntrack_full", stage, "conntrack")
