@@ -271,9 +271,13 @@ fn lost_behind(route: &Route, unanswered: &Unanswered) -> Verdict {
 
 fn nothing_lost(case: &Case, routes: &[Route]) -> Verdict {
     let total = |count: fn(&Route) -> u64| routes.iter().map(count).sum::<u64>();
-    let captures = || case.points.iter().filter_map(|point| point.state.read());
-    let guessed = captures().any(|coverage| coverage.guessed);
-    let failed = captures().any(|coverage| coverage.failed.is_some());
+
+    let guessed = case.points.iter().filter_map(|point| point.state.read()).any(|coverage| coverage.guessed);
+    let failed: Vec<String> = case
+        .points
+        .iter()
+        .filter_map(|point| Some(format!("{} ({})", point.id, point.state.read()?.failed.as_ref()?)))
+        .collect();
     let (sent, doubtful, unjudged) =
         (total(|route| route.sent), total(|route| route.doubtful), total(|route| route.unjudged));
     let mut doubts = Vec::new();
@@ -294,8 +298,11 @@ fn nothing_lost(case: &Case, routes: &[Route]) -> Verdict {
     let outcome = if doubtful > 0 {
         doubts.push(format!("{doubtful} packets are missing, and the captures lost as many themselves"));
         Outcome::Inconclusive
-    } else if failed && unjudged > 0 {
-        doubts.push(format!("{unjudged} packets vanished after a capture on their way had ended early"));
+    } else if !failed.is_empty() && unjudged > 0 {
+        doubts.push(format!(
+            "{unjudged} packets vanished when nothing was captured any more at {}",
+            failed.join(", ")
+        ));
         Outcome::Inconclusive
     } else if guessed && unjudged * 20 > sent {
         doubts.push(format!(

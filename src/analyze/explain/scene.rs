@@ -90,11 +90,7 @@ pub(super) fn scenes(findings: &Findings) -> Vec<Scene> {
             let mut answer = inner.clone();
             std::mem::swap(&mut answer.src, &mut answer.dst);
             std::mem::swap(&mut answer.src_port, &mut answer.dst_port);
-            let end = if way == Direction::Forward { &case.to } else { &case.from };
-            let (inside, interface) = match end.is_node(&case.nodes) {
-                true => ("", Some(from.interface.as_str())),
-                false => ("pod:", None),
-            };
+            let (inside, interface) = end(case, way, from);
             vec![
                 scene(&from.node, Course::Received, inner, inside, interface, None),
                 scene(&from.node, Course::Sent, answer, inside, None, interface),
@@ -102,6 +98,12 @@ pub(super) fn scenes(findings: &Findings) -> Vec<Scene> {
         }
         StageKind::LeavePod | StageKind::Underlay => Vec::new(),
     }
+}
+
+/// Where the end of a direction is: inside its pod, or its node behind the interface that was captured last.
+fn end<'c>(case: &Case, way: Direction, last: &'c CapturePoint) -> (&'static str, Option<&'c str>) {
+    let end = if way == Direction::Forward { &case.to } else { &case.from };
+    if end.is_node(&case.nodes) { ("", Some(&last.interface)) } else { ("pod:", None) }
 }
 
 /// Where a packet should leave the node that it was last seen entering.
