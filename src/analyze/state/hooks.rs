@@ -188,11 +188,10 @@ pub(super) fn conntrack(side: &Side<'_>, stage: StageKind, all: &mut Vec<Fault>)
     }
     all.push(Fault {
         breaks: full,
-        summary: match full {
-            true => format!("connection tracking is full: {count} of {max} entries, new connections are dropped"),
-            false => format!(
-                "connection tracking was full: it dropped {dropped} packets, and has {count} of {max} entries now"
-            ),
+        summary: if full {
+            format!("connection tracking is full: {count} of {max} entries, new connections are dropped")
+        } else {
+            format!("connection tracking was full: it dropped {dropped} packets, and has {count} of {max} entries now")
         },
         remedy: format!(
             "on {}: `sysctl -w net.netfilter.nf_conntrack_max={}`; find what opens so many (`conntrack -L`)",
