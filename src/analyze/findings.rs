@@ -132,6 +132,8 @@ pub struct Route {
     pub longest_delivered: u32,
     /// Large UDP packets that vanished where segmentation offload may have cut them, without as many pieces appearing behind.
     pub not_followed: u64,
+    /// Packets that bore an address which others share, and were theirs: by that address.
+    pub of_others: Vec<(IpAddr, u64)>,
     /// Packets that vanished and may have been of others, who share the address with an end: by that address.
     pub perhaps_of_others: Vec<(IpAddr, u64)>,
 }

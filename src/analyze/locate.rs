@@ -50,11 +50,8 @@ pub fn route(case: &Case, path: &Path, counted: &Counted<'_>, clock_error: Optio
         beyond: beyond(path, answered),
         longest_delivered: way.longest_delivered,
         not_followed: way.segmented.saturating_sub(way.extra / 2),
-        perhaps_of_others: way
-            .perhaps_of_others
-            .iter()
-            .map(|(address, packets)| (*address, *packets))
-            .collect(),
+        of_others: way.of_others.clone().into_iter().collect(),
+        perhaps_of_others: way.perhaps_of_others.clone().into_iter().collect(),
     }
 }
 

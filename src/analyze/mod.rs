@@ -203,7 +203,7 @@ fn errors(sift: &Sift) -> Vec<ErrorSeen> {
 /// What packets did on their way although none of it was a loss.
 fn warn_of_ways(findings: &mut Findings, tally: &Tally, sift: &Sift) {
     let mut of_others: BTreeMap<IpAddr, u64> = BTreeMap::new();
-    for (address, packets) in tally.ways.iter().flat_map(|way| &way.of_others) {
+    for (address, packets) in findings.routes.iter().flat_map(|route| &route.of_others) {
         *of_others.entry(*address).or_default() += packets;
     }
     for (address, packets) in of_others {

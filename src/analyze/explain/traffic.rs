@@ -95,6 +95,13 @@ impl Place<'_> {
         if !flows.all(|flow| (flow.dst, flow.dst_port) == (first.dst, first.dst_port)) {
             return None;
         }
+        // It leads somewhere for other packets.
+        let translated = self.findings.translations.iter().any(|translation| {
+            (translation.before.dst, translation.before.dst_port) == (first.dst, first.dst_port)
+        });
+        if translated || self.route.of_others.iter().any(|(address, _)| *address == first.dst) {
+            return None;
+        }
         let service = cluster.and_then(|cluster| {
             cluster.services.iter().find(|service| service.addresses.contains(&first.dst))
         });
@@ -126,7 +133,7 @@ impl Place<'_> {
                 )
             } else {
                 format!(
-                    "nothing translated {name}'s address on {}: kube-proxy has no rule for it there",
+                    "nothing translated {name}'s address on {}: kube-proxy has no rule for it there, or its packets are not tracked",
                     self.source
                 )
             },
@@ -349,6 +356,13 @@ impl Place<'_> {
             return None;
         }
         let flow = unanswered.examples.first()?;
+        let case = &self.findings.case;
+        let end = if self.scope.direction == Direction::Forward { &case.to } else { &case.from };
+        let (who, place) = if end.is_node(&case.nodes) {
+            ("the node", format!("on {}", self.destination))
+        } else {
+            ("the pod", "in the pod".to_owned())
+        };
         let pod = way.and_then(|way| way.to.pod);
         let listens = pod.map(|pod| {
             pod.after.listening.iter().any(|socket| {
@@ -358,14 +372,14 @@ impl Place<'_> {
         });
         let protocol = if flow.protocol == 6 { "TCP" } else { "UDP" };
         let mut evidence = vec![Self::proof(format!(
-            "{} of {} requests were refused by the pod itself",
+            "{} of {} requests were refused by {who} itself",
             unanswered.refused, unanswered.arrived
         ))];
         match listens {
             Some(true) => return None,
             Some(false) => evidence.push(Proof {
                 source: "socket",
-                detail: format!("no socket in the pod listens on {protocol} port {}", flow.dst_port),
+                detail: format!("no socket {place} listens on {protocol} port {}", flow.dst_port),
             }),
             None => {}
         }
@@ -373,8 +387,10 @@ impl Place<'_> {
             kind: "no_listener",
             node: self.destination.clone(),
             confidence: if listens.is_some() { Confidence::Confirmed } else { Confidence::Likely },
-            summary: format!("nothing in the pod listens on {protocol} port {}: it refuses", flow.dst_port),
-            remedy: "is the program up, and does it listen on this port and on all addresses? `ss -lnt` in the pod; compare the Service's targetPort".to_owned(),
+            summary: format!("nothing {place} listens on {protocol} port {}: it refuses", flow.dst_port),
+            remedy: format!(
+                "is the program up, and does it listen on this port and on all addresses? `ss -lnt` {place}; compare the Service's targetPort"
+            ),
             evidence,
         })
     }
