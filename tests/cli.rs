@@ -117,6 +117,19 @@ fn rules_of_a_saved_case() {
     assert_eq!(json["legs"].as_array().expect("legs").len(), 4);
 }
 
+/// By its number and by its name.
+#[test]
+fn a_packet_to_a_services_port() {
+    for port in ["80", "http"] {
+        let to = format!("svc/default/server-svc:{port}");
+        let done =
+            trace_drop(&["rules", "--case", "captures/deliver.tgz", "--from", "default/client", "--to", &to]);
+        let said = String::from_utf8_lossy(&done.stdout).into_owned();
+        assert!(said.contains("tcp port 80)"), "{said}");
+        assert_eq!(done.status.code(), Some(0), "{said}");
+    }
+}
+
 /// Between its two readings nothing is gathered, and nobody waits for the signal.
 #[test]
 fn a_signal_ends_it_when_it_does_not_gather() {

@@ -113,10 +113,13 @@ fn asked(
 ) -> Result<Request, Failure> {
     let plan = plan(cluster, ends, options)?;
     let mut request = Request::of_plan(&plan, &Nodes::read(texts));
-    if let EndName::Service { port, .. } = EndName::read(ends.1, &options.namespace) {
+    let to = EndName::read(ends.1, &options.namespace);
+    if let EndName::Service { .. } = to {
         request.dst = plan.aliases.to.first().copied().or(request.dst);
-        let port = port.and_then(|port| port.parse().ok());
-        request.port = request.port.or(port);
+    }
+    // A port of the Service where the packet starts is not the one that it goes to.
+    if !matches!(to, EndName::Service { port: Some(_), .. }) {
+        request.port = options.only.port;
     }
     Ok(request)
 }

@@ -11,6 +11,7 @@ use super::{Failure, args, keep};
 use crate::analyze::{self, Evidence};
 use crate::evidence::bundle::{self, Scratch};
 use crate::evidence::capture_file::{CaptureError, FrameSource};
+use crate::evidence::case::Only;
 use crate::evidence::cluster::Cluster;
 use crate::evidence::plan::{EndName, Plan, PlanOptions};
 use crate::gather;
@@ -121,8 +122,12 @@ pub(super) fn request(
         return Err(Failure::usage(why.to_owned()));
     }
     let mut probed = Vec::new();
-    for plan in plans {
+    for mut plan in plans {
         let probe = typed.probe.as_deref().map(|kind| probe(kind, typed, &plan)).transpose()?;
+        // A probe that does not go to the Service's port is to be seen all the same.
+        if typed.only.port.is_none() && probe.as_ref().is_some_and(|probe| !covers(plan.only, probe.kind)) {
+            plan.only = typed.only.wanted();
+        }
         probed.push((plan, probe));
     }
     let more = probed.split_off(probed.len().min(1));
@@ -143,6 +148,17 @@ pub(super) fn request(
         }),
         folder: folder.to_owned(),
     })
+}
+
+/// Whether a probe is of this traffic.
+fn covers(only: Only, kind: ProbeKind) -> bool {
+    let (protocol, port) = match kind {
+        ProbeKind::Icmp => (1, None),
+        ProbeKind::Tcp(port) => (6, Some(port)),
+        ProbeKind::Udp(port) => (17, Some(port)),
+    };
+    only.protocol.is_none_or(|own| own == protocol)
+        && (only.port.is_none() || port.is_some_and(|port| only.ports().any(|own| own == port)))
 }
 
 /// What the plan may choose; the namespace comes with the cluster.
