@@ -70,6 +70,7 @@ fn errors_say_what_to_do() {
         ("check_no_cluster", &["check"]),
         ("check_half_a_path", &["check", "--cluster", CLUSTER, "--from", "client"]),
         ("check_node_misspelt", &["check", "--cluster", CLUSTER, "--node", "worker-9"]),
+        ("node_status_misspelt", &["node", "status", "--cluster", CLUSTER, "--node", "worker-9"]),
         ("check_case_missing", &["check", "--case", "nowhere.tgz"]),
         ("diags_nowhere", &["node", "diags", "--cluster", CLUSTER]),
         ("replay_nothing", &["replay"]),
@@ -115,6 +116,20 @@ fn rules_of_a_saved_case() {
     ]);
     let json: serde_json::Value = serde_json::from_slice(&way.stdout).expect("JSON");
     assert_eq!(json["legs"].as_array().expect("legs").len(), 4);
+}
+
+/// What can be read is shown, and why the rest cannot.
+#[test]
+fn rules_tell_of_a_node_that_is_not_reached() {
+    let reach = "sh -c 'test {node} = worker-1 && exec \"$@\"' {node}";
+    let words = ["--cluster", CLUSTER, "-q", "--interval", "0", "--reach", reach];
+    let done = trace_drop(&[&["rules", "-o", "json"], &words[..]].concat());
+    let report: serde_json::Value = serde_json::from_slice(&done.stdout).expect("JSON");
+    let nodes = report["nodes"].as_array().expect("nodes");
+    let names: Vec<&str> = nodes.iter().map(|node| node["node"].as_str().expect("a name")).collect();
+    assert_eq!(names, ["worker-1", "worker-2"], "{report:#}");
+    let said = String::from_utf8(trace_drop(&[&["rules"], &words[..]].concat()).stdout).expect("UTF-8");
+    assert!(said.contains("worker-2: not read"), "{said}");
 }
 
 /// By its number and by its name.
