@@ -303,6 +303,19 @@ fn plain_files_give_the_same_place() {
         "error_replay_nobody",
         without(all(&["replay", &taken[0].1, &taken[1].1, "--from", "10.9.9.9"]))
     );
+    let others = ["--from", "9.9.9.9", "--to", "8.8.8.8"];
+    insta::assert_snapshot!(
+        "error_replay_no_traffic",
+        without(all(&[&["replay", &taken[0].1], &others[..]].concat()))
+    );
+    let empty = [1, 2].map(|number| {
+        let file = folder.path().join(format!("n{number}_eth0.pcap"));
+        let head = [&[0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0][..], &[0; 8], &[0, 1, 0, 0, 1, 0, 0, 0]].concat();
+        std::fs::write(&file, head).expect("a file");
+        file.display().to_string()
+    });
+    let nothing = trace_drop(&["replay", &empty[0], &empty[1]]);
+    assert_eq!(nothing.status.code(), Some(3), "{}", String::from_utf8_lossy(&nothing.stderr));
     insta::assert_snapshot!(
         "error_replay_case_and_capture",
         without(all(&["replay", "captures/deliver.tgz", &taken[1].1]))

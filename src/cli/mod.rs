@@ -119,6 +119,11 @@ impl Failure {
     fn usage(text: String) -> Self {
         Self { text, code: 2 }
     }
+
+    /// There is nothing to judge.
+    fn no_traffic(text: String) -> Self {
+        Self { text, code: 3 }
+    }
 }
 
 /// Prints the report to stdout and turns its verdict into the exit code.
