@@ -60,12 +60,30 @@ fn errors_say_what_to_do() {
         ),
         (
             "probe_no_pods",
-            &["--cluster", CLUSTER, "--from", "client", "--to", "server", "--no-pods", "--probe", "icmp"],
+            &[
+                "--cluster",
+                CLUSTER,
+                "--from",
+                "client",
+                "--to",
+                "server",
+                "--no-pods",
+                "--probe",
+                "icmp",
+                "--dry-run",
+            ],
+        ),
+        (
+            "probe_port_zero",
+            &["--cluster", CLUSTER, "--from", "client", "--to", "server", "--dry-run", "--probe", "tcp:0"],
         ),
         ("pcap_flow_nonsense", &["pcap", "captures/deliver.tgz", "-o", "-", "--flow", "tcp http"]),
         ("pcap_exists", &["pcap", "captures/deliver.tgz", "-o", "captures"]),
         ("duration_zero", &["--cluster", CLUSTER, "--from", "client", "--to", "server", "--duration", "0s"]),
-        ("ring_alone", &["--cluster", CLUSTER, "--from", "client", "--to", "server", "--ring", "5s"]),
+        (
+            "ring_alone",
+            &["--cluster", CLUSTER, "--from", "client", "--to", "server", "--ring", "5s", "--dry-run"],
+        ),
         ("save_exists", &["--cluster", CLUSTER, "--from", "client", "--to", "server", "--save", "captures"]),
         ("check_no_cluster", &["check"]),
         ("check_half_a_path", &["check", "--cluster", CLUSTER, "--from", "client"]),
@@ -73,6 +91,7 @@ fn errors_say_what_to_do() {
         ("node_status_misspelt", &["node", "status", "--cluster", CLUSTER, "--node", "worker-9"]),
         ("check_case_missing", &["check", "--case", "nowhere.tgz"]),
         ("diags_nowhere", &["node", "diags", "--cluster", CLUSTER]),
+        ("one_end", &["--cluster", CLUSTER, "--from", "client", "--to", "10.244.1.2"]),
         ("replay_nothing", &["replay"]),
         ("replay_missing", &["replay", "nowhere.tgz"]),
         ("replay_no_case", &["replay", "Cargo.toml"]),
@@ -81,6 +100,7 @@ fn errors_say_what_to_do() {
         ("rules_nothing", &["rules"]),
         ("rules_one_end", &["rules", "--cluster", CLUSTER, "--from", "client"]),
         ("rules_node_misspelt", &["rules", "--cluster", CLUSTER, "--node", "worker-9"]),
+        ("rules_case_node_misspelt", &["rules", "--case", "captures/deliver.tgz", "--node", "worker-9"]),
         ("rules_case_missing", &["rules", "--case", "nowhere.tgz"]),
     ];
     for (name, words) in cases {

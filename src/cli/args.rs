@@ -14,6 +14,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use super::keep::Keeping;
 use crate::evidence::case;
 use crate::evidence::foreign::Given;
+use crate::gather::probe::ProbeKind;
 
 /// Says between which two points packets vanish on the way between two pods, and why.
 ///
@@ -148,8 +149,8 @@ pub(super) struct Trace {
     #[command(flatten)]
     pub(super) pairs: Pairs,
     /// Send traffic of our own from the first endpoint: icmp, tcp:PORT or udp:PORT
-    #[arg(long, value_name = "KIND")]
-    pub(super) probe: Option<String>,
+    #[arg(long, value_name = "KIND", value_parser = probe)]
+    pub(super) probe: Option<ProbeKind>,
     /// How many packets or connections the probe sends [default: 10; with --watch and --until-loss no end]
     #[arg(long, value_name = "N", requires = "probe")]
     pub(super) probe_count: Option<u32>,
@@ -423,7 +424,7 @@ pub(super) struct Only {
     #[arg(long, value_name = "PROTOCOL")]
     pub(super) protocol: Option<Protocol>,
     /// Only this port, at either end
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(super) port: Option<u16>,
 }
 
@@ -533,6 +534,19 @@ fn duration(typed: &str) -> Result<Duration, String> {
 /// The same, or nothing at all.
 fn duration_or_none(typed: &str) -> Result<Duration, String> {
     if typed == "0" { Ok(Duration::ZERO) } else { duration(typed) }
+}
+
+fn probe(typed: &str) -> Result<ProbeKind, String> {
+    let port = |text: &str| match text.parse::<u16>() {
+        Ok(0) | Err(_) => Err(format!("{text} is no port (1 to 65535)")),
+        Ok(port) => Ok(port),
+    };
+    match typed.split_once(':') {
+        Some(("tcp", text)) => Ok(ProbeKind::Tcp(port(text)?)),
+        Some(("udp", text)) => Ok(ProbeKind::Udp(port(text)?)),
+        None if typed == "icmp" => Ok(ProbeKind::Icmp),
+        _ => Err("want icmp, tcp:PORT or udp:PORT".to_owned()),
+    }
 }
 
 fn state(typed: &str) -> Result<Given, String> {

@@ -55,7 +55,7 @@ fn read(typed: &args::check::Check) -> Result<(Case, Texts, Option<Cluster>), Fa
     let namespace = typed.namespace.as_ref();
     let found =
         place::of_path(&typed.place, (from, to), None, namespace, &mut options, typed.output.voice())?;
-    let plan = Plan::make(&found.cluster, from, to, &options).map_err(Failure::work)?;
+    let plan = Plan::make(&found.cluster, from, to, &options).map_err(Failure::unplanned)?;
     let purpose = Purpose { enter_pods: !typed.no_pods, ..READING };
     let request = ReadRequest::of_plan(&plan, place::reach(&typed.place, found.api.as_ref(), purpose)?);
     let texts = place::texts(&request, typed.output.quiet)?;

@@ -29,6 +29,7 @@ use clap::{CommandFactory, FromArgMatches};
 use crate::analyze;
 use crate::analyze::findings::{Findings, Outcome};
 use crate::evidence::Texts;
+use crate::evidence::plan::PlanError;
 use crate::gather;
 use crate::report;
 
@@ -123,6 +124,14 @@ impl Failure {
     /// There is nothing to judge.
     fn no_traffic(text: String) -> Self {
         Self { text, code: 3 }
+    }
+
+    /// There is no plan: ends that are one were typed so, all else is what the cluster has not.
+    fn unplanned(error: PlanError) -> Self {
+        match error {
+            PlanError::OneEnd { .. } => Self::usage(error.to_string()),
+            error => Self::work(error),
+        }
     }
 }
 

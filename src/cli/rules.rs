@@ -88,7 +88,7 @@ fn options(typed: &args::Rules) -> PlanOptions {
 }
 
 fn plan(cluster: &Cluster, (from, to): (&str, &str), options: &PlanOptions) -> Result<Plan, Failure> {
-    Plan::make(cluster, from, to, options).map_err(Failure::work)
+    Plan::make(cluster, from, to, options).map_err(Failure::unplanned)
 }
 
 /// The packet between two endpoints; to a Service it bears the Service's own address.
@@ -128,6 +128,9 @@ fn finish(
     let style = super::style(&typed.output);
     let Some(request) = request else {
         let nodes = overview(texts, cluster, typed.node.as_deref());
+        if let (true, Some(node), false) = (nodes.is_empty(), &typed.node, texts.0.is_empty()) {
+            return Err(Failure::usage(format!("no rules of a node {node} are in the case")));
+        }
         if nodes.is_empty() {
             return Err(Failure::work_text("no node's rules are there".to_owned()));
         }

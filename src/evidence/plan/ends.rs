@@ -79,6 +79,18 @@ pub enum PlanError {
         /// As typed.
         to: String,
     },
+    /// Both ends are one.
+    #[error(
+        "the two ends are one: {from} and {to} have the address {address}, and what it sends to itself passes no point of a path; name another end"
+    )]
+    OneEnd {
+        /// One end.
+        from: String,
+        /// The other.
+        to: String,
+        /// Its address.
+        address: IpAddr,
+    },
     /// No common family.
     #[error("{from} and {to} have no {family} address in common")]
     NoFamily {
@@ -181,15 +193,21 @@ impl End {
             _ => &[true, false],
         };
         let found = wanted.iter().find_map(|v4| Some((of(from, *v4)?, of(to, *v4)?)));
-        found.ok_or_else(|| PlanError::NoFamily {
-            from: from.name.clone(),
-            to: to.name.clone(),
-            family: match family {
-                Some(4) => "IPv4",
-                Some(6) => "IPv6",
-                _ => "IP",
-            },
-        })
+        let (one, other) = (from.name.clone(), to.name.clone());
+        match found {
+            Some((address, same)) if address == same => {
+                Err(PlanError::OneEnd { from: one, to: other, address })
+            }
+            Some(found) => Ok(found),
+            None => {
+                let family = match family {
+                    Some(4) => "IPv4",
+                    Some(6) => "IPv6",
+                    _ => "IP",
+                };
+                Err(PlanError::NoFamily { from: one, to: other, family })
+            }
+        }
     }
 
     fn of_pod(pod: &Pod) -> Result<Self, PlanError> {

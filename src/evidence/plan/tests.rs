@@ -176,6 +176,16 @@ fn an_endpoint_without_the_port_is_not_traced() {
 }
 
 #[test]
+fn ends_that_are_one_are_refused() {
+    for (from, to) in
+        [("client", "10.244.1.2"), ("node/worker-1", "192.168.50.11"), ("server", "svc/server-svc")]
+    {
+        let error = plan(from, to, None).unwrap_err();
+        assert!(matches!(error, PlanError::OneEnd { .. }), "{from} to {to}: {error}");
+    }
+}
+
+#[test]
 fn misspelt_names_get_the_nearest() {
     let error = plan("client", "servr", None).unwrap_err();
     assert_eq!(
