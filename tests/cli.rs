@@ -221,7 +221,13 @@ fn completions_and_manual_are_made() {
         let done = trace_drop(&["completions", shell]);
         assert!(String::from_utf8_lossy(&done.stdout).contains("cluster"), "{shell}");
     }
-    assert!(String::from_utf8_lossy(&trace_drop(&["man"]).stdout).contains(".TH trace-drop"));
+    let page = String::from_utf8(trace_drop(&["man"]).stdout).expect("UTF-8").replace("\\-", "-");
+    assert!(page.contains(".TH trace-drop"));
+    // All commands are in it, and no page of another.
+    for part in ["TRACE-DROP REPLAY", "TRACE-DROP IPAM SHOW", "--show-blocks", "--all-pairs", "--state"] {
+        assert!(page.contains(part), "{part}");
+    }
+    assert!(!page.contains("trace-drop-") && !page.contains("AGENT\""), "{page}");
 }
 
 /// Called as kubectl calls its plugins, the program says so.

@@ -5,6 +5,7 @@ mod check;
 mod diff;
 mod ipam;
 mod keep;
+mod man;
 mod node;
 mod pairs;
 mod pcap;
@@ -65,9 +66,9 @@ pub fn run() -> ExitCode {
             clap_complete::generate(shell, &mut args::Typed::command(), "trace-drop", out);
             Ok(())
         }),
-        Some(args::Command::Man) => print_to(io::stdout().lock(), |mut out| {
-            clap_mangen::Man::new(args::Typed::command()).render(&mut out)
-        }),
+        Some(args::Command::Man) => {
+            print_to(io::stdout().lock(), |out| man::page(args::Typed::command(), out))
+        }
         None => trace::run(&typed.trace),
     };
     done.unwrap_or_else(|failure| {
