@@ -85,7 +85,7 @@ pub struct Pod {
     /// It is being deleted: its address may be free already.
     #[serde(default)]
     pub deleting: bool,
-    /// Labels: which workload it belongs to, and Calico's own.
+    /// Labels: which workload it belongs to, and Calico's own; as one of them what its `WorkloadEndpoint` calls its interface.
     pub labels: BTreeMap<String, String>,
     /// Kind and name of the owner that controls it.
     #[serde(default)]
@@ -324,8 +324,27 @@ impl Cluster {
         many::append(self, part);
     }
 
+    /// A `WorkloadEndpoint` is read as a pod without a state: what it calls the interface is the pod's.
+    fn take_interfaces(&mut self) {
+        let mut interfaces = BTreeMap::new();
+        self.pods.retain_mut(|pod| {
+            let is_pod = pod.interface().is_none() || pod.phase.is_some() || !pod.addresses.is_empty();
+            if !is_pod {
+                let labels = std::mem::take(&mut pod.labels);
+                interfaces.insert((pod.namespace.clone(), pod.name.clone()), labels);
+            }
+            is_pod
+        });
+        for pod in &mut self.pods {
+            if let Some(interface) = interfaces.get(&(pod.namespace.clone(), pod.name.clone())) {
+                pod.labels.extend(interface.clone());
+            }
+        }
+    }
+
     /// Keeps the first of objects that appended outputs, or both of Calico's API groups, gave twice.
     pub fn once(&mut self) {
+        self.take_interfaces();
         let mut seen = FxHashSet::default();
         self.nodes.retain(|node| seen.insert(node.name.clone()));
         let mut seen = FxHashSet::default();
@@ -477,7 +496,15 @@ impl Node {
     }
 }
 
+/// The label of a pod's interface.
+const INTERFACE: &str = "interfaceName";
+
 impl Pod {
+    /// The host end of its veth pair, where a `WorkloadEndpoint` names it.
+    pub fn interface(&self) -> Option<&str> {
+        self.labels.get(INTERFACE).map(String::as_str)
+    }
+
     /// Whether its containers run.
     pub fn is_running(&self) -> bool {
         self.phase.as_deref() == Some("Running")

@@ -220,7 +220,8 @@ impl End {
         let kind = if pod.host_network {
             Kind::Host
         } else {
-            Kind::Pod { veth: veth_name(&pod.namespace, &pod.name) }
+            let named = pod.interface().map(str::to_owned);
+            Kind::Pod { veth: named.unwrap_or_else(|| veth_name(&pod.namespace, &pod.name)) }
         };
         let addresses = pod.addresses.clone();
         Ok(Self { name, addresses, node: Some(node), kind, service: Vec::new(), only: None })

@@ -185,6 +185,24 @@ fn ends_that_are_one_are_refused() {
     }
 }
 
+/// Before or after its pod.
+#[test]
+fn a_workload_endpoint_names_the_pods_interface() {
+    let endpoint = "apiVersion: projectcalico.org/v3\nkind: WorkloadEndpointList\nitems:\n\
+                    - {apiVersion: projectcalico.org/v3, kind: WorkloadEndpoint, metadata: {name: w, namespace: default}, \
+                    spec: {orchestrator: k8s, node: worker-1, pod: client, interfaceName: eni0123456789a}}\n\
+                    - {apiVersion: projectcalico.org/v3, kind: WorkloadEndpoint, metadata: {name: v, namespace: default}, \
+                    spec: {orchestrator: k8s, node: worker-1, pod: nobody, interfaceName: eni1}}\n";
+    for text in [format!("{endpoint}---\n{CLUSTER}"), format!("{CLUSTER}---\n{endpoint}")] {
+        let (cluster, warnings) = Cluster::parse(&text).unwrap();
+        assert_eq!((cluster.pods.len(), warnings.len()), (3, 0), "{warnings:?}");
+        let options = PlanOptions { namespace: "default".to_owned(), ..PlanOptions::default() };
+        let plan = Plan::make(&cluster, "client", "server", &options).unwrap();
+        assert_eq!(plan.points[0].find, Find::Name("eni0123456789a".to_owned()));
+        assert!(matches!(&plan.points.last().unwrap().find, Find::Name(name) if name.starts_with("cali")));
+    }
+}
+
 #[test]
 fn misspelt_names_get_the_nearest() {
     let error = plan("client", "servr", None).unwrap_err();
