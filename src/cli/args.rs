@@ -41,15 +41,12 @@ pub(super) struct Typed {
 pub(super) enum Command {
     /// Give the same answer from a saved capture, on any machine, without root
     Replay(Replay),
-    /// Extract packets for Wireshark, with a comment on each that vanished
     Pcap(pcap::Pcap),
     /// Say what changed between two saved cases: verdict, loss, rules, routes, links, objects
     Diff(Diff),
-    /// Take payloads, addresses and names out of a saved case, so that it can be given away
     Redact(redact::Redact),
     /// Show and check Calico's addresses: pools, blocks, leaks; release one
     Ipam(ipam::Ipam),
-    /// Make the rules of nodes readable, or follow a packet through them
     Rules(Rules),
     /// Check the nodes' state along a path, on a node, or on all nodes, without capturing
     Check(check::Check),
@@ -228,6 +225,9 @@ impl Watching {
 
 /// Analyse a saved case, or captures that anyone took.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Exit status: 0 all of it arrived, 1 packets were lost, 2 usage error, 3 no verdict or no such traffic, 4 the work could not be done."
+)]
 pub(super) struct Replay {
     #[command(flatten)]
     pub(super) recorded: Recorded,
@@ -258,13 +258,15 @@ pub(super) struct Recorded {
     pub(super) only: Only,
 }
 
-/// Calico's rules made readable: what a packet meets, in order, with counters.
+/// Make the rules of nodes readable, or follow a packet through them.
 ///
 /// Without endpoints: for each node its tables and chains, grouped by what they are there for, with the rules that
 /// dropped something or count right now. With two endpoints: the way of the first packet of a connection through
-/// the rules of both nodes, and the rule that ends it. Exit status with endpoints: 0 it passes, 1 a rule stops it, 3 that
-/// cannot be told.
+/// the rules of both nodes, and the rule that ends it.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Exit status: 0 it was read, and with endpoints the packet passes; 1 a rule stops it, 2 usage error, 3 what becomes of it cannot be told, 4 the work could not be done."
+)]
 pub(super) struct Rules {
     /// Only this node
     #[arg(long, value_name = "NODE", conflicts_with_all = ["from", "to"])]
