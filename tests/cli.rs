@@ -60,18 +60,38 @@ fn errors_say_what_to_do() {
         ),
         (
             "probe_no_pods",
-            &["--cluster", CLUSTER, "--from", "client", "--to", "server", "--no-pods", "--probe", "icmp"],
+            &[
+                "--cluster",
+                CLUSTER,
+                "--from",
+                "client",
+                "--to",
+                "server",
+                "--no-pods",
+                "--probe",
+                "icmp",
+                "--dry-run",
+            ],
+        ),
+        (
+            "probe_port_zero",
+            &["--cluster", CLUSTER, "--from", "client", "--to", "server", "--dry-run", "--probe", "tcp:0"],
         ),
         ("pcap_flow_nonsense", &["pcap", "captures/deliver.tgz", "-o", "-", "--flow", "tcp http"]),
         ("pcap_exists", &["pcap", "captures/deliver.tgz", "-o", "captures"]),
         ("duration_zero", &["--cluster", CLUSTER, "--from", "client", "--to", "server", "--duration", "0s"]),
-        ("ring_alone", &["--cluster", CLUSTER, "--from", "client", "--to", "server", "--ring", "5s"]),
+        (
+            "ring_alone",
+            &["--cluster", CLUSTER, "--from", "client", "--to", "server", "--ring", "5s", "--dry-run"],
+        ),
         ("save_exists", &["--cluster", CLUSTER, "--from", "client", "--to", "server", "--save", "captures"]),
         ("check_no_cluster", &["check"]),
         ("check_half_a_path", &["check", "--cluster", CLUSTER, "--from", "client"]),
         ("check_node_misspelt", &["check", "--cluster", CLUSTER, "--node", "worker-9"]),
+        ("node_status_misspelt", &["node", "status", "--cluster", CLUSTER, "--node", "worker-9"]),
         ("check_case_missing", &["check", "--case", "nowhere.tgz"]),
         ("diags_nowhere", &["node", "diags", "--cluster", CLUSTER]),
+        ("one_end", &["--cluster", CLUSTER, "--from", "client", "--to", "10.244.1.2"]),
         ("replay_nothing", &["replay"]),
         ("replay_missing", &["replay", "nowhere.tgz"]),
         ("replay_no_case", &["replay", "Cargo.toml"]),
@@ -80,6 +100,7 @@ fn errors_say_what_to_do() {
         ("rules_nothing", &["rules"]),
         ("rules_one_end", &["rules", "--cluster", CLUSTER, "--from", "client"]),
         ("rules_node_misspelt", &["rules", "--cluster", CLUSTER, "--node", "worker-9"]),
+        ("rules_case_node_misspelt", &["rules", "--case", "captures/deliver.tgz", "--node", "worker-9"]),
         ("rules_case_missing", &["rules", "--case", "nowhere.tgz"]),
     ];
     for (name, words) in cases {
@@ -115,6 +136,33 @@ fn rules_of_a_saved_case() {
     ]);
     let json: serde_json::Value = serde_json::from_slice(&way.stdout).expect("JSON");
     assert_eq!(json["legs"].as_array().expect("legs").len(), 4);
+}
+
+/// What can be read is shown, and why the rest cannot.
+#[test]
+fn rules_tell_of_a_node_that_is_not_reached() {
+    let reach = "sh -c 'test {node} = worker-1 && exec \"$@\"' {node}";
+    let words = ["--cluster", CLUSTER, "-q", "--interval", "0", "--reach", reach];
+    let done = trace_drop(&[&["rules", "-o", "json"], &words[..]].concat());
+    let report: serde_json::Value = serde_json::from_slice(&done.stdout).expect("JSON");
+    let nodes = report["nodes"].as_array().expect("nodes");
+    let names: Vec<&str> = nodes.iter().map(|node| node["node"].as_str().expect("a name")).collect();
+    assert_eq!(names, ["worker-1", "worker-2"], "{report:#}");
+    let said = String::from_utf8(trace_drop(&[&["rules"], &words[..]].concat()).stdout).expect("UTF-8");
+    assert!(said.contains("worker-2: not read"), "{said}");
+}
+
+/// By its number and by its name.
+#[test]
+fn a_packet_to_a_services_port() {
+    for port in ["80", "http"] {
+        let to = format!("svc/default/server-svc:{port}");
+        let done =
+            trace_drop(&["rules", "--case", "captures/deliver.tgz", "--from", "default/client", "--to", &to]);
+        let said = String::from_utf8_lossy(&done.stdout).into_owned();
+        assert!(said.contains("tcp port 80)"), "{said}");
+        assert_eq!(done.status.code(), Some(0), "{said}");
+    }
 }
 
 /// Between its two readings nothing is gathered, and nobody waits for the signal.
@@ -173,7 +221,13 @@ fn completions_and_manual_are_made() {
         let done = trace_drop(&["completions", shell]);
         assert!(String::from_utf8_lossy(&done.stdout).contains("cluster"), "{shell}");
     }
-    assert!(String::from_utf8_lossy(&trace_drop(&["man"]).stdout).contains(".TH trace-drop"));
+    let page = String::from_utf8(trace_drop(&["man"]).stdout).expect("UTF-8").replace("\\-", "-");
+    assert!(page.contains(".TH trace-drop"));
+    // All commands are in it, and no page of another.
+    for part in ["TRACE-DROP REPLAY", "TRACE-DROP IPAM SHOW", "--show-blocks", "--all-pairs", "--state"] {
+        assert!(page.contains(part), "{part}");
+    }
+    assert!(!page.contains("trace-drop-") && !page.contains("AGENT\""), "{page}");
 }
 
 /// Called as kubectl calls its plugins, the program says so.
@@ -275,6 +329,19 @@ fn plain_files_give_the_same_place() {
         "error_replay_nobody",
         without(all(&["replay", &taken[0].1, &taken[1].1, "--from", "10.9.9.9"]))
     );
+    let others = ["--from", "9.9.9.9", "--to", "8.8.8.8"];
+    insta::assert_snapshot!(
+        "error_replay_no_traffic",
+        without(all(&[&["replay", &taken[0].1], &others[..]].concat()))
+    );
+    let empty = [1, 2].map(|number| {
+        let file = folder.path().join(format!("n{number}_eth0.pcap"));
+        let head = [&[0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0][..], &[0; 8], &[0, 1, 0, 0, 1, 0, 0, 0]].concat();
+        std::fs::write(&file, head).expect("a file");
+        file.display().to_string()
+    });
+    let nothing = trace_drop(&["replay", &empty[0], &empty[1]]);
+    assert_eq!(nothing.status.code(), Some(3), "{}", String::from_utf8_lossy(&nothing.stderr));
     insta::assert_snapshot!(
         "error_replay_case_and_capture",
         without(all(&["replay", "captures/deliver.tgz", &taken[1].1]))

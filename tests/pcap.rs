@@ -55,6 +55,10 @@ fn wireshark_and_the_report_agree() {
         let stages = report["directions"].as_array().expect("directions").iter();
         for stage in stages.flat_map(|way| way["stages"].as_array().expect("stages")) {
             let (from, to) = (stage["from"].as_str().expect("from"), stage["to"].as_str().expect("to"));
+            // What an end does not answer was seen everywhere.
+            if [&report["from"]["name"], &report["to"]["name"]].contains(&&stage["to"]) {
+                continue;
+            }
             let line = format!("{from}\tlast seen here; never at {to}");
             let marked = shown.lines().filter(|shown| *shown == line).count() as u64;
             let lost = stage["lost"].as_u64().expect("a count");

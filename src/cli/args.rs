@@ -14,6 +14,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use super::keep::Keeping;
 use crate::evidence::case;
 use crate::evidence::foreign::Given;
+use crate::gather::probe::ProbeKind;
 
 /// Says between which two points packets vanish on the way between two pods, and why.
 ///
@@ -40,15 +41,12 @@ pub(super) struct Typed {
 pub(super) enum Command {
     /// Give the same answer from a saved capture, on any machine, without root
     Replay(Replay),
-    /// Extract packets for Wireshark, with a comment on each that vanished
     Pcap(pcap::Pcap),
     /// Say what changed between two saved cases: verdict, loss, rules, routes, links, objects
     Diff(Diff),
-    /// Take payloads, addresses and names out of a saved case, so that it can be given away
     Redact(redact::Redact),
     /// Show and check Calico's addresses: pools, blocks, leaks; release one
     Ipam(ipam::Ipam),
-    /// Make the rules of nodes readable, or follow a packet through them
     Rules(Rules),
     /// Check the nodes' state along a path, on a node, or on all nodes, without capturing
     Check(check::Check),
@@ -148,8 +146,8 @@ pub(super) struct Trace {
     #[command(flatten)]
     pub(super) pairs: Pairs,
     /// Send traffic of our own from the first endpoint: icmp, tcp:PORT or udp:PORT
-    #[arg(long, value_name = "KIND")]
-    pub(super) probe: Option<String>,
+    #[arg(long, value_name = "KIND", value_parser = probe)]
+    pub(super) probe: Option<ProbeKind>,
     /// How many packets or connections the probe sends [default: 10; with --watch and --until-loss no end]
     #[arg(long, value_name = "N", requires = "probe")]
     pub(super) probe_count: Option<u32>,
@@ -227,6 +225,9 @@ impl Watching {
 
 /// Analyse a saved case, or captures that anyone took.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Exit status: 0 all of it arrived, 1 packets were lost, 2 usage error, 3 no verdict or no such traffic, 4 the work could not be done."
+)]
 pub(super) struct Replay {
     #[command(flatten)]
     pub(super) recorded: Recorded,
@@ -257,13 +258,15 @@ pub(super) struct Recorded {
     pub(super) only: Only,
 }
 
-/// Calico's rules made readable: what a packet meets, in order, with counters.
+/// Make the rules of nodes readable, or follow a packet through them.
 ///
 /// Without endpoints: for each node its tables and chains, grouped by what they are there for, with the rules that
 /// dropped something or count right now. With two endpoints: the way of the first packet of a connection through
-/// the rules of both nodes, and the rule that ends it. Exit status with endpoints: 0 it passes, 1 a rule stops it, 3 that
-/// cannot be told.
+/// the rules of both nodes, and the rule that ends it.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Exit status: 0 it was read, and with endpoints the packet passes; 1 a rule stops it, 2 usage error, 3 what becomes of it cannot be told, 4 the work could not be done."
+)]
 pub(super) struct Rules {
     /// Only this node
     #[arg(long, value_name = "NODE", conflicts_with_all = ["from", "to"])]
@@ -423,7 +426,7 @@ pub(super) struct Only {
     #[arg(long, value_name = "PROTOCOL")]
     pub(super) protocol: Option<Protocol>,
     /// Only this port, at either end
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(super) port: Option<u16>,
 }
 
@@ -533,6 +536,19 @@ fn duration(typed: &str) -> Result<Duration, String> {
 /// The same, or nothing at all.
 fn duration_or_none(typed: &str) -> Result<Duration, String> {
     if typed == "0" { Ok(Duration::ZERO) } else { duration(typed) }
+}
+
+fn probe(typed: &str) -> Result<ProbeKind, String> {
+    let port = |text: &str| match text.parse::<u16>() {
+        Ok(0) | Err(_) => Err(format!("{text} is no port (1 to 65535)")),
+        Ok(port) => Ok(port),
+    };
+    match typed.split_once(':') {
+        Some(("tcp", text)) => Ok(ProbeKind::Tcp(port(text)?)),
+        Some(("udp", text)) => Ok(ProbeKind::Udp(port(text)?)),
+        None if typed == "icmp" => Ok(ProbeKind::Icmp),
+        _ => Err("want icmp, tcp:PORT or udp:PORT".to_owned()),
+    }
 }
 
 fn state(typed: &str) -> Result<Given, String> {

@@ -5,17 +5,14 @@ use std::process::ExitCode;
 use super::args;
 use super::args::Place;
 use super::place::{self, Found, Purpose, READING};
-use super::progress::Progress;
 use super::saved::Saved;
 use super::{Failure, print};
 use crate::analyze::check::check;
 use crate::analyze::state::{Checkup, Ground};
-use crate::evidence::case::{NodeFacts, Only};
+use crate::evidence::case::Only;
 use crate::evidence::cluster::Cluster;
-use crate::evidence::host::STATE;
 use crate::evidence::plan::{Plan, PlanOptions};
-use crate::evidence::{Case, Known, Text, Texts, When};
-use crate::gather;
+use crate::evidence::{Case, Texts};
 use crate::gather::run::ReadRequest;
 use crate::report;
 
@@ -58,10 +55,10 @@ fn read(typed: &args::check::Check) -> Result<(Case, Texts, Option<Cluster>), Fa
     let namespace = typed.namespace.as_ref();
     let found =
         place::of_path(&typed.place, (from, to), None, namespace, &mut options, typed.output.voice())?;
-    let plan = Plan::make(&found.cluster, from, to, &options).map_err(Failure::work)?;
+    let plan = Plan::make(&found.cluster, from, to, &options).map_err(Failure::unplanned)?;
     let purpose = Purpose { enter_pods: !typed.no_pods, ..READING };
     let request = ReadRequest::of_plan(&plan, place::reach(&typed.place, found.api.as_ref(), purpose)?);
-    let texts = texts(&request, typed.output.quiet)?;
+    let texts = place::texts(&request, typed.output.quiet)?;
     let resolved = plan.resolve(&texts);
     Ok((plan.into_case(&resolved), texts, Some(found.cluster)))
 }
@@ -73,46 +70,14 @@ pub(super) fn nodes(
     place: &Place,
     quiet: bool,
 ) -> Result<(Case, Texts), Failure> {
-    let cluster = &found.cluster;
-    let facts: Vec<NodeFacts> = cluster
-        .nodes
-        .iter()
-        .map(|node| NodeFacts {
-            name: node.name.clone(),
-            addresses: node.underlay(),
-            on_path: only.is_none_or(|only| only == node.name),
-        })
-        .collect();
-    let case = Case::of_nodes(facts);
-    let Some(case) = case.filter(|case| case.nodes.iter().any(|node| node.on_path)) else {
-        let names: Vec<&str> = cluster.nodes.iter().map(|node| node.name.as_str()).collect();
-        return Err(Failure::work_text(match only {
-            Some(only) => format!("there is no node {only} in the cluster; it has {}", names.join(", ")),
-            None => "there is no Node in the cluster's file; add `kubectl get nodes -o yaml`".to_owned(),
-        }));
-    };
+    let nodes = place::nodes(&found.cluster, only)?;
     let request = ReadRequest {
-        nodes: case.nodes.iter().filter(|node| node.on_path).cloned().collect(),
+        nodes: nodes.iter().filter(|node| node.on_path).cloned().collect(),
         reach: place::reach(place, found.api.as_ref(), Purpose { enter_pods: false, ..READING })?,
         pods: Vec::new(),
         pair: None,
     };
-    let texts = texts(&request, quiet)?;
+    let texts = place::texts(&request, quiet)?;
+    let case = Case::of_nodes(nodes).ok_or_else(|| Failure::work_text(place::NO_NODE.to_owned()))?;
     Ok((case, texts))
-}
-
-/// Reads; a node that was not reached stands in the texts with the reason.
-fn texts(request: &ReadRequest, quiet: bool) -> Result<Texts, Failure> {
-    let mut progress = Progress::new(quiet);
-    let read = gather::run::read(request, &mut |event| progress.show(&event));
-    progress.done();
-    let read = read.map_err(Failure::work)?;
-    let mut texts = read.texts;
-    texts.0.extend(read.unreached.into_iter().map(|(node, why)| Text {
-        node,
-        name: STATE.to_owned(),
-        when: When::Before,
-        content: Known::Unreadable(why),
-    }));
-    Ok(texts)
 }

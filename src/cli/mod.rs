@@ -5,6 +5,7 @@ mod check;
 mod diff;
 mod ipam;
 mod keep;
+mod man;
 mod node;
 mod pairs;
 mod pcap;
@@ -29,6 +30,7 @@ use clap::{CommandFactory, FromArgMatches};
 use crate::analyze;
 use crate::analyze::findings::{Findings, Outcome};
 use crate::evidence::Texts;
+use crate::evidence::plan::PlanError;
 use crate::gather;
 use crate::report;
 
@@ -64,9 +66,9 @@ pub fn run() -> ExitCode {
             clap_complete::generate(shell, &mut args::Typed::command(), "trace-drop", out);
             Ok(())
         }),
-        Some(args::Command::Man) => print_to(io::stdout().lock(), |mut out| {
-            clap_mangen::Man::new(args::Typed::command()).render(&mut out)
-        }),
+        Some(args::Command::Man) => {
+            print_to(io::stdout().lock(), |out| man::page(args::Typed::command(), out))
+        }
         None => trace::run(&typed.trace),
     };
     done.unwrap_or_else(|failure| {
@@ -118,6 +120,19 @@ impl Failure {
 
     fn usage(text: String) -> Self {
         Self { text, code: 2 }
+    }
+
+    /// There is nothing to judge.
+    fn no_traffic(text: String) -> Self {
+        Self { text, code: 3 }
+    }
+
+    /// There is no plan: ends that are one were typed so, all else is what the cluster has not.
+    fn unplanned(error: PlanError) -> Self {
+        match error {
+            PlanError::OneEnd { .. } => Self::usage(error.to_string()),
+            error => Self::work(error),
+        }
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) fn run(typed: &args::Trace, (from, to): (&str, &str)) -> Result<ExitC
     let found =
         place::of_path(&typed.place, (from, to), Some(most), namespace, &mut options, typed.output.voice())?;
     let Pairs { plans, mut notes } =
-        Pairs::make(&found.cluster, (from, to), &options, most).map_err(Failure::work)?;
+        Pairs::make(&found.cluster, (from, to), &options, most).map_err(Failure::unplanned)?;
     notes.extend(unheard(&plans).filter(|_| !typed.no_kernel));
     if typed.dry_run {
         return super::pods::dry_run(typed, &plans, &notes, found.api.as_ref());

@@ -6,13 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::args::Voice;
+use super::progress::Progress;
 use super::{Failure, args, complain};
-use crate::evidence::cluster::Cluster;
+use crate::evidence::case::NodeFacts;
+use crate::evidence::cluster::{Cluster, Node};
+use crate::evidence::host::STATE;
 use crate::evidence::plan::PlanOptions;
+use crate::evidence::{Known, Text, Texts, When};
 use crate::gather;
 use crate::gather::agent::client::Reach;
 use crate::gather::kubernetes::pods::{Pods, Program, Wanted};
 use crate::gather::kubernetes::{Access, Api, objects, rights};
+use crate::gather::run::ReadRequest;
 
 /// A cluster, and the server that it came from.
 pub(super) struct Found {
@@ -106,6 +111,45 @@ pub(super) fn of_path(
     }
     let cluster = all(read, voice)?;
     Ok(Found { cluster, api: Some(api) })
+}
+
+/// What is said of a cluster without nodes.
+pub(super) const NO_NODE: &str = "there is no Node in the cluster's file; add `kubectl get nodes -o yaml`";
+
+/// All nodes; those that are meant, one or all, are on the path.
+pub(super) fn nodes(cluster: &Cluster, only: Option<&str>) -> Result<Vec<NodeFacts>, Failure> {
+    let meant = |node: &Node| only.is_none_or(|only| only == node.name);
+    if cluster.nodes.iter().any(meant) {
+        let facts = |node: &Node| NodeFacts {
+            name: node.name.clone(),
+            addresses: node.underlay(),
+            on_path: meant(node),
+        };
+        return Ok(cluster.nodes.iter().map(facts).collect());
+    }
+    let names: Vec<&str> = cluster.nodes.iter().map(|node| node.name.as_str()).collect();
+    Err(match only {
+        Some(only) if !names.is_empty() => {
+            Failure::usage(format!("there is no node {only} in the cluster; it has {}", names.join(", ")))
+        }
+        _ => Failure::work_text(NO_NODE.to_owned()),
+    })
+}
+
+/// Reads nodes; one that was not reached stands in the texts with the reason.
+pub(super) fn texts(request: &ReadRequest, quiet: bool) -> Result<Texts, Failure> {
+    let mut progress = Progress::new(quiet);
+    let read = gather::run::read(request, &mut |event| progress.show(&event));
+    progress.done();
+    let read = read.map_err(Failure::work)?;
+    let mut texts = read.texts;
+    texts.0.extend(read.unreached.into_iter().map(|(node, why)| Text {
+        node,
+        name: STATE.to_owned(),
+        when: When::Before,
+        content: Known::Unreadable(why),
+    }));
+    Ok(texts)
 }
 
 /// The objects, with a warning for each list that could not be read, unless quiet. Without anything there is no cluster.

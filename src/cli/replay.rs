@@ -1,5 +1,6 @@
 //! `trace-drop replay`: a saved case, or captures taken by hand, through the same analysis as a live run.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -7,10 +8,11 @@ use super::args;
 use super::saved::Saved;
 use super::{Failure, show};
 use crate::analyze::{self, Evidence};
-use crate::evidence::capture_file::{self, CaptureError, FrameSource};
+use crate::evidence::capture_file::{self, CaptureError, FrameSource, Reader};
 use crate::evidence::cluster::Cluster;
 use crate::evidence::recordings::{Recording, Recordings, RecordingsError};
 use crate::evidence::{Case, Texts};
+use crate::packet::Packet;
 
 pub(super) fn run(typed: &args::Replay) -> Result<ExitCode, Failure> {
     let answer = |evidence: &Evidence<'_>, texts: &Texts| {
@@ -98,7 +100,8 @@ fn with_files<T>(
     let given: Vec<Recording> = said.chain(plain).collect();
     let most = analyze::correlate::MAX_POSITIONS;
     let Recordings { mut case, guesses, openings } =
-        Recordings::read(&given, recorded.from, recorded.to, most).map_err(failure)?;
+        Recordings::read(&given, recorded.from, recorded.to, most)
+            .map_err(|error| failure(error, recorded))?;
     if !quiet {
         for guess in &guesses {
             super::complain(guess);
@@ -116,9 +119,31 @@ fn with_files<T>(
     work(&Evidence { case: &case, texts: &texts, cluster: None, frames: &open }, &texts)
 }
 
-fn failure(error: RecordingsError) -> Failure {
-    match error {
-        RecordingsError::Capture(error) => Failure::work(error),
-        other => Failure::usage(other.to_string()),
+/// No traffic of the two is an answer, and no fault of what was typed.
+fn failure(error: RecordingsError, recorded: &args::Recorded) -> Failure {
+    let unseen = recorded.from.zip(recorded.to).filter(|ends| {
+        let at = recorded.at.iter().map(|(_, file)| file);
+        matches!(error, RecordingsError::TooFew { .. })
+            && !recorded.files.iter().chain(at).any(|file| holds(file, *ends))
+    });
+    match (error, unseen) {
+        (RecordingsError::Capture(error), _) => Failure::work(error),
+        (error @ RecordingsError::NoPacket { .. }, _) => Failure::no_traffic(error.to_string()),
+        (_, Some((from, to))) => Failure::no_traffic(format!(
+            "no IP packet between {from} and {to} is in any of the captures: say --from and --to as the packets have them"
+        )),
+        (other, _) => Failure::usage(other.to_string()),
     }
+}
+
+/// Whether a capture has a packet of the two. One that cannot be read was refused before.
+fn holds(file: &Path, (from, to): (IpAddr, IpAddr)) -> bool {
+    let Ok(mut reader) = Reader::open(file) else { return false };
+    while let Ok(Some(record)) = reader.next_record() {
+        let packet = Packet::read(&record.frame);
+        if packet.ip().is_some_and(|ip| [(from, to), (to, from)].contains(&(ip.src, ip.dst))) {
+            return true;
+        }
+    }
+    false
 }

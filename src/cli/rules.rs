@@ -4,16 +4,13 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::place::{self, Purpose, READING};
-use super::progress::Progress;
 use super::saved::Saved;
 use super::{Failure, args};
 use crate::analyze::rules::journey::{Journey, Nodes, Request, Verdict, travel};
 use crate::analyze::rules::overview;
-use crate::evidence::case::NodeFacts;
-use crate::evidence::cluster::{Cluster, Node};
+use crate::evidence::cluster::Cluster;
 use crate::evidence::plan::{EndName, Plan, PlanOptions};
 use crate::evidence::{Texts, When};
-use crate::gather;
 use crate::gather::run::ReadRequest;
 use crate::report;
 
@@ -56,16 +53,10 @@ fn live(typed: &args::Rules) -> Result<ExitCode, Failure> {
     let request = if let Some(plan) = &plan {
         ReadRequest { pods: Vec::new(), ..ReadRequest::of_plan(plan, reach) }
     } else {
-        let wanted = |node: &&Node| typed.node.as_ref().is_none_or(|only| *only == node.name);
-        let facts =
-            |node: &Node| NodeFacts { name: node.name.clone(), addresses: node.underlay(), on_path: true };
-        let nodes = cluster.nodes.iter().filter(wanted).map(facts).collect();
+        let mut nodes = place::nodes(&cluster, typed.node.as_deref())?;
+        nodes.retain(|node| node.on_path);
         ReadRequest { nodes, reach, pods: Vec::new(), pair: None }
     };
-    if request.nodes.is_empty() {
-        let name = typed.node.as_deref().unwrap_or("at all");
-        return Err(Failure::usage(format!("there is no node {name} in the cluster")));
-    }
     let texts = read(&request, typed, plan.is_none())?;
     let request = match endpoints {
         Some(ends) => Some(asked(&cluster, ends, &texts, &options)?),
@@ -76,17 +67,13 @@ fn live(typed: &args::Rules) -> Result<ExitCode, Failure> {
 
 /// Reads the nodes, for an overview twice: what counted in between is under way.
 fn read(request: &ReadRequest, typed: &args::Rules, twice: bool) -> Result<Texts, Failure> {
-    let progress = std::cell::RefCell::new(Progress::new(typed.output.quiet));
-    let once =
-        || gather::run::read(request, &mut |event| progress.borrow_mut().show(&event)).map_err(Failure::work);
-    let mut texts = once()?.texts;
+    let mut texts = place::texts(request, typed.output.quiet)?;
     if twice && !typed.interval.is_zero() {
         std::thread::sleep(typed.interval);
-        let mut later = once()?.texts;
+        let mut later = place::texts(request, typed.output.quiet)?;
         later.0.iter_mut().for_each(|text| text.when = When::After);
         texts.0.append(&mut later.0);
     }
-    progress.into_inner().done();
     Ok(texts)
 }
 
@@ -101,7 +88,7 @@ fn options(typed: &args::Rules) -> PlanOptions {
 }
 
 fn plan(cluster: &Cluster, (from, to): (&str, &str), options: &PlanOptions) -> Result<Plan, Failure> {
-    Plan::make(cluster, from, to, options).map_err(Failure::work)
+    Plan::make(cluster, from, to, options).map_err(Failure::unplanned)
 }
 
 /// The packet between two endpoints; to a Service it bears the Service's own address.
@@ -113,10 +100,13 @@ fn asked(
 ) -> Result<Request, Failure> {
     let plan = plan(cluster, ends, options)?;
     let mut request = Request::of_plan(&plan, &Nodes::read(texts));
-    if let EndName::Service { port, .. } = EndName::read(ends.1, &options.namespace) {
+    let to = EndName::read(ends.1, &options.namespace);
+    if let EndName::Service { .. } = to {
         request.dst = plan.aliases.to.first().copied().or(request.dst);
-        let port = port.and_then(|port| port.parse().ok());
-        request.port = request.port.or(port);
+    }
+    // A port of the Service where the packet starts is not the one that it goes to.
+    if !matches!(to, EndName::Service { port: Some(_), .. }) {
+        request.port = options.only.port;
     }
     Ok(request)
 }
@@ -138,6 +128,9 @@ fn finish(
     let style = super::style(&typed.output);
     let Some(request) = request else {
         let nodes = overview(texts, cluster, typed.node.as_deref());
+        if let (true, Some(node), false) = (nodes.is_empty(), &typed.node, texts.0.is_empty()) {
+            return Err(Failure::usage(format!("no rules of a node {node} are in the case")));
+        }
         if nodes.is_empty() {
             return Err(Failure::work_text("no node's rules are there".to_owned()));
         }

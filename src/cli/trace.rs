@@ -11,6 +11,7 @@ use super::{Failure, args, keep};
 use crate::analyze::{self, Evidence};
 use crate::evidence::bundle::{self, Scratch};
 use crate::evidence::capture_file::{CaptureError, FrameSource};
+use crate::evidence::case::Only;
 use crate::evidence::cluster::Cluster;
 use crate::evidence::plan::{EndName, Plan, PlanOptions};
 use crate::gather;
@@ -22,6 +23,7 @@ pub(super) fn run(typed: &args::Trace) -> Result<ExitCode, Failure> {
     let (Some(from), Some(to)) = (&typed.from, &typed.to) else {
         return Err(Failure::usage("--from and --to are needed".to_owned()));
     };
+    refuse_contradictions(typed, from)?;
     if typed.pairs.all {
         return super::pairs::run(typed, (from, to));
     }
@@ -35,6 +37,19 @@ pub(super) fn run(typed: &args::Trace) -> Result<ExitCode, Failure> {
     let scratch = keep::scratch()?;
     let done = trace(typed, plan, (&cluster, api.as_ref()), &scratch);
     keep::or_leave(scratch, typed.saving.save.is_some(), done)
+}
+
+/// Flags that do not go together, whatever the cluster is.
+fn refuse_contradictions(typed: &args::Trace, from: &str) -> Result<(), Failure> {
+    let in_pod = !matches!(EndName::read(from, ""), EndName::Node(_));
+    let why = if typed.no_pods && typed.probe.is_some() && in_pod {
+        "--probe sends from inside the pod, which --no-pods forbids: leave out one of them"
+    } else if typed.watching.ring.is_some() && !typed.watching.endless() {
+        "--ring says how much a trace without an end keeps: use it with --watch or --until-loss"
+    } else {
+        return Ok(());
+    };
+    Err(Failure::usage(why.to_owned()))
 }
 
 /// The plan in hand: the work, with `scratch` to gather in.
@@ -111,18 +126,13 @@ pub(super) fn request(
     api: Option<&Api>,
     folder: &Path,
 ) -> Result<gather::run::Request, Failure> {
-    if typed.no_pods && typed.probe.is_some() && plans.iter().any(|plan| !plan.from.name.starts_with("node/"))
-    {
-        let why = "--probe sends from inside the pod, which --no-pods forbids: leave out one of them";
-        return Err(Failure::usage(why.to_owned()));
-    }
-    if typed.watching.ring.is_some() && !typed.watching.endless() {
-        let why = "--ring says how much a trace without an end keeps: use it with --watch or --until-loss";
-        return Err(Failure::usage(why.to_owned()));
-    }
     let mut probed = Vec::new();
-    for plan in plans {
-        let probe = typed.probe.as_deref().map(|kind| probe(kind, typed, &plan)).transpose()?;
+    for mut plan in plans {
+        let probe = typed.probe.map(|kind| probe(kind, typed, &plan));
+        // A probe that does not go to the Service's port is to be seen all the same.
+        if typed.only.port.is_none() && probe.as_ref().is_some_and(|probe| !covers(plan.only, probe.kind)) {
+            plan.only = typed.only.wanted();
+        }
         probed.push((plan, probe));
     }
     let more = probed.split_off(probed.len().min(1));
@@ -145,6 +155,17 @@ pub(super) fn request(
     })
 }
 
+/// Whether a probe is of this traffic.
+fn covers(only: Only, kind: ProbeKind) -> bool {
+    let (protocol, port) = match kind {
+        ProbeKind::Icmp => (1, None),
+        ProbeKind::Tcp(port) => (6, Some(port)),
+        ProbeKind::Udp(port) => (17, Some(port)),
+    };
+    only.protocol.is_none_or(|own| own == protocol)
+        && (only.port.is_none() || port.is_some_and(|port| only.ports().any(|own| own == port)))
+}
+
 /// What the plan may choose; the namespace comes with the cluster.
 pub(super) fn options(typed: &args::Trace) -> PlanOptions {
     PlanOptions {
@@ -160,22 +181,12 @@ fn plan(typed: &args::Trace, (from, to): (&str, &str)) -> Result<(Found, Plan), 
     let namespace = typed.namespace.as_ref();
     let found =
         place::of_path(&typed.place, (from, to), None, namespace, &mut options, typed.output.voice())?;
-    let plan = Plan::make(&found.cluster, from, to, &options).map_err(Failure::work)?;
+    let plan = Plan::make(&found.cluster, from, to, &options).map_err(Failure::unplanned)?;
     Ok((found, plan))
 }
 
-/// `icmp`, `tcp:PORT` or `udp:PORT`. Through a Service the probe goes to the Service's own address.
-fn probe(kind: &str, typed: &args::Trace, plan: &Plan) -> Result<Probe, Failure> {
-    let port = |text: &str| {
-        text.parse::<u16>()
-            .map_err(|_| Failure::usage(format!("--probe {kind}: {text} is no port (1 to 65535)")))
-    };
-    let kind = match kind.split_once(':') {
-        Some(("tcp", text)) => ProbeKind::Tcp(port(text)?),
-        Some(("udp", text)) => ProbeKind::Udp(port(text)?),
-        None if kind == "icmp" => ProbeKind::Icmp,
-        _ => return Err(Failure::usage(format!("--probe {kind}: want icmp, tcp:PORT or udp:PORT"))),
-    };
+/// Through a Service the probe goes to the Service's own address.
+fn probe(kind: ProbeKind, typed: &args::Trace, plan: &Plan) -> Probe {
     let to = EndName::read(typed.to.as_deref().unwrap_or_default(), "");
     let through = match to {
         EndName::Service { .. } => plan.aliases.to.first().copied(),
@@ -183,11 +194,11 @@ fn probe(kind: &str, typed: &args::Trace, plan: &Plan) -> Result<Probe, Failure>
         _ => None,
     };
     let target = through.filter(|_| kind != ProbeKind::Icmp);
-    Ok(Probe {
+    Probe {
         kind,
         target: target.unwrap_or(plan.to.address),
         count: typed.probe_count.unwrap_or(if typed.watching.endless() { u32::MAX } else { 10 }),
         size: u32::from(typed.probe_size),
         interval: typed.probe_interval,
-    })
+    }
 }

@@ -5,10 +5,10 @@
 
 use std::borrow::Cow;
 use std::fs;
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::net::IpAddr;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -205,60 +205,69 @@ fn with_flags<'t>(printed: &'t str, table: &TableName) -> Cow<'t, str> {
 
 /// Connection tracking's entries about each pair.
 fn connections(namespace: &Namespace, pairs: &[(String, Pair)]) -> Vec<(String, Known<String>)> {
-    let printed = all_connections(namespace, pairs);
-    let of = |pair| match &printed {
-        Ok(printed) => Known::Read(about(printed, pair)),
-        Err(why) => Known::Unreadable(why.clone()),
+    let (names, pairs): (Vec<String>, Vec<Pair>) = pairs.iter().cloned().unzip();
+    let content: Vec<Known<String>> = match entries(namespace, &pairs.into()) {
+        Ok(entries) => entries.into_iter().map(Known::Read).collect(),
+        Err(why) => vec![Known::Unreadable(why); names.len()],
     };
-    pairs.iter().map(|(prefix, pair)| (format!("{prefix}conntrack"), of(pair))).collect()
+    names.into_iter().map(|prefix| format!("{prefix}conntrack")).zip(content).collect()
 }
 
-/// All entries of the pairs' families, from the tool or from the kernel's own list.
-fn all_connections(namespace: &Namespace, pairs: &[(String, Pair)]) -> Result<String, String> {
-    let mut printed = String::new();
+/// The entries about each pair, from the tool or from the kernel's own list.
+fn entries(namespace: &Namespace, pairs: &Arc<[Pair]>) -> Result<Vec<String>, String> {
+    let mut all = vec![String::new(); pairs.len()];
     for (family, is_ipv4) in [("ipv4", true), ("ipv6", false)] {
         // The kernel goes through its whole table for each.
-        if pairs.iter().all(|(_, pair)| pair.from.is_ipv4() != is_ipv4) {
+        if pairs.iter().all(|pair| pair.from.is_ipv4() != is_ipv4) {
             continue;
         }
-        match print(&["conntrack", "-L", "-f", family], namespace) {
-            Ok(text) => printed += &text,
+        let own = Arc::clone(pairs);
+        let take = move |outlet: &mut dyn Read| about(outlet, &own).unwrap_or_default();
+        match print_through(&["conntrack", "-L", "-f", family], namespace, take) {
+            Ok(found) => all.iter_mut().zip(found).for_each(|(all, found)| all.push_str(&found)),
             Err(failure) => {
-                let listed = namespace.run(|| fs::read_to_string("/proc/thread-self/net/nf_conntrack"));
-                match listed {
-                    Ok(Ok(list)) => {
-                        printed = list;
-                        break;
-                    }
+                let listed = namespace.run(|| {
+                    let list = fs::File::open("/proc/thread-self/net/nf_conntrack");
+                    list.and_then(|mut list| about(&mut list, pairs))
+                });
+                return match listed {
+                    Ok(Ok(found)) => Ok(found),
                     Ok(Err(error)) => {
-                        return Err(format!(
-                            "{}; /proc/net/nf_conntrack: {error}",
-                            failure.about("conntrack -L")
-                        ));
+                        Err(format!("{}; /proc/net/nf_conntrack: {error}", failure.about("conntrack -L")))
                     }
-                    Err(error) => return Err(error.to_string()),
-                }
+                    Err(error) => Err(error.to_string()),
+                };
             }
         }
     }
-    Ok(printed)
+    Ok(all)
 }
 
-/// The lines that name both ends of the pair, each by any of its addresses.
-fn about(entries: &str, pair: &Pair) -> String {
-    let names = |line: &str, first: IpAddr, aliases: &[IpAddr]| {
-        let mut addresses = line.split_whitespace().filter_map(|word| {
+/// Of each pair the lines that name both of its ends, each by any of its addresses. The others are many, and not kept.
+fn about(entries: &mut dyn Read, pairs: &[Pair]) -> io::Result<Vec<String>> {
+    let mut found = vec![(String::new(), 0); pairs.len()];
+    let mut entries = BufReader::new(entries);
+    let mut bytes = Vec::new();
+    while entries.read_until(b'\n', &mut bytes)? > 0 {
+        let line = String::from_utf8_lossy(&bytes);
+        let addresses = line.split_whitespace().filter_map(|word| {
             word.strip_prefix("src=").or_else(|| word.strip_prefix("dst="))?.parse::<IpAddr>().ok()
         });
-        addresses.any(|address| address == first || aliases.contains(&address))
-    };
-    let mut lines: Vec<&str> = entries
-        .lines()
-        .filter(|line| names(line, pair.from, &pair.from_aliases) && names(line, pair.to, &pair.to_aliases))
-        .take(MOST_CONNECTIONS)
-        .collect();
-    lines.push("");
-    lines.join("\n")
+        let addresses: Vec<IpAddr> = addresses.collect();
+        let names = |first: IpAddr, aliases: &[IpAddr]| {
+            addresses.iter().any(|address| *address == first || aliases.contains(address))
+        };
+        for (pair, (lines, n_lines)) in pairs.iter().zip(&mut found) {
+            let own = names(pair.from, &pair.from_aliases) && names(pair.to, &pair.to_aliases);
+            if own && *n_lines < MOST_CONNECTIONS {
+                lines.push_str(line.trim_end_matches(['\n', '\r']));
+                lines.push('\n');
+                *n_lines += 1;
+            }
+        }
+        bytes.clear();
+    }
+    Ok(found.into_iter().map(|(lines, _)| lines).collect())
 }
 
 /// Why a program printed nothing of use.
@@ -284,9 +293,25 @@ impl Failure {
 
 /// What a program prints when run in a namespace.
 fn print(words: &[&str], namespace: &Namespace) -> Result<String, Failure> {
+    print_through(words, namespace, whole)
+}
+
+/// All of it, as text.
+fn whole(outlet: &mut dyn Read) -> String {
+    let mut bytes = Vec::new();
+    let _ = outlet.read_to_end(&mut bytes);
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// What `take` makes of what a program prints, while it prints.
+fn print_through<T: Send + 'static>(
+    words: &[&str],
+    namespace: &Namespace,
+    take: impl FnOnce(&mut dyn Read) -> T + Send + 'static,
+) -> Result<T, Failure> {
     let child = namespace.run(|| spawn(words)).map_err(|error| Failure::Said(error.to_string()))?;
     match child {
-        Ok(child) => within(child, LIMIT),
+        Ok(child) => within(child, LIMIT, take),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Failure::Missing),
         Err(error) => Err(Failure::Said(error.to_string())),
     }
@@ -316,31 +341,18 @@ fn spawn_at(program: &str, arguments: &[&str]) -> io::Result<Child> {
 }
 
 /// Waits for a program's output and end; ends it when the time is up.
-fn within(mut child: Child, limit: Duration) -> Result<String, Failure> {
+fn within<T: Send + 'static>(
+    mut child: Child,
+    limit: Duration,
+    take: impl FnOnce(&mut dyn Read) -> T + Send + 'static,
+) -> Result<T, Failure> {
     let end = instant() + limit;
-    let (said, hear) = mpsc::channel();
-    let outlets: [Option<Box<dyn Read + Send>>; 2] = [
-        child.stdout.take().map(|pipe| Box::new(pipe) as _),
-        child.stderr.take().map(|pipe| Box::new(pipe) as _),
-    ];
-    for (which, outlet) in outlets.into_iter().enumerate() {
-        let said = said.clone();
-        thread::spawn(move || {
-            let mut bytes = Vec::new();
-            if let Some(mut outlet) = outlet {
-                let _ = outlet.read_to_end(&mut bytes);
-            }
-            // Nobody listens any more when the time was up.
-            let _ = said.send((which, bytes));
-        });
-    }
-    let mut texts = [String::new(), String::new()];
-    for _ in 0..2 {
-        let Ok((which, bytes)) = hear.recv_timeout(end.saturating_duration_since(instant())) else {
-            return Err(ended(child));
-        };
-        texts[which] = String::from_utf8_lossy(&bytes).into_owned();
-    }
+    let printed = child.stdout.take().map(|pipe| aside(pipe, take));
+    let complaint = child.stderr.take().map(|pipe| aside(pipe, whole));
+    let left = || end.saturating_duration_since(instant());
+    let printed = printed.and_then(|printed| printed.recv_timeout(left()).ok());
+    let complaint = complaint.and_then(|complaint| complaint.recv_timeout(left()).ok());
+    let (Some(printed), Some(complaint)) = (printed, complaint) else { return Err(ended(child)) };
     // It may have closed both and go on.
     while matches!(child.try_wait(), Ok(None)) {
         if instant() >= end {
@@ -348,12 +360,24 @@ fn within(mut child: Child, limit: Duration) -> Result<String, Failure> {
         }
         thread::sleep(NAP);
     }
-    let [printed, complaint] = texts;
     match child.wait() {
         Ok(status) if status.success() => Ok(printed),
         Ok(status) => Err(Failure::Said(format!("{status}: {}", complaint.trim()))),
         Err(error) => Err(Failure::Said(error.to_string())),
     }
+}
+
+/// Reads a pipe in a thread of its own.
+fn aside<T: Send + 'static>(
+    mut pipe: impl Read + Send + 'static,
+    take: impl FnOnce(&mut dyn Read) -> T + Send + 'static,
+) -> mpsc::Receiver<T> {
+    let (said, hear) = mpsc::channel();
+    thread::spawn(move || {
+        // Nobody listens any more when the time was up.
+        let _ = said.send(take(&mut pipe));
+    });
+    hear
 }
 
 fn ended(mut child: Child) -> Failure {
@@ -383,11 +407,19 @@ mod tests {
         let entries = "tcp 6 9 ESTABLISHED src=10.0.0.1 dst=10.96.0.10 sport=1 dport=80 src=10.0.0.2 dst=10.0.0.1 sport=8080 dport=1\n\
                        udp 17 9 src=10.0.0.1 dst=10.0.0.9 sport=1 dport=53 src=10.0.0.9 dst=10.0.0.1 sport=53 dport=1\n\
                        icmp 1 29 src=10.0.0.2 dst=10.0.0.1 type=8 code=0 id=1 src=10.0.0.1 dst=10.0.0.2 type=0 code=0 id=1\n";
-        let kept = about(entries, &pair);
+        let kept = |mut entries: &[u8]| about(&mut entries, std::slice::from_ref(&pair)).unwrap().remove(0);
         assert_eq!(
-            kept.lines().map(|line| line.split(' ').next().unwrap()).collect::<Vec<_>>(),
+            kept(entries.as_bytes()).lines().map(|line| line.split(' ').next().unwrap()).collect::<Vec<_>>(),
             ["tcp", "icmp"]
         );
+        let many = entries.repeat(MOST_CONNECTIONS);
+        assert_eq!(kept(many.as_bytes()).lines().count(), MOST_CONNECTIONS);
+        // As they come out of a program.
+        let own = pair.clone();
+        let lines = format!("for i in 1 2 3; do echo '{}'; done", entries.lines().next().unwrap());
+        let take = move |outlet: &mut dyn Read| about(outlet, &[own]).unwrap();
+        let read = within(spawn(&["sh", "-c", &lines]).unwrap(), LIMIT, take).unwrap();
+        assert_eq!(read[0].lines().count(), 3);
     }
 
     /// What iptables prints in all its variants.
@@ -440,11 +472,11 @@ mod tests {
     #[test]
     fn a_program_has_its_time_and_is_ended_after() {
         for lines in ["sleep 20", "exec >&- 2>&-; sleep 20"] {
-            let late = within(spawn(&["sh", "-c", lines]).unwrap(), Duration::from_millis(100));
+            let late = within(spawn(&["sh", "-c", lines]).unwrap(), Duration::from_millis(100), whole);
             assert!(matches!(late, Err(Failure::Late)), "{lines}");
         }
-        assert_eq!(within(spawn(&["printf", "a b"]).unwrap(), LIMIT).unwrap(), "a b");
-        let failed = within(spawn(&["ls", "/nowhere/at/all"]).unwrap(), LIMIT).unwrap_err();
+        assert_eq!(within(spawn(&["printf", "a b"]).unwrap(), LIMIT, whole).unwrap(), "a b");
+        let failed = within(spawn(&["ls", "/nowhere/at/all"]).unwrap(), LIMIT, whole).unwrap_err();
         assert!(failed.about("ls").contains("No such file"), "{failed:?}");
         let missing = Namespace::here().map(|here| print(&["no-such-program-anywhere"], &here));
         // Entering even one's own namespace needs rights; without them the refusal is what comes back.

@@ -251,6 +251,8 @@ fn icmp_errors(findings: &Findings) -> Vec<IcmpError<'_>> {
 
 impl<'f> Way<'f> {
     fn of(case: &'f Case, route: &'f Route) -> Self {
+        let stages = route.stages.iter().map(|stage| Stage::of(case, stage));
+        let unanswered = route.unanswered.as_ref().filter(|unanswered| unanswered.lost() > 0);
         Self {
             direction: route.direction.name(),
             path: route.path.iter().map(|id| words::point(case, *id)).collect(),
@@ -259,16 +261,14 @@ impl<'f> Way<'f> {
             unjudged: route.unjudged,
             doubtful: route.doubtful,
             looped: route.looped,
-            stages: route.stages.iter().map(|stage| Stage::of(case, stage)).collect(),
-            unanswered: route.unanswered.as_ref().filter(|unanswered| unanswered.lost() > 0).map(
-                |unanswered| Unanswered {
-                    at: words::point(case, unanswered.at),
-                    kind: unanswered.kind.name(),
-                    arrived: unanswered.arrived,
-                    refused: unanswered.refused,
-                    silent: unanswered.silent,
-                },
-            ),
+            stages: stages.chain(unanswered.map(|end| Stage::behind(case, end, route.direction))).collect(),
+            unanswered: unanswered.map(|unanswered| Unanswered {
+                at: words::point(case, unanswered.at),
+                kind: unanswered.kind.name(),
+                arrived: unanswered.arrived,
+                refused: unanswered.refused,
+                silent: unanswered.silent,
+            }),
         }
     }
 }
@@ -290,6 +290,22 @@ impl<'f> Stage<'f> {
             }),
             elsewhere: elsewhere.collect(),
             lost_bytes: stage.lost_len.map(|(shortest, longest)| Lengths { shortest, longest }),
+        }
+    }
+
+    /// From the last point to the end itself, where requests stay without their answer.
+    fn behind(case: &'f Case, end: &crate::analyze::findings::Unanswered, way: Direction) -> Self {
+        let StageName { from, to, kind } =
+            StageName::of(case, &Place { from: end.at, to: None, kind: end.kind }, way);
+        Self {
+            from,
+            to,
+            kind,
+            entered: end.arrived,
+            lost: end.lost(),
+            latency_us: None,
+            elsewhere: Vec::new(),
+            lost_bytes: None,
         }
     }
 }

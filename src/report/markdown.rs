@@ -1,5 +1,7 @@
 //! The report for a ticket, in markdown with tables as GitHub and Jira render them: the verdict, what every point saw,
-//! why, what to do. Short. Whatever was read is escaped, or stands as code: no name can make a link, a heading or a cell of its own.
+//! why, what to do. Short. Whatever was read is escaped, or stands as code: no name can make a heading, a cell or, by Markdown or
+//! by an address of a page or a person, a link of its own. A bare host or an issue's key (`b.example`, `ABC-1`) stays as it is: some
+//! renderers link these.
 
 use std::io;
 

@@ -24,7 +24,11 @@ pub fn overview(nodes: &[NodeRules], style: Style, out: &mut dyn io::Write) -> i
             writeln!(out)?;
         }
         let total: usize = node.texts.iter().map(|text| text.n_rules).sum();
-        writeln!(out, "{}: {total} rules", node.node)?;
+        if node.texts.is_empty() && !node.unread.is_empty() {
+            writeln!(out, "{}: not read", node.node)?;
+        } else {
+            writeln!(out, "{}: {total} rules", node.node)?;
+        }
         for text in &node.texts {
             of_text(text, style, out)?;
         }

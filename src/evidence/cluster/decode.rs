@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::split::Item;
-use super::{Cluster, EndpointSlice, Felix, Node, Pod, Policy, Service, ServicePort, ipam};
+use super::{Cluster, EndpointSlice, Felix, INTERFACE, Node, Pod, Policy, Service, ServicePort, ipam};
 
 /// Adds one object.
 pub(super) fn take(cluster: &mut Cluster, object: &Item<'_>, warnings: &mut Vec<String>) {
@@ -70,6 +70,7 @@ fn calico(
         "IPAMConfig" | "IPAMConfiguration" => {
             decode(object, |o| ipam::config(o, remarks)).map(|config| all.config = Some(config))
         }
+        "WorkloadEndpoint" => decode(object, endpoint).map(|one| cluster.pods.extend(one)),
         "IPReservation" => decode(object, ipam::reservation).map(|one| all.reservations.push(one)),
         _ => Ok(()),
     }
@@ -220,6 +221,25 @@ fn pod(object: PodObject) -> Result<Pod, String> {
         labels: labels.map(|(name, value)| (name.clone(), value.clone())).collect(),
         name: object.metadata.name,
     })
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct EndpointSpec {
+    pod: Option<String>,
+    interface_name: Option<String>,
+}
+
+/// The pod of a `WorkloadEndpoint` and its interface; other workloads are none.
+#[expect(clippy::unnecessary_wraps, reason = "one shape for all decoders")]
+fn endpoint(object: Object<EndpointSpec>) -> Result<Option<Pod>, String> {
+    let spec = object.spec.unwrap_or_default();
+    Ok(spec.pod.zip(spec.interface_name).map(|(name, interface)| Pod {
+        namespace: object.metadata.namespace(),
+        name,
+        labels: BTreeMap::from([(INTERFACE.to_owned(), interface)]),
+        ..Pod::default()
+    }))
 }
 
 #[derive(Deserialize)]

@@ -85,7 +85,7 @@ pub struct Pod {
     /// It is being deleted: its address may be free already.
     #[serde(default)]
     pub deleting: bool,
-    /// Labels: which workload it belongs to, and Calico's own.
+    /// Labels: which workload it belongs to, and Calico's own; as one of them what its `WorkloadEndpoint` calls its interface.
     pub labels: BTreeMap<String, String>,
     /// Kind and name of the owner that controls it.
     #[serde(default)]
@@ -324,8 +324,27 @@ impl Cluster {
         many::append(self, part);
     }
 
+    /// A `WorkloadEndpoint` is read as a pod without a state: what it calls the interface is the pod's.
+    fn take_interfaces(&mut self) {
+        let mut interfaces = BTreeMap::new();
+        self.pods.retain_mut(|pod| {
+            let is_pod = pod.interface().is_none() || pod.phase.is_some() || !pod.addresses.is_empty();
+            if !is_pod {
+                let labels = std::mem::take(&mut pod.labels);
+                interfaces.insert((pod.namespace.clone(), pod.name.clone()), labels);
+            }
+            is_pod
+        });
+        for pod in &mut self.pods {
+            if let Some(interface) = interfaces.get(&(pod.namespace.clone(), pod.name.clone())) {
+                pod.labels.extend(interface.clone());
+            }
+        }
+    }
+
     /// Keeps the first of objects that appended outputs, or both of Calico's API groups, gave twice.
     pub fn once(&mut self) {
+        self.take_interfaces();
         let mut seen = FxHashSet::default();
         self.nodes.retain(|node| seen.insert(node.name.clone()));
         let mut seen = FxHashSet::default();
@@ -391,10 +410,10 @@ impl Cluster {
                     && slice.service.as_deref() == Some(&service.name)
                     && slice.endpoints.iter().any(|(address, _)| *address == endpoint)
             };
-            let targets = self.slices.iter().filter(own).flat_map(|slice| &slice.ports);
-            targets.flat_map(|(name, target)| {
-                let named = service.ports.iter().filter(move |port| port.name == *name);
-                named.map(|port| (port.port, *target))
+            let slices = self.slices.iter().filter(own);
+            slices.flat_map(|slice| {
+                let with_target = |port: &ServicePort| Some((port.port, slice.port(port)?));
+                service.ports.iter().filter_map(with_target)
             })
         });
         pairs.find_map(|(before, behind)| match (before == port, behind == port) {
@@ -404,18 +423,54 @@ impl Cluster {
         })
     }
 
-    /// The addresses of a Service's endpoints that are ready.
-    pub fn ready_endpoints(&self, namespace: &str, service: &str) -> impl Iterator<Item = IpAddr> {
+    /// A Service by namespace and name.
+    pub fn service(&self, namespace: &str, name: &str) -> Option<&Service> {
+        self.services.iter().find(|service| service.namespace == namespace && service.name == name)
+    }
+
+    /// The addresses of a Service's endpoints that are ready, each with the slice that has it.
+    pub fn ready_endpoints(&self, service: &Service) -> impl Iterator<Item = (IpAddr, &EndpointSlice)> {
         let own = move |slice: &&EndpointSlice| {
-            slice.namespace == namespace && slice.service.as_deref() == Some(service)
+            slice.namespace == service.namespace && slice.service.as_deref() == Some(&service.name)
         };
-        let all = self.slices.iter().filter(own).flat_map(|slice| &slice.endpoints);
-        all.filter(|(_, ready)| *ready).map(|(address, _)| *address)
+        let all = self.slices.iter().filter(own);
+        let all = all.flat_map(|slice| slice.endpoints.iter().map(move |endpoint| (endpoint, slice)));
+        all.filter(|((_, ready), _)| *ready).map(|((address, _), slice)| (*address, slice))
     }
 
     /// The node that has an address, on the underlay or of a tunnel.
     pub fn node_of(&self, address: IpAddr) -> Option<&Node> {
         self.nodes.iter().find(|node| node.underlay().contains(&address) || node.tunnels.contains(&address))
+    }
+}
+
+impl Service {
+    /// The ports that a number or a name stands for: several when one number is of several protocols.
+    pub fn ports_called(&self, typed: &str) -> impl Iterator<Item = &ServicePort> {
+        let called =
+            move |port: &&ServicePort| port.port.to_string() == typed || port.name.as_deref() == Some(typed);
+        self.ports.iter().filter(called)
+    }
+}
+
+impl ServicePort {
+    /// The protocol's number.
+    pub fn number(&self) -> Option<u8> {
+        match self.protocol.as_str() {
+            "TCP" => Some(6),
+            "UDP" => Some(17),
+            "SCTP" => Some(132),
+            _ => None,
+        }
+    }
+}
+
+impl EndpointSlice {
+    /// The number that a port of its Service has at its endpoints. The only port of a Service may have no name, which a slice
+    /// writes as an empty one.
+    pub fn port(&self, port: &ServicePort) -> Option<u16> {
+        let name = |name: &Option<String>| name.as_deref().unwrap_or_default().to_owned();
+        self.ports.iter().find(|(own, _)| name(own) == name(&port.name)).map(|(_, number)| *number)
     }
 }
 
@@ -441,7 +496,15 @@ impl Node {
     }
 }
 
+/// The label of a pod's interface.
+const INTERFACE: &str = "interfaceName";
+
 impl Pod {
+    /// The host end of its veth pair, where a `WorkloadEndpoint` names it.
+    pub fn interface(&self) -> Option<&str> {
+        self.labels.get(INTERFACE).map(String::as_str)
+    }
+
     /// Whether its containers run.
     pub fn is_running(&self) -> bool {
         self.phase.as_deref() == Some("Running")

@@ -1,4 +1,5 @@
-//! The text into objects: YAML documents, Lists, or JSON, in any mix that appending kubectl's outputs gives.
+//! The text into objects: Lists and single ones, as appending kubectl's outputs gives them. How it begins tells whether all of it is
+//! read as YAML or as JSON: the two are not mixed.
 
 use std::fmt;
 

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use super::PlanOptions;
 use super::name::EndName;
 use crate::evidence::calico::veth_name;
-use crate::evidence::cluster::{Cluster, Node, Pod, ServicePort, WorkloadKind};
+use crate::evidence::case::Only;
+use crate::evidence::cluster::{Cluster, Node, Pod, Service, ServicePort, WorkloadKind};
 
 /// One end, before an address family was chosen.
 #[derive(Debug, Clone)]
@@ -16,6 +17,8 @@ pub(super) struct End {
     pub(super) kind: Kind,
     /// Addresses of the Service that it was named by.
     pub(super) service: Vec<IpAddr>,
+    /// The traffic to the Service's port that was typed.
+    pub(super) only: Option<Only>,
 }
 
 /// What stands at the end of a path.
@@ -53,7 +56,7 @@ pub enum PlanError {
     /// A pod without a node.
     #[error("pod {0} is not scheduled on a node; see `kubectl describe pod`")]
     NotScheduled(String),
-    /// A Service without an endpoint.
+    /// A Service without an endpoint, or without one that has the port.
     #[error(
         "Service {0} has no ready endpoint: its traffic is rejected on every node; see `kubectl get endpointslices`"
     )]
@@ -75,6 +78,18 @@ pub enum PlanError {
         from: String,
         /// As typed.
         to: String,
+    },
+    /// Both ends are one.
+    #[error(
+        "the two ends are one: {from} and {to} have the address {address}, and what it sends to itself passes no point of a path; name another end"
+    )]
+    OneEnd {
+        /// One end.
+        from: String,
+        /// The other.
+        to: String,
+        /// Its address.
+        address: IpAddr,
     },
     /// No common family.
     #[error("{from} and {to} have no {family} address in common")]
@@ -106,7 +121,7 @@ impl End {
             }
             EndName::Node(name) => Self::by_node(cluster, &name),
             EndName::Service { namespace, name, port } => {
-                Self::by_service(cluster, (&namespace, &name), port.as_deref(), warnings)
+                Self::by_service(cluster, (&namespace, &name, port.as_deref()), options.only, warnings)
             }
             EndName::Pod { namespace, name } => Self::by_pod(cluster, &namespace, &name, warnings),
             EndName::Workload { kind, namespace, name } => {
@@ -139,10 +154,12 @@ impl End {
                 }
                 Ok(if ends.is_empty() { vec![first] } else { ends })
             }
-            EndName::Service { namespace, name, .. } => {
+            EndName::Service { namespace, name, port } => {
                 let mut ends: Vec<Self> = Vec::new();
-                for address in cluster.ready_endpoints(&namespace, &name) {
-                    let end = Self::of_endpoint(cluster, address, &first.service);
+                let named = (namespace.as_str(), name.as_str(), port.as_deref());
+                let (service, endpoints) = endpoints(cluster, named, options.only)?;
+                for (address, only) in endpoints {
+                    let end = Self::of_endpoint(cluster, address, service, only);
                     // A pod has an endpoint in each family's slice.
                     if !ends.iter().any(|known| known.name == end.name) {
                         ends.push(end);
@@ -176,15 +193,21 @@ impl End {
             _ => &[true, false],
         };
         let found = wanted.iter().find_map(|v4| Some((of(from, *v4)?, of(to, *v4)?)));
-        found.ok_or_else(|| PlanError::NoFamily {
-            from: from.name.clone(),
-            to: to.name.clone(),
-            family: match family {
-                Some(4) => "IPv4",
-                Some(6) => "IPv6",
-                _ => "IP",
-            },
-        })
+        let (one, other) = (from.name.clone(), to.name.clone());
+        match found {
+            Some((address, same)) if address == same => {
+                Err(PlanError::OneEnd { from: one, to: other, address })
+            }
+            Some(found) => Ok(found),
+            None => {
+                let family = match family {
+                    Some(4) => "IPv4",
+                    Some(6) => "IPv6",
+                    _ => "IP",
+                };
+                Err(PlanError::NoFamily { from: one, to: other, family })
+            }
+        }
     }
 
     fn of_pod(pod: &Pod) -> Result<Self, PlanError> {
@@ -197,9 +220,11 @@ impl End {
         let kind = if pod.host_network {
             Kind::Host
         } else {
-            Kind::Pod { veth: veth_name(&pod.namespace, &pod.name) }
+            let named = pod.interface().map(str::to_owned);
+            Kind::Pod { veth: named.unwrap_or_else(|| veth_name(&pod.namespace, &pod.name)) }
         };
-        Ok(Self { name, addresses: pod.addresses.clone(), node: Some(node), kind, service: Vec::new() })
+        let addresses = pod.addresses.clone();
+        Ok(Self { name, addresses, node: Some(node), kind, service: Vec::new(), only: None })
     }
 
     fn by_pod(
@@ -252,13 +277,15 @@ impl End {
         }
         let node = cluster.node_of(address).map(|node| node.name.clone());
         let kind = if node.is_some() { Kind::Host } else { Kind::Outside };
-        Self { name: address.to_string(), addresses: vec![address], node, kind, service: Vec::new() }
+        let (name, addresses) = (address.to_string(), vec![address]);
+        Self { name, addresses, node, kind, service: Vec::new(), only: None }
     }
 
     /// A Service's own address, when something is behind it: packets to it end at an endpoint of its family.
     fn by_service_address(cluster: &Cluster, address: IpAddr, warnings: &mut Vec<String>) -> Option<Self> {
         let service = cluster.service_of(address)?;
-        let mut end = Self::by_service(cluster, (&service.namespace, &service.name), None, warnings).ok()?;
+        let named = (service.namespace.as_str(), service.name.as_str(), None);
+        let mut end = Self::by_service(cluster, named, Only::default(), warnings).ok()?;
         end.addresses.retain(|own| own.is_ipv4() == address.is_ipv4());
         end.service = vec![address];
         (!end.addresses.is_empty()).then_some(end)
@@ -275,48 +302,95 @@ impl End {
             node: Some(name.to_owned()),
             kind: Kind::Host,
             service: Vec::new(),
+            only: None,
         })
     }
 
     fn by_service(
         cluster: &Cluster,
-        (namespace, name): (&str, &str),
-        port: Option<&str>,
+        named: (&str, &str, Option<&str>),
+        only: Only,
         warnings: &mut Vec<String>,
     ) -> Result<Self, PlanError> {
-        let wanted = format!("{namespace}/{name}");
-        let service = cluster.services.iter().find(|s| s.namespace == namespace && s.name == name);
-        let service = service.ok_or_else(|| {
-            let all = cluster.services.iter().map(|s| format!("{}/{}", s.namespace, s.name));
-            PlanError::Missing { nearest: like(&wanted, all), what: format!("Service {wanted}") }
-        })?;
-        if let Some(port) = port {
-            let has = |own: &ServicePort| own.port.to_string() == port || own.name.as_deref() == Some(port);
-            if !service.ports.iter().any(has) {
-                let ports = service.ports.iter().map(|own| {
-                    let name = own.name.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
-                    format!("{}/{}{name}", own.port, own.protocol)
-                });
-                return Err(PlanError::NoPort {
-                    service: wanted,
-                    port: port.to_owned(),
-                    ports: ports.collect(),
-                });
-            }
-        }
-        let ready = cluster.ready_endpoints(namespace, name).next();
-        let address = ready.ok_or_else(|| PlanError::NoEndpoint(wanted.clone()))?;
-        let end = Self::of_endpoint(cluster, address, &service.addresses);
+        let (service, endpoints) = endpoints(cluster, named, only)?;
+        let (address, only) = endpoints[0];
+        let end = Self::of_endpoint(cluster, address, service, only);
+        let wanted = format!("{}/{}", service.namespace, service.name);
         warnings.push(format!("Service {wanted} is traced to its endpoint {} ({address})", end.name));
         Ok(end)
     }
 
     /// What is behind a Service at one of its endpoints: a pod with all its addresses, or the address itself.
-    fn of_endpoint(cluster: &Cluster, address: IpAddr, service: &[IpAddr]) -> Self {
+    fn of_endpoint(cluster: &Cluster, address: IpAddr, service: &Service, only: Option<Only>) -> Self {
         let end = Self::by_address(cluster, address);
         let pod = cluster.pod_of(address).map(|pod| pod.addresses.clone());
-        Self { service: service.to_vec(), addresses: pod.unwrap_or_else(|| vec![address]), ..end }
+        let addresses = pod.unwrap_or_else(|| vec![address]);
+        Self { service: service.addresses.clone(), addresses, only, ..end }
     }
+}
+
+/// An endpoint's address, and the traffic to the port that was typed.
+type Reached = (IpAddr, Option<Only>);
+
+/// A Service and its endpoints that are ready, never none. With a port only those that have it, each with the traffic to it.
+fn endpoints<'c>(
+    cluster: &'c Cluster,
+    (namespace, name, port): (&str, &str, Option<&str>),
+    only: Only,
+) -> Result<(&'c Service, Vec<Reached>), PlanError> {
+    let wanted = format!("{namespace}/{name}");
+    let service = cluster.service(namespace, name).ok_or_else(|| {
+        let all = cluster.services.iter().map(|s| format!("{}/{}", s.namespace, s.name));
+        PlanError::Missing { nearest: like(&wanted, all), what: format!("Service {wanted}") }
+    })?;
+    let ready = cluster.ready_endpoints(service);
+    let found: Vec<Reached> = match port {
+        None => ready.map(|(address, _)| (address, None)).collect(),
+        Some(port) => {
+            let ports = ports(service, port, only.protocol)?;
+            ready
+                .filter_map(|(address, slice)| {
+                    let target = ports.iter().find_map(|port| slice.port(port))?;
+                    Some((address, Some(traffic(&ports, target))))
+                })
+                .collect()
+        }
+    };
+    if found.is_empty() {
+        return Err(PlanError::NoEndpoint(port.map_or(wanted.clone(), |port| format!("{wanted}:{port}"))));
+    }
+    Ok((service, found))
+}
+
+/// The ports of a Service that are meant: of the protocol that was asked for, where one of them is.
+fn ports<'s>(
+    service: &'s Service,
+    typed: &str,
+    protocol: Option<u8>,
+) -> Result<Vec<&'s ServicePort>, PlanError> {
+    let mut ports: Vec<&ServicePort> = service.ports_called(typed).collect();
+    if ports.is_empty() {
+        let words = service.ports.iter().map(|own| {
+            let name = own.name.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
+            format!("{}/{}{name}", own.port, own.protocol)
+        });
+        return Err(PlanError::NoPort {
+            service: format!("{}/{}", service.namespace, service.name),
+            port: typed.to_owned(),
+            ports: words.collect(),
+        });
+    }
+    if protocol.is_some() && ports.iter().any(|port| port.number() == protocol) {
+        ports.retain(|port| port.number() == protocol);
+    }
+    Ok(ports)
+}
+
+/// The packets to ports of one number that are `target` behind their translation. Of several protocols they are all.
+fn traffic(ports: &[&ServicePort], target: u16) -> Only {
+    let (first, more) = (ports[0], &ports[1..]);
+    let protocol = first.number().filter(|_| more.iter().all(|port| port.protocol == first.protocol));
+    Only { protocol, port: Some(first.port), also: Some(target).filter(|target| *target != first.port) }
 }
 
 /// A pod that comes or goes.

@@ -80,7 +80,7 @@ pub struct PlanOptions {
     pub namespace: String,
     /// 4 or 6; the first address that both ends have otherwise.
     pub family: Option<u8>,
-    /// Only this traffic.
+    /// Only this traffic; without a port here, that of a Service's port when an endpoint names one.
     pub only: Only,
     /// Capture on the pods' own interfaces too.
     pub in_pod: bool,
@@ -122,7 +122,16 @@ impl Plan {
         let felix = cluster.felix.get("default").or_else(|| cluster.felix.values().next());
         let port = felix.and_then(|felix| felix.vxlan_port).unwrap_or(4789);
         let aliases = aliases(cluster, &to, to_address, from_node, from_address);
-        let also = options.only.port.and_then(|port| cluster.translated_port(&aliases.to, to_address, port));
+        let typed = options.only;
+        let only = match (typed.port, to.only.or(from.only)) {
+            (None, Some(of_service)) => {
+                Only { protocol: typed.protocol.or(of_service.protocol), ..of_service }
+            }
+            (port, _) => Only {
+                also: port.and_then(|port| cluster.translated_port(&aliases.to, to_address, port)),
+                ..typed
+            },
+        };
         Ok(Self {
             aliases,
             nodes: nodes(cluster, &from, &to),
@@ -131,7 +140,7 @@ impl Plan {
             encapsulated: tunnel.is_some(),
             points,
             vxlan_port: port,
-            only: Only { also, ..options.only },
+            only,
             warnings,
         })
     }
@@ -323,10 +332,16 @@ fn aliases(
     };
     let services =
         cluster.services.iter().filter(|service| serves(service)).flat_map(|service| &service.addresses);
-    let mut reached_by: Vec<IpAddr> = services.copied().chain(to.service.iter().copied()).collect();
-    reached_by.retain(|address| address.is_ipv4() == to_address.is_ipv4() && *address != to_address);
-    reached_by.sort_unstable();
-    reached_by.dedup();
+    let mut others: Vec<IpAddr> = services.copied().collect();
+    others.sort_unstable();
+    // That of the Service that was typed goes first: it is the one to be asked.
+    let mut reached_by: Vec<IpAddr> = Vec::new();
+    for address in to.service.iter().copied().chain(others) {
+        let same = address.is_ipv4() == to_address.is_ipv4() && address != to_address;
+        if same && !reached_by.contains(&address) {
+            reached_by.push(address);
+        }
+    }
     let mut seen_as = from_node.map(Node::underlay).unwrap_or_default();
     seen_as.extend(from_node.map(|node| node.tunnels.clone()).unwrap_or_default());
     seen_as.retain(|address| address.is_ipv4() == from.is_ipv4() && *address != from);

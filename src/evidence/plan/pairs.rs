@@ -188,8 +188,8 @@ mod tests {
     #[test]
     fn those_that_cannot_be_traced_are_counted() {
         let mut cluster = cluster(2);
-        for pod in cluster.pods.iter_mut().filter(|pod| pod.name.starts_with("web-3")) {
-            pod.addresses = vec!["fd00::3".parse().unwrap()];
+        for (number, pod) in cluster.pods.iter_mut().filter(|pod| pod.name.starts_with("web-3")).enumerate() {
+            pod.addresses = vec![format!("fd00::3:{number}").parse().unwrap()];
         }
         let pairs = Pairs::make(&cluster, ("sts/web", "sts/web"), &options(), 64).unwrap();
         assert_eq!(pairs.plans.len(), 14, "four of IPv4 and two of IPv6, each among themselves");

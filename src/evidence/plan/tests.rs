@@ -121,6 +121,88 @@ fn services_and_strangers() {
     assert!(plan("node/worker-1", "server", None).unwrap().encapsulated);
 }
 
+/// The Service's port and the one behind it both stand for the traffic, by number as by name.
+#[test]
+fn a_services_port_narrows_the_trace() {
+    let text = CLUSTER
+        .replace(
+            "ports: [{name: http, protocol: TCP, port: 80, targetPort: 8080}]",
+            "ports: [{name: http, port: 80}, {name: dns, port: 53, protocol: UDP}, {name: dns-tcp, port: 53}]",
+        )
+        .replace(
+            "ports: [{name: http, port: 8080}]",
+            "ports: [{name: http, port: 8080}, {name: dns, port: 53}, {name: dns-tcp, port: 53}]",
+        );
+    let (cluster, _) = Cluster::parse(&text).unwrap();
+    let only = |to: &str, only: Only| {
+        let options = PlanOptions { namespace: "default".to_owned(), only, ..PlanOptions::default() };
+        let plan = Plan::make(&cluster, "client", to, &options).unwrap();
+        (plan.only.protocol, plan.only.port, plan.only.also)
+    };
+    let all = Only::default();
+    for port in ["80", "http"] {
+        assert_eq!(only(&format!("svc/server-svc:{port}"), all), (Some(6), Some(80), Some(8080)), "{port}");
+    }
+    assert_eq!(only("svc/server-svc", all), (None, None, None));
+    assert_eq!(only("svc/server-svc:dns", all), (Some(17), Some(53), None));
+    assert_eq!(only("svc/server-svc:53", all), (None, Some(53), None), "of both protocols");
+    let udp = Only { protocol: Some(17), ..all };
+    assert_eq!(only("svc/server-svc:53", udp), (Some(17), Some(53), None));
+    // What is typed for itself goes first.
+    let typed = Only { port: Some(9999), ..all };
+    assert_eq!(only("svc/server-svc:http", typed), (None, Some(9999), None));
+    let options = PlanOptions { namespace: "default".to_owned(), ..PlanOptions::default() };
+    let pairs = Pairs::make(&cluster, ("client", "svc/server-svc:http"), &options, 9).unwrap();
+    assert_eq!(pairs.plans[0].only.port, Some(80));
+}
+
+/// Pods that lack a port stand in a slice without it.
+#[test]
+fn an_endpoint_without_the_port_is_not_traced() {
+    let other = "\n- {apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: a, namespace: default, labels: \
+                 {kubernetes.io/service-name: server-svc}}, endpoints: [{addresses: [10.244.1.3]}], ports: [{name: other, port: 1}]}\n\
+                 - apiVersion: discovery.k8s.io/v1\n";
+    let text = CLUSTER.replacen("\n- apiVersion: discovery.k8s.io/v1\n", other, 1);
+    let (cluster, warnings) = Cluster::parse(&text).unwrap();
+    assert_eq!(warnings, Vec::<String>::new());
+    let options = PlanOptions { namespace: "default".to_owned(), ..PlanOptions::default() };
+    let to = |to: &str| Plan::make(&cluster, "client", to, &options).map(|plan| plan.to.name);
+    assert_eq!(to("svc/server-svc").unwrap(), "default/neighbour");
+    assert_eq!(to("svc/server-svc:http").unwrap(), "default/server");
+    let (mut without, _) = Cluster::parse(&text).unwrap();
+    without.slices.retain(|slice| slice.ports[0].1 == 1);
+    let error = Plan::make(&without, "client", "svc/server-svc:http", &options).unwrap_err().to_string();
+    assert!(error.starts_with("Service default/server-svc:http has no ready endpoint"), "{error}");
+}
+
+#[test]
+fn ends_that_are_one_are_refused() {
+    for (from, to) in
+        [("client", "10.244.1.2"), ("node/worker-1", "192.168.50.11"), ("server", "svc/server-svc")]
+    {
+        let error = plan(from, to, None).unwrap_err();
+        assert!(matches!(error, PlanError::OneEnd { .. }), "{from} to {to}: {error}");
+    }
+}
+
+/// Before or after its pod.
+#[test]
+fn a_workload_endpoint_names_the_pods_interface() {
+    let endpoint = "apiVersion: projectcalico.org/v3\nkind: WorkloadEndpointList\nitems:\n\
+                    - {apiVersion: projectcalico.org/v3, kind: WorkloadEndpoint, metadata: {name: w, namespace: default}, \
+                    spec: {orchestrator: k8s, node: worker-1, pod: client, interfaceName: eni0123456789a}}\n\
+                    - {apiVersion: projectcalico.org/v3, kind: WorkloadEndpoint, metadata: {name: v, namespace: default}, \
+                    spec: {orchestrator: k8s, node: worker-1, pod: nobody, interfaceName: eni1}}\n";
+    for text in [format!("{endpoint}---\n{CLUSTER}"), format!("{CLUSTER}---\n{endpoint}")] {
+        let (cluster, warnings) = Cluster::parse(&text).unwrap();
+        assert_eq!((cluster.pods.len(), warnings.len()), (3, 0), "{warnings:?}");
+        let options = PlanOptions { namespace: "default".to_owned(), ..PlanOptions::default() };
+        let plan = Plan::make(&cluster, "client", "server", &options).unwrap();
+        assert_eq!(plan.points[0].find, Find::Name("eni0123456789a".to_owned()));
+        assert!(matches!(&plan.points.last().unwrap().find, Find::Name(name) if name.starts_with("cali")));
+    }
+}
+
 #[test]
 fn misspelt_names_get_the_nearest() {
     let error = plan("client", "servr", None).unwrap_err();

@@ -73,7 +73,7 @@ impl Pipe {
 
     /// Queues a message, waiting for room as long as somebody reads.
     pub(super) fn say(&self, message: &FromAgent) {
-        self.put(Queued::Message(wire::control(message)));
+        self.put(Queued::Message(wire::said(message)));
     }
 
     /// Waits until everything said so far is written, at most `patience`.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::evidence::case::{Coverage, ProbeFacts};
 use crate::evidence::plan::Find;
-use crate::evidence::{Role, Text};
+use crate::evidence::{Known, Role, Text};
 use crate::gather::capture::{Counts, Settings};
 use crate::gather::filter::Pair;
 use crate::gather::probe::Probe;
@@ -189,6 +189,8 @@ const CONTROL: u8 = 1;
 const BATCH: u8 = 2;
 /// No frame is longer: a bound on what a broken or hostile other end can make us store.
 const LONGEST: u32 = 64 << 20;
+/// Bytes of a frame before its payload.
+const HEAD: usize = 5;
 /// Bytes that are taken from the pipe at once.
 const ROOM: usize = 256 << 10;
 /// A login shell may print a greeting of its own first: as much of it is passed over.
@@ -210,8 +212,25 @@ pub(crate) fn control(message: &impl Serialize) -> Vec<u8> {
     frame(CONTROL, &serde_json::to_vec(message).unwrap_or_default())
 }
 
+/// What an agent says, as a control frame. A text that no frame can hold is said to be unreadable: the others come all the same.
+pub(crate) fn said(message: &FromAgent) -> Vec<u8> {
+    let bytes = control(message);
+    match message {
+        FromAgent::Text(text) if bytes.len() > HEAD + LONGEST as usize => {
+            let why = format!(
+                "its {} bytes are more than the {LONGEST} that are sent of one text",
+                bytes.len() - HEAD
+            );
+            drop(bytes);
+            let (node, name) = (text.node.clone(), text.name.clone());
+            control(&FromAgent::Text(Text { node, name, when: text.when, content: Known::Unreadable(why) }))
+        }
+        _ => bytes,
+    }
+}
+
 /// What goes before a batch of captured frames.
-pub(crate) fn before_batch(frames: &[u8]) -> [u8; 5] {
+pub(crate) fn before_batch(frames: &[u8]) -> [u8; HEAD] {
     head(BATCH, frames)
 }
 
@@ -219,7 +238,7 @@ fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
     [&head(kind, payload)[..], payload].concat()
 }
 
-fn head(kind: u8, payload: &[u8]) -> [u8; 5] {
+fn head(kind: u8, payload: &[u8]) -> [u8; HEAD] {
     let [l0, l1, l2, l3] = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes();
     [kind, l0, l1, l2, l3]
 }
@@ -264,7 +283,7 @@ impl Decoder {
         let Some(payload) = usize::try_from(length).ok().and_then(|length| rest.get(..length)) else {
             return Ok(None);
         };
-        self.taken += 5 + payload.len();
+        self.taken += HEAD + payload.len();
         if *kind == BATCH {
             return Ok(Some(Received::Batch(payload.to_vec())));
         }
@@ -320,6 +339,7 @@ fn printable(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evidence::When;
     use proptest::prelude::*;
 
     fn all(decoder: &mut Decoder) -> Result<Vec<Received<ToAgent>>, WireError> {
@@ -367,6 +387,28 @@ mod tests {
         let mut decoder = Decoder::default();
         decoder.push(&[greeting(), frame(CONTROL, b"{}")].concat());
         assert!(matches!(all(&mut decoder), Err(WireError::Message(_))));
+    }
+
+    #[test]
+    fn a_text_longer_than_a_frame_costs_itself_alone() {
+        let text = |content| {
+            FromAgent::Text(Text {
+                node: "n".to_owned(),
+                name: "nft".to_owned(),
+                when: When::Before,
+                content,
+            })
+        };
+        // JSON in JSON: each quote takes two bytes on the way.
+        let quotes = "\"".repeat(LONGEST as usize / 2 + 1);
+        let mut decoder = Decoder::default();
+        decoder.push(&greeting());
+        decoder.push(&said(&text(Known::Read(quotes))));
+        decoder.push(&said(&text(Known::Read("rules".to_owned()))));
+        let Ok(Some(Received::Message(FromAgent::Text(long)))) = decoder.next() else { panic!("a text") };
+        let Known::Unreadable(why) = long.content else { panic!("unreadable") };
+        assert!(long.name == "nft" && why.contains("more than the 67108864"), "{why}");
+        assert_eq!(decoder.next(), Ok(Some(Received::Message(text(Known::Read("rules".to_owned()))))));
     }
 
     proptest! {

@@ -156,11 +156,11 @@ impl<'a> Reader<'a> {
                     self.service(*address, most).await?;
                 }
             }
-            EndName::Service { namespace, name, .. } => {
+            EndName::Service { namespace, name, port } => {
                 let path = format!("/api/v1/namespaces/{}/services/{}", segment(namespace), segment(name));
                 self.cluster.note(SERVICE.name, Some(words));
                 if self.one(&path).await? {
-                    self.behind(namespace, name, most).await?;
+                    self.behind(namespace, name, port.as_deref(), most).await?;
                 } else {
                     self.names(SERVICE, namespace).await;
                 }
@@ -205,8 +205,14 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A Service's endpoints, and the pods behind the first that are ready.
-    async fn behind(&mut self, namespace: &str, service: &str, most: usize) -> Result<(), ApiError> {
+    /// A Service's endpoints, and the pods behind the first that are ready; with a port, the first that have it.
+    async fn behind(
+        &mut self,
+        namespace: &str,
+        service: &str,
+        port: Option<&str>,
+        most: usize,
+    ) -> Result<(), ApiError> {
         let label = segment(&format!("kubernetes.io/service-name={service}"));
         let list = List::within(SLICE, namespace)
             .selected(format!("labelSelector={label}"), "those of the Services that the trace asks for");
@@ -215,7 +221,13 @@ impl<'a> Reader<'a> {
         for slice in &slices {
             self.add(slice);
         }
-        let endpoints = slices.iter().filter_map(|slice| slice.get("endpoints")?.as_array()).flatten();
+        let named: Option<Vec<&str>> =
+            self.cluster.service(namespace, service).zip(port).map(|(service, port)| {
+                service.ports_called(port).map(|port| port.name.as_deref().unwrap_or_default()).collect()
+            });
+        let serves = |slice: &&Value| named.as_ref().is_none_or(|named| has_port(slice, named));
+        let endpoints = slices.iter().filter(serves);
+        let endpoints = endpoints.filter_map(|slice| slice.get("endpoints")?.as_array()).flatten();
         let ready = |endpoint: &&Value| endpoint.pointer("/conditions/ready") != Some(&Value::Bool(false));
         let pods: Vec<String> = endpoints
             .filter(ready)
@@ -284,7 +296,7 @@ impl<'a> Reader<'a> {
         }
         let found = self.cluster.service_of(address).map(|one| (one.namespace.clone(), one.name.clone()));
         match found {
-            Some((namespace, name)) => self.behind(&namespace, &name, most).await,
+            Some((namespace, name)) => self.behind(&namespace, &name, None, most).await,
             None => Ok(()),
         }
     }
@@ -362,6 +374,13 @@ impl<'a> Reader<'a> {
             }
         }
     }
+}
+
+/// Whether a slice's endpoints have one of the ports with these names.
+fn has_port(slice: &Value, names: &[&str]) -> bool {
+    let ports = slice.get("ports").and_then(Value::as_array).into_iter().flatten();
+    let name = |port: &Value| port.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+    ports.into_iter().any(|port| names.contains(&name(port).as_str()))
 }
 
 /// What a list that was cut after its first page holds.
