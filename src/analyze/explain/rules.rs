@@ -10,6 +10,7 @@ use crate::analyze::findings::{Cause, Confidence, Findings, Proof};
 use crate::analyze::rules::Names;
 use crate::evidence::calico::{self, RuleKind};
 use crate::evidence::cluster::Cluster;
+use crate::evidence::host::STATE;
 use crate::evidence::netfilter::{
     Course, CtState, End, Filters, Fits, HookPoint, Meets, Met, Moved, Policy, Ruleset, Target, Walked,
     World, delta, walk,
@@ -77,8 +78,10 @@ fn examine(
                 looked.push(Proof { source: source_of(name), detail });
             }
         }
-        for why in stand.before.unreadable.iter().chain(&stand.after.unreadable) {
-            unread.insert(format!("no counters of rules on {}: {why}", scene.node));
+        for filters in [&stand.before, &stand.after] {
+            // Of the state it is told where the state is read.
+            let rules = filters.unreadable(scene.v6).filter(|(name, _)| !name.ends_with(STATE));
+            unread.extend(rules.map(|(_, why)| format!("no counters of rules on {}: {why}", scene.node)));
         }
         stand.judge(&scene, lost, evidence.cluster, &mut causes);
     }

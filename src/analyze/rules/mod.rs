@@ -129,7 +129,8 @@ fn of_node(texts: &Texts, cluster: Option<&Cluster>, node: &str) -> NodeRules {
     });
     let mut sets: Vec<(String, u32)> = newest.sets.iter().flat_map(Sets::sizes).collect();
     sets.sort();
-    NodeRules { node: node.to_owned(), texts: by_text.collect(), sets, unread: newest.unreadable.clone() }
+    let unread = newest.unreadable.iter().map(|(_, why)| why.clone()).collect();
+    NodeRules { node: node.to_owned(), texts: by_text.collect(), sets, unread }
 }
 
 fn of_text(
