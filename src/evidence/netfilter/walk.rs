@@ -267,10 +267,14 @@ impl<'w> Walk<'w> {
     }
 
     /// The destination that a packet was translated to, when the host routes it another way.
-    fn strays(&self, state: &State) -> Option<IpAddr> {
+    fn strays(&mut self, state: &State) -> Option<IpAddr> {
         let dst = state.dst.filter(|dst| self.meets.dst.is_some_and(|meant| meant != *dst))?;
         let iif = self.meets.in_interface.as_deref();
-        let route = self.world.host?.lookup(&Question { dst, src: state.src, iif }).route;
+        let Some(host) = self.world.host else {
+            self.doubt(format!("translated to {dst}, and where the host routes that was not read"));
+            return None;
+        };
+        let route = host.lookup(&Question { dst, src: state.src, iif }).route;
         let received = route.is_some_and(|route| route.kind == "local");
         (received != (self.course == Course::Received)).then_some(dst)
     }

@@ -4,6 +4,7 @@ use super::super::{Ruleset, Sets};
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::evidence::host::Host;
 
 fn saved(name: &str) -> String {
     let path = format!("{}/tests/data/netfilter/{name}", env!("CARGO_MANIFEST_DIR"));
@@ -292,6 +293,22 @@ fn who_is_translated_to_another_address_may_go_another_way() {
     let range = "-p tcp -m tcp --dport 80 -j DNAT --to-destination fd00::5-fd00::8080";
     let ends = translated(range, Course::Forwarded, &six);
     assert_eq!(ends, [perhaps(), Ending::Dropped], "{range}");
+}
+
+#[test]
+fn where_the_host_routes_is_not_known_without_its_routes() {
+    let ruleset = Ruleset::parse(
+        "*nat\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -p tcp -j DNAT --to-destination 10.42.1.9\nCOMMIT\n",
+    );
+    let walked = |host| {
+        let rulesets = vec![("rules".to_owned(), &ruleset)];
+        walk(&World { rulesets, host, ..World::default() }, Course::Forwarded, &syn())
+    };
+    let host = Host::default();
+    assert_eq!(walked(Some(&host)).certain().map(|end| &end.what), Some(&Ending::Passes));
+    let unread = walked(None);
+    assert_eq!(unread.certain(), None);
+    assert_eq!(unread.doubts, ["translated to 10.42.1.9, and where the host routes that was not read"]);
 }
 
 #[test]
