@@ -45,7 +45,7 @@ pub(super) fn explain(findings: &Findings, evidence: &Evidence<'_>) -> (Vec<Caus
             said.sure |= meaning.literal || found.is_some();
         }
         beside.extend(joined(&other).iter().map(|one| proof(words(one))));
-        let missed = word.heard.unheard + word.heard.left_out;
+        let missed = word.heard.unheard.saturating_add(word.heard.left_out);
         if missed > 0 {
             beside.push(proof(format!(
                 "{missed} more events came too fast or were of too many kinds to be kept"
@@ -317,17 +317,18 @@ impl<'f> Scene<'f> {
 
     fn cause(&self, kind: &'static str, node: String, said: &Said) -> Cause {
         let events = joined(&said.events);
-        let times: u64 = events.iter().map(|one| one.events).sum();
-        let packets: u64 = events.iter().map(|one| one.packets).sum();
         let route = self.findings.routes.iter().find(|route| route.direction == self.way);
         let unjudged = route.map_or(0, |route| route.unjudged);
-        let agrees = self.lost > 0
-            && (times == self.lost
-                || packets == self.lost
-                || (times > self.lost && times <= self.lost + unjudged));
-        let confidence = match (agrees, times.saturating_mul(2) >= self.lost) {
-            (true, _) if said.sure => Confidence::Confirmed,
-            (true, _) | (_, true) => Confidence::Likely,
+        let agrees =
+            |number: &u64| self.lost > 0 && (self.lost..=self.lost.saturating_add(unjudged)).contains(number);
+        // A large frame is given up once, and lost as the packets that it would have been cut into.
+        let times = sum(&events, |one| one.events);
+        let packets = sum(&events, |one| one.packets);
+        let agreed = [times, packets].into_iter().filter(agrees).min();
+        let number = agreed.unwrap_or(packets);
+        let confidence = match (agreed, number.saturating_mul(2) >= self.lost) {
+            (Some(_), _) if said.sure => Confidence::Confirmed,
+            (Some(_), _) | (_, true) => Confidence::Likely,
             _ => Confidence::Possible,
         };
         let event = events.iter().max_by_key(|one| one.events);
@@ -336,16 +337,16 @@ impl<'f> Scene<'f> {
         Cause {
             kind,
             confidence,
-            summary: format!("the kernel gave up {times} packets{}: {why}", self.as_many(times)),
+            summary: format!("the kernel gave up {number} packets{}: {why}", self.as_many(number)),
             remedy: remedy(kind, &node, event),
             evidence: evidence.collect(),
             node,
         }
     }
 
-    fn as_many(&self, times: u64) -> String {
+    fn as_many(&self, number: u64) -> String {
         match self.stages {
-            Some(_) if times == self.lost => ", as many as were lost".to_owned(),
+            Some(_) if number == self.lost => ", as many as were lost".to_owned(),
             Some(_) => format!(", while {} were lost", self.lost),
             None => " before any point saw them".to_owned(),
         }
@@ -376,6 +377,11 @@ struct Said {
     sure: bool,
 }
 
+/// The numbers are a text's: together they may be more than there are numbers.
+fn sum(events: &[GivenUp], number: impl Fn(&GivenUp) -> u64) -> u64 {
+    events.iter().map(number).fold(0, u64::saturating_add)
+}
+
 /// Events of many flows and call chains as one where they tell the same.
 fn joined(events: &[GivenUp]) -> Vec<GivenUp> {
     let mut all: Vec<GivenUp> = Vec::new();
@@ -386,8 +392,8 @@ fn joined(events: &[GivenUp]) -> Vec<GivenUp> {
         });
         match same {
             Some(one) => {
-                one.events += event.events;
-                one.packets += event.packets;
+                one.events = one.events.saturating_add(event.events);
+                one.packets = one.packets.saturating_add(event.packets);
                 one.length = (one.length.0.min(event.length.0), one.length.1.max(event.length.1));
                 one.ttl = one.ttl.min(event.ttl);
                 one.first = one.first.min(event.first);
