@@ -3,7 +3,8 @@
 //! duplicates too: it counts only where packets of that flow were seen to vanish, and its number is held against theirs. A
 //! drop by a rule does not say which rule: it supports the one that its counter gave away.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use crate::analyze::Evidence;
@@ -385,13 +386,12 @@ fn sum(events: &[GivenUp], number: impl Fn(&GivenUp) -> u64) -> u64 {
 /// Events of many flows and call chains as one where they tell the same.
 fn joined(events: &[GivenUp]) -> Vec<GivenUp> {
     let mut all: Vec<GivenUp> = Vec::new();
+    let mut known = HashMap::new();
     for event in events {
-        let same = all.iter_mut().find(|one| {
-            (&one.reason, &one.function, one.hook(), one.within, &one.interface, one.outer)
-                == (&event.reason, &event.function, event.hook(), event.within, &event.interface, event.outer)
-        });
-        match same {
-            Some(one) => {
+        let key = (&event.reason, &event.function, event.hook(), event.within, &event.interface, event.outer);
+        match known.entry(key) {
+            Entry::Occupied(at) => {
+                let one: &mut GivenUp = &mut all[*at.get()];
                 one.events = one.events.saturating_add(event.events);
                 one.packets = one.packets.saturating_add(event.packets);
                 one.length = (one.length.0.min(event.length.0), one.length.1.max(event.length.1));
@@ -399,7 +399,10 @@ fn joined(events: &[GivenUp]) -> Vec<GivenUp> {
                 one.first = one.first.min(event.first);
                 one.last = one.last.max(event.last);
             }
-            None => all.push(event.clone()),
+            Entry::Vacant(at) => {
+                at.insert(all.len());
+                all.push(event.clone());
+            }
         }
     }
     all
