@@ -2,7 +2,7 @@
 //! and whose counters moved while capturing. A counter alone proves little on a busy node, so its growth is held
 //! against the number of lost packets, and the rule's matches against a lost packet.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use super::scene::{Scene, scenes};
 use crate::analyze::Evidence;
@@ -122,16 +122,18 @@ impl Stand {
                 causes.extend(self.read_once(scene, &world, number, cluster));
                 continue;
             };
+            let met: HashMap<_, &Met> = self
+                .met(&world, name)
+                .map(|met| ((met.place.table, met.place.chain, met.place.rule), met))
+                .collect();
             for moved in delta(before, after) {
                 let kills = match (&moved.rule, moved.policy) {
                     (Some(rule), _) => matches!(rule.target, Target::Drop | Target::Reject(_)),
                     (None, policy) => policy == Some(Policy::Drop),
                 };
                 let rule = moved.rule.is_some().then_some(moved.index);
-                let is_here = |met: &&Met| {
-                    (met.place.table, met.place.chain, met.place.rule) == (moved.at.0, moved.at.1, rule)
-                };
-                let Some(met) = self.met(&world, name).find(is_here).filter(|_| kills) else { continue };
+                let met = met.get(&(moved.at.0, moved.at.1, rule)).filter(|_| kills);
+                let Some(met) = met.copied() else { continue };
                 let surely = self.surely.as_ref().is_some_and(|end| end.place.as_ref() == Some(&met.place));
                 causes.push(cause(scene, name, after, &moved, (met, surely), lost, cluster));
             }

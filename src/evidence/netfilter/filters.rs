@@ -1,6 +1,8 @@
 //! All that was read of one host's packet filter, out of a case's texts: the rulesets of both iptables and of nftables, the
 //! members of its sets, its addresses and routes.
 
+use std::collections::{HashMap, HashSet};
+
 use super::{Hook, Ruleset, Sets, Table, World};
 use crate::evidence::host::{Host, STATE};
 use crate::evidence::{Known, Texts, When};
@@ -45,12 +47,11 @@ fn leave_out_printed(table: &mut Table, saved: &[(String, Ruleset)]) {
         let name = kind(name);
         name == format!("{tool}-nft-save") || name == format!("{tool}-save")
     };
-    let printed: Vec<&Table> = saved
-        .iter()
-        .filter(|(name, _)| of_tool(name))
-        .flat_map(|(_, rules)| &rules.tables)
-        .filter(|own| own.name == table.name)
-        .collect();
+    let tables = saved.iter().filter(|(name, _)| of_tool(name)).flat_map(|(_, rules)| &rules.tables);
+    let mut printed: HashMap<&str, Vec<&Option<Hook>>> = HashMap::new();
+    for chain in tables.filter(|own| own.name == table.name).flat_map(|own| &own.chains) {
+        printed.entry(&chain.name).or_default().push(&chain.hook);
+    }
     // A chain that hangs elsewhere than iptables' own of that name is another one.
     let alike = |one: &Option<Hook>, other: &Option<Hook>| match (one, other) {
         (Some(one), Some(other)) => {
@@ -59,8 +60,7 @@ fn leave_out_printed(table: &mut Table, saved: &[(String, Ruleset)]) {
         (one, other) => one.is_none() && other.is_none(),
     };
     table.chains.retain(|chain| {
-        let own = printed.iter().filter_map(|table| table.chain(&chain.name));
-        !own.into_iter().any(|own| alike(&own.hook, &chain.hook))
+        !printed.get(chain.name.as_str()).into_iter().flatten().any(|own| alike(own, &chain.hook))
     });
 }
 
@@ -131,7 +131,7 @@ impl Filters {
             unread.push("the tables of nftables were not read".to_owned());
         }
         let family = if v6 { "ip6" } else { "ip" };
-        let of_nft: Vec<&str> = rulesets
+        let of_nft: HashSet<&str> = rulesets
             .iter()
             .filter(|(name, _)| name.ends_with(NFT))
             .flat_map(|(_, rules)| &rules.tables)
