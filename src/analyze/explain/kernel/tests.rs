@@ -1,6 +1,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::analyze::explain::merge;
 use crate::analyze::findings::{Route, Verdict};
 use crate::evidence::capture_file::CaptureError;
 use crate::evidence::kernel::{Icmp, Outer};
