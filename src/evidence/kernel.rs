@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 /// The name of the text that holds it.
 pub const KERNEL: &str = "kernel";
 
+/// An agent keeps no more kinds of events.
+const MOST: usize = 4096;
+
 /// All that one node's kernel said.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct KernelWord {
@@ -198,16 +201,18 @@ enum Line {
 }
 
 impl KernelWord {
-    /// Reads the text.
+    /// Reads the text; of more kinds of events than an agent keeps, the others are only counted.
     pub fn parse(text: &str) -> Self {
-        let mut word = Self::default();
+        let (mut word, mut left_out) = (Self::default(), 0_u64);
         for line in text.lines().filter(|line| !line.trim().is_empty()) {
             match serde_json::from_str(line) {
                 Ok(Line::Heard(heard)) => word.heard = heard,
-                Ok(Line::GivenUp(given_up)) => word.given_up.push(given_up),
+                Ok(Line::GivenUp(given_up)) if word.given_up.len() < MOST => word.given_up.push(given_up),
+                Ok(Line::GivenUp(given_up)) => left_out = left_out.saturating_add(given_up.events),
                 Err(_) => word.broken.push(line.to_owned()),
             }
         }
+        word.heard.left_out = word.heard.left_out.saturating_add(left_out);
         word
     }
 
@@ -272,6 +277,18 @@ mod tests {
         let text = format!("{}\n{{\"given_up\": 5}}\nnonsense\n", word.to_text().unwrap());
         let read = KernelWord::parse(&text);
         assert_eq!((read.given_up.len(), read.broken.len()), (1, 2));
+    }
+
+    #[test]
+    fn of_too_many_kinds_the_number_is_kept() {
+        let word = KernelWord {
+            heard: Heard { left_out: 2, ..Heard::default() },
+            given_up: vec![given_up("ip_error", &[]); MOST + 3],
+            broken: vec![],
+        };
+        let read = KernelWord::parse(&word.to_text().unwrap());
+        // Three times five, and those that were left out before.
+        assert_eq!((read.given_up.len(), read.heard.left_out), (MOST, 17));
     }
 
     #[test]

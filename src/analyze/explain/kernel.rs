@@ -3,13 +3,18 @@
 //! duplicates too: it counts only where packets of that flow were seen to vanish, and its number is held against theirs. A
 //! drop by a rule does not say which rule: it supports the one that its counter gave away.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod words;
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use crate::analyze::Evidence;
 use crate::analyze::findings::{Cause, Confidence, Findings, Outcome, Place, Proof};
 use crate::evidence::kernel::{GivenUp, Hook, KERNEL, KernelWord, Within};
 use crate::evidence::{Case, Direction, Known, PointId, Role, StageKind, When};
+
+use words::{reason_in_words, remedy, words};
 
 /// The causes that the kernel names, and what was heard beside them. Causes that other sources found stand in the
 /// findings already: where the kernel's word leaves several open, it supports the one of them that was found.
@@ -45,7 +50,7 @@ pub(super) fn explain(findings: &Findings, evidence: &Evidence<'_>) -> (Vec<Caus
             said.sure |= meaning.literal || found.is_some();
         }
         beside.extend(joined(&other).iter().map(|one| proof(words(one))));
-        let missed = word.heard.unheard + word.heard.left_out;
+        let missed = word.heard.unheard.saturating_add(word.heard.left_out);
         if missed > 0 {
             beside.push(proof(format!(
                 "{missed} more events came too fast or were of too many kinds to be kept"
@@ -78,20 +83,6 @@ fn is_of_nftables(saved: &str) -> bool {
 
 fn has_rules(saved: &str) -> bool {
     saved.lines().any(|line| line.starts_with("-A") || line.split(' ').any(|word| word == "-A"))
-}
-
-/// Joins causes that two sources found: of the same kind on the same node they are one, with the evidence of both
-/// and the higher confidence.
-pub(super) fn merge(causes: &mut Vec<Cause>, more: Vec<Cause>) {
-    for cause in more {
-        match causes.iter_mut().find(|known| known.kind == cause.kind && known.node == cause.node) {
-            Some(known) => {
-                known.confidence = known.confidence.max(cause.confidence);
-                known.evidence.extend(cause.evidence);
-            }
-            None => causes.push(cause),
-        }
-    }
 }
 
 /// The place of the verdict, as far as it tells which events belong there.
@@ -145,12 +136,11 @@ impl<'f> Scene<'f> {
             // Fragments wait at the receiver for those that were lost before.
             Some((first, _)) if event.reason == "FRAG_REASM_TIMEOUT" => {
                 let stage = self.stage(event, node);
-                way == self.way && stage.is_some_and(|stage| rank(first) <= rank(stage))
+                way == self.way && stage.is_some_and(|stage| first <= stage)
             }
             Some((first, last)) => {
                 let stage = self.stage(event, node);
-                way == self.way
-                    && stage.is_some_and(|stage| (rank(first)..=rank(last)).contains(&rank(stage)))
+                way == self.way && stage.is_some_and(|stage| (first..=last).contains(&stage))
             }
         }
     }
@@ -317,17 +307,18 @@ impl<'f> Scene<'f> {
 
     fn cause(&self, kind: &'static str, node: String, said: &Said) -> Cause {
         let events = joined(&said.events);
-        let times: u64 = events.iter().map(|one| one.events).sum();
-        let packets: u64 = events.iter().map(|one| one.packets).sum();
         let route = self.findings.routes.iter().find(|route| route.direction == self.way);
         let unjudged = route.map_or(0, |route| route.unjudged);
-        let agrees = self.lost > 0
-            && (times == self.lost
-                || packets == self.lost
-                || (times > self.lost && times <= self.lost + unjudged));
-        let confidence = match (agrees, times.saturating_mul(2) >= self.lost) {
-            (true, _) if said.sure => Confidence::Confirmed,
-            (true, _) | (_, true) => Confidence::Likely,
+        let agrees =
+            |number: &u64| self.lost > 0 && (self.lost..=self.lost.saturating_add(unjudged)).contains(number);
+        // A large frame is given up once, and lost as the packets that it would have been cut into.
+        let times = sum(&events, |one| one.events);
+        let packets = sum(&events, |one| one.packets);
+        let agreed = [times, packets].into_iter().filter(agrees).min();
+        let number = agreed.unwrap_or(packets);
+        let confidence = match (agreed, number.saturating_mul(2) >= self.lost) {
+            (Some(_), _) if said.sure => Confidence::Confirmed,
+            (Some(_), _) | (_, true) => Confidence::Likely,
             _ => Confidence::Possible,
         };
         let event = events.iter().max_by_key(|one| one.events);
@@ -336,16 +327,16 @@ impl<'f> Scene<'f> {
         Cause {
             kind,
             confidence,
-            summary: format!("the kernel gave up {times} packets{}: {why}", self.as_many(times)),
+            summary: format!("the kernel gave up {number} packets{}: {why}", self.as_many(number)),
             remedy: remedy(kind, &node, event),
             evidence: evidence.collect(),
             node,
         }
     }
 
-    fn as_many(&self, times: u64) -> String {
+    fn as_many(&self, number: u64) -> String {
         match self.stages {
-            Some(_) if times == self.lost => ", as many as were lost".to_owned(),
+            Some(_) if number == self.lost => ", as many as were lost".to_owned(),
             Some(_) => format!(", while {} were lost", self.lost),
             None => " before any point saw them".to_owned(),
         }
@@ -376,24 +367,31 @@ struct Said {
     sure: bool,
 }
 
+/// The numbers are a text's: together they may be more than there are numbers.
+fn sum(events: &[GivenUp], number: impl Fn(&GivenUp) -> u64) -> u64 {
+    events.iter().map(number).fold(0, u64::saturating_add)
+}
+
 /// Events of many flows and call chains as one where they tell the same.
 fn joined(events: &[GivenUp]) -> Vec<GivenUp> {
     let mut all: Vec<GivenUp> = Vec::new();
+    let mut known = HashMap::new();
     for event in events {
-        let same = all.iter_mut().find(|one| {
-            (&one.reason, &one.function, one.hook(), one.within, &one.interface, one.outer)
-                == (&event.reason, &event.function, event.hook(), event.within, &event.interface, event.outer)
-        });
-        match same {
-            Some(one) => {
-                one.events += event.events;
-                one.packets += event.packets;
+        let key = (&event.reason, &event.function, event.hook(), event.within, &event.interface, event.outer);
+        match known.entry(key) {
+            Entry::Occupied(at) => {
+                let one: &mut GivenUp = &mut all[*at.get()];
+                one.events = one.events.saturating_add(event.events);
+                one.packets = one.packets.saturating_add(event.packets);
                 one.length = (one.length.0.min(event.length.0), one.length.1.max(event.length.1));
                 one.ttl = one.ttl.min(event.ttl);
                 one.first = one.first.min(event.first);
                 one.last = one.last.max(event.last);
             }
-            None => all.push(event.clone()),
+            Entry::Vacant(at) => {
+                at.insert(all.len());
+                all.push(event.clone());
+            }
         }
     }
     all
@@ -406,20 +404,6 @@ enum Side {
     Receiver,
 }
 
-/// Where a stage stands on the way.
-fn rank(stage: StageKind) -> u8 {
-    match stage {
-        StageKind::LeavePod => 0,
-        StageKind::Forward => 1,
-        StageKind::Encapsulate => 2,
-        StageKind::Underlay => 3,
-        StageKind::Decapsulate => 4,
-        StageKind::Deliver => 5,
-        StageKind::EnterPod => 6,
-        StageKind::Pod => 7,
-    }
-}
-
 /// The stage before the first point that did not see the packets: further than the place's own where the points between
 /// were not captured.
 fn last_stage(case: &Case, way: Direction, place: &Place) -> StageKind {
@@ -427,7 +411,7 @@ fn last_stage(case: &Case, way: Direction, place: &Place) -> StageKind {
     let path = case.paths.iter().find(|path| path.direction == way);
     let at = |point: PointId| path.and_then(|path| path.points.iter().position(|one| *one == point));
     let before = at(to).and_then(|at| path?.stages.get(at.checked_sub(1)?).copied());
-    before.filter(|before| rank(*before) >= rank(place.kind)).unwrap_or(place.kind)
+    before.filter(|before| *before >= place.kind).unwrap_or(place.kind)
 }
 
 /// What the kernel gives up although nothing was lost: every answer to a ping from a raw socket, what a closing socket had
@@ -465,129 +449,6 @@ fn is_xdp(event: &GivenUp) -> bool {
         || ["veth_xdp_rcv", "do_xdp_generic", "generic_xdp", "bpf_prog_run_generic_xdp"]
             .iter()
             .any(|name| event.function.starts_with(name))
-}
-
-/// An event, for a person.
-fn words(event: &GivenUp) -> String {
-    let families = [("nft_do_chain_inet", "inet"), ("nft_do_chain_netdev", "netdev")];
-    let family = families.iter().find(|(function, _)| event.passes(function));
-    let family = family.map(|(_, name)| format!(", an nftables table of family {name}")).unwrap_or_default();
-    let hook = event.hook().filter(|_| event.reason == "NETFILTER_DROP");
-    let hook = hook.map(|hook| format!(" at {}{family}", hook.word())).unwrap_or_default();
-    let interface = event.interface.as_ref().map(|name| format!(" on {name}")).unwrap_or_default();
-    let inside = if event.within == Within::Node { "" } else { " in the pod" };
-    let tunnel = event.outer.map(|outer| format!(", in VXLAN {} to {}", outer.vni, outer.destination));
-    let tunnel = tunnel.unwrap_or_default();
-    let (shortest, longest) = event.length;
-    let length = if shortest == longest { shortest.to_string() } else { format!("{shortest} to {longest}") };
-    format!(
-        "{} in {}{hook}{interface}{inside}: {} times, {length} bytes, TTL {}{tunnel}",
-        event.reason, event.function, event.events, event.ttl
-    )
-}
-
-fn reason_in_words(kind: &str, event: &GivenUp) -> &'static str {
-    match kind {
-        "early_hook" => {
-            "a program or rule at the device itself dropped them (XDP, or an nftables netdev hook)"
-        }
-        "reverse_path" => "the route back to their source leads elsewhere (rp_filter)",
-        "no_route" if is_unanswered(event) => {
-            "they were routed to the node's own interface, where nobody answers for the next hop"
-        }
-        "no_route" => "there is no route for them",
-        "blackhole_route" => "the route for them is a blackhole or otherwise forbids them",
-        "ip_forward_off" => "forwarding is off where they came in",
-        "checksum" => "their checksum is wrong",
-        "proxy_arp_off" => "nobody answered the pod's question for its gateway's MAC address",
-        "neighbour_missing" => "nobody answered for the next hop's MAC address",
-        "underlay_blocked" => "the other node did not answer for its MAC address",
-        "fdb_wrong" => "the tunnel sends them to an address that is no node's, and nobody answers there",
-        "fdb_missing" => "the tunnel knows no node for the next hop's MAC address (FDB)",
-        "tunnel_mismatch" if event.reason == "LOCAL_MAC" => {
-            "they bear this tunnel device's own MAC address as their source: both nodes have the same"
-        }
-        "tunnel_mismatch" => "no tunnel device here has their VXLAN network identifier",
-        "tunnel_down" => "no tunnel device listens for them: it is down, missing, or on another port",
-        "conntrack_full" | "conntrack_invalid" if event.function.starts_with("nf_hook_slow") => {
-            "no rule but connection tracking itself refused them, as it does when its table is full"
-        }
-        "no_listener" => "no socket in the pod listens for them",
-        "neighbour_wrong" => "their destination MAC address is not this interface's",
-        "queue_overflow" => "the queue was full",
-        "tc_filter" => "a tc filter or program dropped them",
-        "socket_overflow" => "the receiving socket's buffer was full",
-        "fragment_loss" => "fragments of them never came",
-        "mtu" => "they are larger than the MTU",
-        "ttl_expired" => "their TTL ran out",
-        "pod_firewall" => "a rule inside the pod dropped them",
-        // Where there may be rules of the older backend: its drops look like those of connection tracking.
-        _ if event.function.starts_with("nf_hook_slow") && event.hook() == Some(Hook::Prerouting) => {
-            "a rule at PREROUTING or connection tracking itself dropped them"
-        }
-        _ if event.function.starts_with("nf_hook_slow") && event.hook() == Some(Hook::Output) => {
-            "a rule at OUTPUT or connection tracking itself dropped them"
-        }
-        _ => match event.hook() {
-            Some(Hook::Prerouting) => "a rule at PREROUTING dropped them",
-            Some(Hook::Input) => "a rule at INPUT dropped them",
-            Some(Hook::Forward) => "a rule at FORWARD dropped them",
-            Some(Hook::Output) => "a rule at OUTPUT dropped them",
-            Some(Hook::Postrouting) => "a rule at POSTROUTING dropped them",
-            _ => "a rule dropped them",
-        },
-    }
-}
-
-fn remedy(kind: &str, node: &str, event: Option<&GivenUp>) -> String {
-    let address = event.map(|one| one.destination.to_string()).unwrap_or_default();
-    let source = event.map(|one| one.source.to_string()).unwrap_or_default();
-    let interface = event.and_then(|one| one.interface.clone()).unwrap_or_else(|| "the interface".to_owned());
-    match kind {
-        "early_hook" => {
-            format!("on {node}: `ip -d link show {interface}` (xdp) and `nft list ruleset netdev`")
-        }
-        "reverse_path" => format!(
-            "on {node}: `ip route get {source}` must lead to {interface}, or set net.ipv4.conf.{interface}.rp_filter to 2"
-        ),
-        "no_route" | "blackhole_route" => {
-            format!("on {node}: `ip route get {address}` and `ip route show table all`")
-        }
-        "ip_forward_off" => {
-            format!("on {node}: `sysctl net.ipv4.ip_forward net.ipv4.conf.{interface}.forwarding`")
-        }
-        "checksum" => "recompute it in the saved capture; look at checksum offload: `ethtool -k`".to_owned(),
-        "proxy_arp_off" => {
-            format!("on {node}: `sysctl net.ipv4.conf` of the pod's cali interface: proxy_arp must be 1")
-        }
-        "neighbour_missing" => format!("on {node}: `ip neigh show dev {interface}`"),
-        "underlay_blocked" => {
-            format!("on {node}: `ip neigh show`; look whether the other node is up and reachable")
-        }
-        "fdb_wrong" | "fdb_missing" => {
-            format!("on {node}: `bridge fdb show dev vxlan.calico` and `ip neigh show dev vxlan.calico`")
-        }
-        "tunnel_mismatch" => {
-            format!("compare `ip -d link show vxlan.calico` on {node} with the other node's")
-        }
-        "tunnel_down" => format!("on {node}: `ip -d link show vxlan.calico` and `ss -lun`"),
-        "no_listener" => {
-            "look whether the program in the pod listens on that port: `ss -lntu` in the pod".to_owned()
-        }
-        "neighbour_wrong" => {
-            format!("compare `ip neigh` on the sending side with `ip link show {interface}` on {node}")
-        }
-        "queue_overflow" => format!("on {node}: `tc -s qdisc show dev {interface}`"),
-        "tc_filter" => format!("on {node}: `tc filter show dev {interface} ingress` and `egress`"),
-        "socket_overflow" => "the program in the pod reads too slowly: `ss -um` in the pod".to_owned(),
-        "fragment_loss" => format!("find out who drops fragments: MTU and firewalls on the way to {node}"),
-        "mtu" => format!("on {node}: `ip link show {interface}`; compare the MTUs along the path"),
-        "ttl_expired" => format!("look for a routing loop: `ip route get {address}` on both nodes"),
-        "pod_firewall" => {
-            "look at the rules inside the pod's namespace: `iptables-save -c`, `nft list ruleset`".to_owned()
-        }
-        _ => format!("on {node}: `nft list ruleset` and `iptables-save -c`, twice: whose counter moves?"),
-    }
 }
 
 #[cfg(test)]

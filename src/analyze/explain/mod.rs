@@ -53,7 +53,7 @@ pub(super) fn explain(findings: &mut Findings, evidence: &Evidence<'_>, sift: &S
         findings.causes.extend(traffic::explain(findings, evidence, way.as_ref(), &scope));
         findings.causes.extend(addresses(evidence));
         let (said, beside) = kernel::explain(findings, evidence);
-        kernel::merge(&mut findings.causes, said);
+        merge(&mut findings.causes, said);
         looked.extend(beside);
         reason_before_rule(&mut findings.causes);
         route_behind_loop(&mut findings.causes);
@@ -69,8 +69,22 @@ pub(super) fn explain(findings: &mut Findings, evidence: &Evidence<'_>, sift: &S
         findings.causes.extend(causes);
         // What was given up before the first point: no place, and yet a cause.
         let (said, _) = kernel::explain(findings, evidence);
-        kernel::merge(&mut findings.causes, said);
+        merge(&mut findings.causes, said);
         rank(&mut findings.causes);
+    }
+}
+
+/// Joins causes that two sources found: of the same kind on the same node they are one, with the evidence of both
+/// and the higher confidence.
+fn merge(causes: &mut Vec<Cause>, more: Vec<Cause>) {
+    for cause in more {
+        match causes.iter_mut().find(|known| known.kind == cause.kind && known.node == cause.node) {
+            Some(known) => {
+                known.confidence = known.confidence.max(cause.confidence);
+                known.evidence.extend(cause.evidence);
+            }
+            None => causes.push(cause),
+        }
     }
 }
 

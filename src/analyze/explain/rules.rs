@@ -2,7 +2,7 @@
 //! and whose counters moved while capturing. A counter alone proves little on a busy node, so its growth is held
 //! against the number of lost packets, and the rule's matches against a lost packet.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use super::scene::{Scene, scenes};
 use crate::analyze::Evidence;
@@ -10,6 +10,7 @@ use crate::analyze::findings::{Cause, Confidence, Findings, Proof};
 use crate::analyze::rules::Names;
 use crate::evidence::calico::{self, RuleKind};
 use crate::evidence::cluster::Cluster;
+use crate::evidence::host::STATE;
 use crate::evidence::netfilter::{
     Course, CtState, End, Filters, Fits, HookPoint, Meets, Met, Moved, Policy, Ruleset, Target, Walked,
     World, delta, walk,
@@ -77,8 +78,10 @@ fn examine(
                 looked.push(Proof { source: source_of(name), detail });
             }
         }
-        for why in stand.before.unreadable.iter().chain(&stand.after.unreadable) {
-            unread.insert(format!("no counters of rules on {}: {why}", scene.node));
+        for filters in [&stand.before, &stand.after] {
+            // Of the state it is told where the state is read.
+            let rules = filters.unreadable(scene.v6).filter(|(name, _)| !name.ends_with(STATE));
+            unread.extend(rules.map(|(_, why)| format!("no counters of rules on {}: {why}", scene.node)));
         }
         stand.judge(&scene, lost, evidence.cluster, &mut causes);
     }
@@ -119,16 +122,18 @@ impl Stand {
                 causes.extend(self.read_once(scene, &world, number, cluster));
                 continue;
             };
+            let met: HashMap<_, &Met> = self
+                .met(&world, name)
+                .map(|met| ((met.place.table, met.place.chain, met.place.rule), met))
+                .collect();
             for moved in delta(before, after) {
                 let kills = match (&moved.rule, moved.policy) {
                     (Some(rule), _) => matches!(rule.target, Target::Drop | Target::Reject(_)),
                     (None, policy) => policy == Some(Policy::Drop),
                 };
                 let rule = moved.rule.is_some().then_some(moved.index);
-                let is_here = |met: &&Met| {
-                    (met.place.table, met.place.chain, met.place.rule) == (moved.at.0, moved.at.1, rule)
-                };
-                let Some(met) = self.met(&world, name).find(is_here).filter(|_| kills) else { continue };
+                let met = met.get(&(moved.at.0, moved.at.1, rule)).filter(|_| kills);
+                let Some(met) = met.copied() else { continue };
                 let surely = self.surely.as_ref().is_some_and(|end| end.place.as_ref() == Some(&met.place));
                 causes.push(cause(scene, name, after, &moved, (met, surely), lost, cluster));
             }

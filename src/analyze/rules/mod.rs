@@ -4,10 +4,11 @@
 
 pub mod journey;
 
-use std::collections::BTreeMap;
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::evidence::calico::{self, ChainKind, PolicyName};
-use crate::evidence::cluster::Cluster;
+use crate::evidence::cluster::{Cluster, Pod};
 use crate::evidence::netfilter::{Chain, Filters, Moved, Policy, Rule, Ruleset, Sets, Table, Target, delta};
 use crate::evidence::{Known, Texts, When};
 
@@ -129,7 +130,8 @@ fn of_node(texts: &Texts, cluster: Option<&Cluster>, node: &str) -> NodeRules {
     });
     let mut sets: Vec<(String, u32)> = newest.sets.iter().flat_map(Sets::sizes).collect();
     sets.sort();
-    NodeRules { node: node.to_owned(), texts: by_text.collect(), sets, unread: newest.unreadable.clone() }
+    let unread = newest.unreadable.iter().map(|(_, why)| why.clone()).collect();
+    NodeRules { node: node.to_owned(), texts: by_text.collect(), sets, unread }
 }
 
 fn of_text(
@@ -171,13 +173,12 @@ const LONGEST: usize = 400;
 
 fn of_table(at: usize, table: &Table, moved: Option<&[Moved]>, names: &Names<'_>) -> TableRules {
     let mut groups: BTreeMap<(u8, String), Vec<ChainRules>> = BTreeMap::new();
+    let moved: Option<HashMap<(usize, usize), u64>> = moved.map(|moved| {
+        let here = moved.iter().filter(|one| one.at.0 == at && one.rule.is_some());
+        here.map(|one| ((one.at.1, one.index), one.packets)).collect()
+    });
     for (number, chain) in table.chains.iter().enumerate() {
-        let by_rule = |index: usize| {
-            let moved = moved?;
-            let own =
-                moved.iter().find(|one| one.at == (at, number) && one.rule.is_some() && one.index == index);
-            Some(own.map_or(0, |one| one.packets))
-        };
+        let by_rule = |index| Some(moved.as_ref()?.get(&(number, index)).copied().unwrap_or_default());
         let rules = chain.rules.iter().enumerate().map(|(index, rule)| line(index, rule, by_rule(index)));
         let hook = chain.hook.as_ref().map(|hook| format!("{} at {}", hook.point.word(), hook.priority));
         groups.entry(names.group(table, chain)).or_default().push(ChainRules {
@@ -212,18 +213,24 @@ fn line(index: usize, rule: &Rule, moved: Option<u64>) -> RuleLine {
 pub(crate) struct Names<'c> {
     cluster: Option<&'c Cluster>,
     policies: Vec<PolicyName>,
+    /// Pods by their host interface, once one is asked for.
+    pods: OnceCell<HashMap<String, &'c Pod>>,
 }
 
 impl<'c> Names<'c> {
     pub(crate) fn new(cluster: Option<&'c Cluster>) -> Self {
         let all = cluster.map(|cluster| cluster.policies.as_slice()).unwrap_or_default();
-        Self { cluster, policies: all.iter().filter_map(PolicyName::of).collect() }
+        Self { cluster, policies: all.iter().filter_map(PolicyName::of).collect(), pods: OnceCell::new() }
     }
 
     /// The pod behind a host interface.
     fn pod(&self, interface: &str) -> Option<String> {
-        let pods = &self.cluster?.pods;
-        let own = pods.iter().find(|pod| calico::veth_name(&pod.namespace, &pod.name) == interface)?;
+        let cluster = self.cluster?;
+        let by_veth = || {
+            let pods = cluster.pods.iter();
+            pods.map(|pod| (calico::veth_name(&pod.namespace, &pod.name), pod)).collect()
+        };
+        let own = self.pods.get_or_init(by_veth).get(interface)?;
         Some(format!("{}/{}", own.namespace, own.name))
     }
 

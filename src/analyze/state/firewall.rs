@@ -1,6 +1,8 @@
 //! Other hands in the packet filter: both backends of iptables in use, firewalld, ufw, Docker's FORWARD policy, rules that
 //! drop before Calico's are reached. It says who is there; whether one packet is dropped is for the rules' own walk.
 
+use std::collections::HashSet;
+
 use super::Fault;
 use super::checkup::{Checkup, Place};
 use crate::evidence::StageKind;
@@ -163,13 +165,15 @@ fn tables(place: &Place<'_>, all: &Ruleset) -> Vec<Fault> {
     let side = &place.side;
     let ends = |rule: &Rule| matches!(rule.target, Target::Drop | Target::Reject(_));
     let based = all.tables.iter().filter(|table| !is_known(&table.name)).flat_map(|table| {
+        let any_ends = table.chains.iter().flat_map(|chain| &chain.rules).any(ends);
         let chains = table.chains.iter();
-        chains.filter_map(move |chain| Some((table, chain, chain.hook.as_ref()?)))
+        chains.filter_map(move |chain| Some((table, chain, chain.hook.as_ref()?, any_ends)))
     });
     let mut faults: Vec<Fault> = Vec::new();
-    for (table, chain, hook) in based {
+    let mut told = HashSet::new();
+    for (table, chain, hook, any_ends) in based {
         let drops = chain.policy == Some(Policy::Drop);
-        if !drops && !table.chains.iter().any(|other| other.rules.iter().any(ends)) {
+        if !drops && !any_ends {
             continue;
         }
         let early = matches!(hook.point, HookPoint::Ingress | HookPoint::Egress);
@@ -194,7 +198,7 @@ fn tables(place: &Place<'_>, all: &Ruleset) -> Vec<Fault> {
             expected: "none, or one that lets the pods' packets pass".to_owned(),
             ..side.fault(if early { "early_hook" } else { "host_firewall" }, StageKind::Forward, "nftables")
         };
-        if !faults.iter().any(|told| told.summary == fault.summary) {
+        if told.insert(fault.summary.clone()) {
             faults.push(fault);
         }
     }

@@ -257,17 +257,14 @@ fn in_time(readings: &[Pieces]) -> Vec<(String, When, String)> {
         }
         texts.push((name, When::After, last));
     }
-    let mut after = Host::default();
-    let mut before = None;
+    let (mut before, mut after, mut twice) = (Host::default(), Host::default(), false);
     for part in PARTS {
         let having: Vec<&Pieces> = readings.iter().filter(|pieces| pieces.parts.contains(part)).collect();
-        if let [first, .., last] = having.as_slice() {
-            let before: &mut Host = before.get_or_insert_with(Host::default);
-            first.give(*part, before);
-            last.give(*part, &mut after);
-        } else if let [only] = having.as_slice() {
-            only.give(*part, &mut after);
-        }
+        let (Some(first), Some(last)) = (having.first(), having.last()) else { continue };
+        // What was read once has not changed, as far as is known.
+        first.give(*part, &mut before);
+        last.give(*part, &mut after);
+        twice |= having.len() > 1;
     }
     if readings.iter().all(|pieces| pieces.parts.is_empty()) {
         return texts;
@@ -277,15 +274,7 @@ fn in_time(readings: &[Pieces]) -> Vec<(String, When, String)> {
     if !missing.is_empty() {
         after.unread.push(format!("{}: not among what was collected", missing.join(", ")));
     }
-    if let Some(mut before) = before {
-        // What was read once has not changed, as far as is known.
-        for part in
-            PARTS.iter().filter(|part| readings.iter().filter(|own| own.parts.contains(part)).count() == 1)
-        {
-            for pieces in readings {
-                pieces.give(*part, &mut before);
-            }
-        }
+    if twice {
         before.unread.clone_from(&after.unread);
         texts.extend(state(&before).map(|text| (STATE.to_owned(), When::Before, text)));
     }

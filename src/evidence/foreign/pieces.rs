@@ -22,8 +22,8 @@ pub(super) struct Pieces {
     reader: Reader,
     sysctls: BTreeMap<String, String>,
     counters: BTreeMap<String, u64>,
-    /// By the name of the text, its tables.
-    saved: BTreeMap<String, Vec<(String, String)>>,
+    /// By the name of the text.
+    saved: BTreeMap<String, Saved>,
     /// Listings by family, their tables.
     listed: BTreeMap<bool, Vec<(String, String)>>,
     /// Lines of `ipset save`, each once, in order: all sets are made before any is filled.
@@ -36,6 +36,16 @@ pub(super) struct Pieces {
     nft_listed: BTreeMap<(String, String), Option<Vec<Value>>>,
     conntrack: String,
     has_conntrack: bool,
+}
+
+/// What a program saved.
+#[derive(Debug, Default)]
+struct Saved {
+    /// What it remarked of tables that are not its own, each once, in order.
+    remarks: Vec<String>,
+    known: HashSet<String>,
+    /// Tables by name.
+    tables: Vec<(String, String)>,
 }
 
 /// Where the lines of a file are.
@@ -271,7 +281,7 @@ impl Pieces {
         match inside {
             Inside::Table { name, text } => {
                 self.remarks(file, &text);
-                let tables = self.saved.entry(text_name(file, &text)).or_default();
+                let tables = &mut self.saved.entry(text_name(file, &text)).or_default().tables;
                 if tables.iter().any(|(own, _)| *own == name) {
                     file.count("a second copy of rules, left out");
                 } else {
@@ -312,10 +322,13 @@ impl Pieces {
 
     /// What iptables remarked of tables stands in its text before them.
     fn remarks(&mut self, file: &mut File<'_>, table: &str) {
-        for remark in std::mem::take(&mut file.remarks) {
-            let tables = self.saved.entry(text_name(file, table)).or_default();
-            if !tables.iter().any(|(own, _)| *own == remark) {
-                tables.push((remark.clone(), format!("{remark}\n")));
+        if file.remarks.is_empty() {
+            return;
+        }
+        let saved = self.saved.entry(text_name(file, table)).or_default();
+        for remark in file.remarks.drain(..) {
+            if saved.known.insert(remark.clone()) {
+                saved.remarks.push(remark);
             }
         }
     }
@@ -324,15 +337,18 @@ impl Pieces {
     pub(super) fn texts(&self) -> Vec<(String, String)> {
         let joined =
             |tables: &[(String, String)]| tables.iter().map(|(_, text)| text.as_str()).collect::<String>();
-        let mut texts: Vec<(String, String)> =
-            self.saved.iter().map(|(name, tables)| (name.clone(), joined(tables))).collect();
+        let saved = self.saved.iter().map(|(name, saved)| {
+            let remarks: String = saved.remarks.iter().map(|remark| format!("{remark}\n")).collect();
+            (name.clone(), remarks + &joined(&saved.tables))
+        });
+        let mut texts: Vec<(String, String)> = saved.collect();
         for (v6, tables) in &self.listed {
             let family = if *v6 { "ip6tables" } else { "iptables" };
             let known: Vec<&str> = self
                 .saved
                 .iter()
                 .filter(|(name, _)| name.starts_with(&format!("{family}-")))
-                .flat_map(|(_, tables)| tables.iter().map(|(table, _)| table.as_str()))
+                .flat_map(|(_, saved)| saved.tables.iter().map(|(table, _)| table.as_str()))
                 .collect();
             let more: Vec<_> =
                 tables.iter().filter(|(table, _)| !known.contains(&table.as_str())).cloned().collect();
@@ -358,19 +374,21 @@ impl Pieces {
     /// nftables' own tables, one document a line; those that iptables keeps there are read from iptables. None when it is
     /// not known which there are.
     fn nft_text(&self) -> Option<String> {
-        let rules_read = |family: &str, table: &str| {
-            let family = if family == "ip6" { "ip6tables" } else { "iptables" };
-            let mut saved =
-                self.saved.iter().filter(|(name, _)| name.starts_with(&format!("{family}-"))).peekable();
-            let read = saved.peek().is_some() || self.listed.contains_key(&(family == "ip6tables"));
-            // Of a table that somebody else made under that name iptables prints what it understands, or nothing.
-            let remark = format!("# Table `{table}'");
-            read && !saved.any(|(_, tables)| tables.iter().any(|(name, _)| name.starts_with(&remark)))
-        };
+        let is_v6 = |name: &str| name.starts_with("ip6tables-");
+        let read: HashSet<bool> =
+            self.saved.keys().map(|name| is_v6(name)).chain(self.listed.keys().copied()).collect();
+        // Of a table that somebody else made under that name iptables prints what it understands, or nothing.
+        let of_others: HashSet<(bool, &str)> = self
+            .saved
+            .iter()
+            .flat_map(|(name, saved)| saved.remarks.iter().map(|remark| (is_v6(name), remark)))
+            .filter_map(|(v6, remark)| Some((v6, not_its_own(remark)?)))
+            .collect();
+        let rules_read = |v6: bool, table: &str| read.contains(&v6) && !of_others.contains(&(v6, table));
         let kept_by_iptables = |family: &str, name: &str| {
             matches!(family, "ip" | "ip6")
                 && matches!(name, "raw" | "mangle" | "nat" | "filter" | "security")
-                && rules_read(family, name)
+                && rules_read(family == "ip6", name)
         };
         let listed: Vec<&Option<Vec<Value>>> = self
             .nft_listed

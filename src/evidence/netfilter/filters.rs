@@ -1,6 +1,8 @@
 //! All that was read of one host's packet filter, out of a case's texts: the rulesets of both iptables and of nftables, the
 //! members of its sets, its addresses and routes.
 
+use std::collections::{HashMap, HashSet};
+
 use super::{Hook, Ruleset, Sets, Table, World};
 use crate::evidence::host::{Host, STATE};
 use crate::evidence::{Known, Texts, When};
@@ -14,10 +16,8 @@ pub struct Filters {
     pub sets: Option<Sets>,
     /// State of its kernel.
     pub host: Option<Host>,
-    /// Texts that were asked for and could not be had, and why.
-    pub unreadable: Vec<String>,
-    /// Texts that are not there, by name.
-    pub missing: Vec<String>,
+    /// Texts that were asked for and could not be had, by name, and why.
+    pub unreadable: Vec<(String, String)>,
 }
 
 /// The save programs of one family: one kind of the two, or the one without a kind, is enough.
@@ -28,6 +28,11 @@ const NFT: &str = "nft";
 /// What a text is, without the marks of where and when it was read.
 fn kind(name: &str) -> &str {
     name.rsplit_once(':').map_or(name, |(_, kind)| kind)
+}
+
+/// Whether a text says something of packets of that family: of iptables' two programs one does.
+fn concerns(name: &str, v6: bool) -> bool {
+    !kind(name).starts_with(if v6 { "iptables-" } else { "ip6tables-" })
 }
 
 /// Of a table that iptables and somebody else share, both iptables and nft print iptables' own chains: they are taken from
@@ -42,12 +47,11 @@ fn leave_out_printed(table: &mut Table, saved: &[(String, Ruleset)]) {
         let name = kind(name);
         name == format!("{tool}-nft-save") || name == format!("{tool}-save")
     };
-    let printed: Vec<&Table> = saved
-        .iter()
-        .filter(|(name, _)| of_tool(name))
-        .flat_map(|(_, rules)| &rules.tables)
-        .filter(|own| own.name == table.name)
-        .collect();
+    let tables = saved.iter().filter(|(name, _)| of_tool(name)).flat_map(|(_, rules)| &rules.tables);
+    let mut printed: HashMap<&str, Vec<&Option<Hook>>> = HashMap::new();
+    for chain in tables.filter(|own| own.name == table.name).flat_map(|own| &own.chains) {
+        printed.entry(&chain.name).or_default().push(&chain.hook);
+    }
     // A chain that hangs elsewhere than iptables' own of that name is another one.
     let alike = |one: &Option<Hook>, other: &Option<Hook>| match (one, other) {
         (Some(one), Some(other)) => {
@@ -56,8 +60,7 @@ fn leave_out_printed(table: &mut Table, saved: &[(String, Ruleset)]) {
         (one, other) => one.is_none() && other.is_none(),
     };
     table.chains.retain(|chain| {
-        let own = printed.iter().filter_map(|table| table.chain(&chain.name));
-        !own.into_iter().any(|own| alike(&own.hook, &chain.hook))
+        !printed.get(chain.name.as_str()).into_iter().flatten().any(|own| alike(own, &chain.hook))
     });
 }
 
@@ -75,13 +78,10 @@ impl Filters {
             match found.map(|text| &text.content) {
                 Some(Known::Read(text)) => Some((name, text.as_str())),
                 Some(Known::Unreadable(why)) => {
-                    filters.unreadable.push(why.clone());
+                    filters.unreadable.push((name, why.clone()));
                     None
                 }
-                _ => {
-                    filters.missing.push(name);
-                    None
-                }
+                _ => None,
             }
         };
         let mut rulesets = Vec::new();
@@ -96,7 +96,9 @@ impl Filters {
             }
             rulesets.push((name, ruleset));
         }
-        let host = text(STATE).and_then(|(_, text)| Host::parse(text).ok());
+        let host = text(STATE).and_then(|(name, text)| {
+            Host::parse(text).map_err(|why| filters.unreadable.push((name, why))).ok()
+        });
         // Sets are read once, before the capture.
         let sets = texts.newest(node, &format!("{inside}ipset")).and_then(|text| text.content.read());
         filters.sets = sets.map(|text| Sets::parse(text));
@@ -105,20 +107,22 @@ impl Filters {
         filters
     }
 
+    /// Texts that say something of packets of one family and could not be had, by name, and why.
+    pub fn unreadable(&self, v6: bool) -> impl Iterator<Item = (&str, &str)> {
+        let all = self.unreadable.iter().map(|(name, why)| (name.as_str(), why.as_str()));
+        all.filter(move |(name, _)| concerns(name, v6))
+    }
+
     /// What decides on packets of one family.
     pub fn world(&self, v6: bool) -> World<'_> {
         let family = if v6 { "ip6tables" } else { "iptables" };
-        let own = |name: &str| {
-            let name = kind(name);
-            name == NFT || name.strip_prefix(family).is_some_and(|rest| rest.starts_with('-'))
-        };
         let rulesets: Vec<_> = self
             .rulesets
             .iter()
-            .filter(|(name, _)| own(name))
+            .filter(|(name, _)| concerns(name, v6))
             .map(|(name, rules)| (name.clone(), rules))
             .collect();
-        let mut unread = self.unreadable.clone();
+        let mut unread: Vec<String> = self.unreadable(v6).map(|(_, why)| why.to_owned()).collect();
         let has = |end: &str| rulesets.iter().any(|(name, _)| name.ends_with(end));
         if !has("-save") {
             unread.push(format!("no text of {family}-save"));
@@ -127,7 +131,7 @@ impl Filters {
             unread.push("the tables of nftables were not read".to_owned());
         }
         let family = if v6 { "ip6" } else { "ip" };
-        let of_nft: Vec<&str> = rulesets
+        let of_nft: HashSet<&str> = rulesets
             .iter()
             .filter(|(name, _)| name.ends_with(NFT))
             .flat_map(|(_, rules)| &rules.tables)
@@ -142,5 +146,36 @@ impl Filters {
                 }));
         }
         World { rulesets, sets: self.sets.as_ref(), host: self.host.as_ref(), unread }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evidence::Text;
+
+    #[test]
+    fn what_could_not_be_read_of_one_family_leaves_nothing_open_in_the_other() {
+        let saved = "*filter\n:FORWARD ACCEPT [0:0]\nCOMMIT\n".to_owned();
+        let text = |name: &str, content| Text {
+            node: "n".to_owned(),
+            name: format!("pod:{name}"),
+            when: When::After,
+            content,
+        };
+        let texts = Texts(vec![
+            text("iptables-nft-save", Known::Read(saved)),
+            text("ip6tables-nft-save", Known::Unreadable("it is not installed".to_owned())),
+            text("nft", Known::Read(String::new())),
+            text("state", Known::Read("{".to_owned())),
+        ]);
+        let filters = Filters::read(&texts, "n", "pod:", None);
+        let unread = |v6| filters.unreadable(v6).map(|(name, _)| name).collect::<Vec<_>>();
+        assert_eq!(unread(false), ["pod:state"]);
+        assert_eq!(unread(true), ["pod:ip6tables-nft-save", "pod:state"]);
+        assert_eq!(filters.world(false).unread.len(), 1);
+        let v6 = filters.world(true).unread;
+        assert_eq!((v6[0].as_str(), v6[2].as_str()), ("it is not installed", "no text of ip6tables-save"));
+        assert!(v6[1].starts_with("the recorded state makes no sense: "), "{v6:?}");
     }
 }

@@ -6,7 +6,7 @@
 //! walked side by side: what differs between them are marks and addresses ([`State`]), and ways that no longer
 //! differ are one again. The work is bounded; where it would not be, nothing is called certain.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use super::change::changed;
@@ -74,6 +74,8 @@ struct Walk<'w> {
     chains: HashMap<(usize, usize, &'w str), usize>,
     walked: Walked,
     places: HashMap<Place, usize>,
+    ended: HashSet<End>,
+    doubted: HashSet<String>,
     /// Ways that a rule of the base chain at hand accepted.
     accepted: States,
     /// Chains walked under the base chain at hand.
@@ -90,6 +92,8 @@ impl<'w> Walk<'w> {
             chains: HashMap::new(),
             walked: Walked { doubts: world.doubts(), ..Walked::default() },
             places: HashMap::new(),
+            ended: HashSet::new(),
+            doubted: HashSet::new(),
             accepted: States::new(),
             memo: HashMap::new(),
             steps: 0,
@@ -171,8 +175,7 @@ impl<'w> Walk<'w> {
         if asked.is_empty() {
             return past;
         }
-        self.memo.clear();
-        self.accepted.clear();
+        self.forget();
         let certain = surely && self.walked.ends.is_empty() && past.is_empty();
         let Passed { out, whole } = self.chain(hook, id, &asked, certain, 0);
         past.append(&mut self.accepted);
@@ -190,6 +193,12 @@ impl<'w> Walk<'w> {
         }
         past.extend(out);
         past
+    }
+
+    /// Begins a base chain. A map that is emptied takes as long as it once was large.
+    fn forget(&mut self) {
+        self.memo = HashMap::new();
+        self.accepted.clear();
     }
 
     /// Of the ways those on which a chain of type nat is asked, and those on which it may be passed over: it is for the first
@@ -222,11 +231,13 @@ impl<'w> Walk<'w> {
         {
             return states;
         }
-        let kept = (self.walked.clone(), self.places.clone());
+        // What is met on this way is not met by this packet.
+        let kept = std::mem::take(&mut self.walked);
+        let places = std::mem::take(&mut self.places);
+        let (ended, doubted) = (std::mem::take(&mut self.ended), std::mem::take(&mut self.doubted));
         let mut all = States::new();
         for state in states {
-            self.memo.clear();
-            self.accepted.clear();
+            self.forget();
             let mut first = self.chain(hook, id, &States::from([state.clone()]), false, 0).out;
             first.append(&mut self.accepted);
             if self.meets.reply.is_none() || first.is_empty() {
@@ -240,7 +251,7 @@ impl<'w> Walk<'w> {
                 ..state.clone()
             }));
         }
-        (self.walked, self.places) = kept;
+        (self.walked, self.places, self.ended, self.doubted) = (kept, places, ended, doubted);
         all
     }
 
@@ -267,10 +278,14 @@ impl<'w> Walk<'w> {
     }
 
     /// The destination that a packet was translated to, when the host routes it another way.
-    fn strays(&self, state: &State) -> Option<IpAddr> {
+    fn strays(&mut self, state: &State) -> Option<IpAddr> {
         let dst = state.dst.filter(|dst| self.meets.dst.is_some_and(|meant| meant != *dst))?;
         let iif = self.meets.in_interface.as_deref();
-        let route = self.world.host?.lookup(&Question { dst, src: state.src, iif }).route;
+        let Some(host) = self.world.host else {
+            self.doubt(format!("translated to {dst}, and where the host routes that was not read"));
+            return None;
+        };
+        let route = host.lookup(&Question { dst, src: state.src, iif }).route;
         let received = route.is_some_and(|route| route.kind == "local");
         (received != (self.course == Course::Received)).then_some(dst)
     }
@@ -526,13 +541,13 @@ impl<'w> Walk<'w> {
 
     fn end(&mut self, what: Ending, place: Option<Place>) {
         let end = End { what, place };
-        if !self.walked.ends.contains(&end) {
+        if self.ended.insert(end.clone()) {
             self.walked.ends.push(end);
         }
     }
 
     fn doubt(&mut self, why: String) {
-        if !self.walked.doubts.contains(&why) {
+        if self.doubted.insert(why.clone()) {
             self.walked.doubts.push(why);
         }
     }

@@ -47,7 +47,7 @@ pub struct Met {
 }
 
 /// What may become of the packet.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct End {
     /// What.
     pub what: Ending,
@@ -56,7 +56,7 @@ pub struct End {
 }
 
 /// Ways to end.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Ending {
     /// Comes out at the end of its course.
     Passes,

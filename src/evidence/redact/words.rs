@@ -36,8 +36,9 @@ impl Redactor {
             return self.chain(word);
         }
         for separator in [',', '='] {
-            if let Some((first, rest)) = word.split_once(separator) {
-                return format!("{}{separator}{}", self.word(first), self.word(rest));
+            if word.contains(separator) {
+                let parts: Vec<String> = word.split(separator).map(|part| self.word(part)).collect();
+                return parts.join(&separator.to_string());
             }
         }
         // Members of sets: `tcp:80`.
@@ -82,11 +83,19 @@ impl Redactor {
 
     /// A comment on a rule: Calico's and kube-proxy's sentences with other names in them. What others wrote does not come through.
     pub(super) fn comment(&mut self, comment: &str) -> String {
-        if let Some((hash, text)) = comment.strip_prefix("cali:").and_then(|rest| rest.split_once(';')) {
-            let own = text.trim_start();
-            let (hash, comment) = (self.word(&format!("cali:{hash}")), self.comment(own));
-            return format!("{hash};{}{comment}", &text[..text.len() - own.len()]);
+        let (mut hashes, mut comment) = (String::new(), comment);
+        while let Some((hash, rest)) = comment.strip_prefix("cali:").and_then(|rest| rest.split_once(';')) {
+            let own = rest.trim_start();
+            hashes.push_str(&self.word(&format!("cali:{hash}")));
+            hashes.push(';');
+            hashes.push_str(&rest[..rest.len() - own.len()]);
+            comment = own;
         }
+        hashes + &self.remark(comment)
+    }
+
+    /// A comment without Calico's hash.
+    fn remark(&mut self, comment: &str) -> String {
         if FIXED.contains(&comment) {
             return comment.to_owned();
         }

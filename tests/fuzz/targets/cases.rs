@@ -1,6 +1,6 @@
-//! A saved case whose checksums are right and whose contents may be anything: opened, analysed, checked and reported in
-//! every form. Parts of the bytes, none of which UTF-8 has: 0xff begins another text, 0xfe the capture. The first text is
-//! the case's JSON, the second the cluster's, the others are headed by a line `node name when`.
+//! A saved case whose checksums are right and whose contents may be anything: opened, analysed, checked, reported in
+//! every form, and redacted. Parts of the bytes, none of which UTF-8 has: 0xff begins another text, 0xfe the capture. The
+//! first text is the case's JSON, the second the cluster's, the others are headed by a line `node name when`.
 #![no_main]
 
 use std::fmt::Write as _;
@@ -16,6 +16,7 @@ use trace_drop::analyze::{self, Evidence, excerpts};
 use trace_drop::evidence::bundle::Bundle;
 use trace_drop::evidence::capture_file::{CaptureError, FrameSource};
 use trace_drop::evidence::cluster::Cluster;
+use trace_drop::evidence::redact::Redactor;
 use trace_drop::report::{self, Style};
 
 fuzz_target!(|data: &[u8]| {
@@ -53,6 +54,16 @@ fuzz_target!(|data: &[u8]| {
     let journey = Request { dst: Some(case.to.address), protocol: 6, port: Some(80), ..Request::default() };
     let journey = travel(journey, &Nodes::read(&texts), cluster.as_ref());
     report::rules::journey_json(&journey, out).expect("memory");
+    let mut redactor = Redactor::new(&[7; 32], &[case], &texts, cluster.as_ref());
+    let _case = redactor.case(case);
+    let _objects = cluster.as_ref().map(|cluster| redactor.cluster(cluster));
+    assert_eq!(redactor.texts(&texts).0.len(), texts.0.len());
+    if let Ok(mut source) = frames() {
+        while let Ok(Some((_, frame))) = source.next_frame() {
+            assert_eq!(redactor.frame(&frame).bytes.len(), frame.bytes.len());
+        }
+    }
+    let _notes = redactor.notes();
 });
 
 /// The case as a folder, its manifest around the given case.

@@ -1,7 +1,8 @@
 use serde_json::json;
 
 use super::*;
-use crate::analyze::findings::Verdict;
+use crate::analyze::explain::merge;
+use crate::analyze::findings::{Route, Verdict};
 use crate::evidence::capture_file::CaptureError;
 use crate::evidence::kernel::{Icmp, Outer};
 use crate::evidence::{Known, Text, Texts};
@@ -208,10 +209,41 @@ fn a_cause_is_as_sure_as_its_number() {
         [10, 5, 40, 4].map(confidence),
         [Confidence::Confirmed, Confidence::Likely, Confidence::Likely, Confidence::Possible]
     );
-    let large =
-        GivenUp { events: 1, packets: 10, ..event("IP_RPFILTER", "ip_rcv_finish_core", &[], "cali1") };
-    let (causes, _) = explained(&findings(1, StageKind::Forward), "n1", &[large], &[]);
-    assert_eq!(causes[0].confidence, Confidence::Confirmed);
+}
+
+#[test]
+fn the_number_that_is_told_is_the_one_that_agrees() {
+    let told = |(events, packets), unjudged| {
+        let one = GivenUp { events, packets, ..event("IP_RPFILTER", "ip_rcv_finish_core", &[], "cali1") };
+        let mut findings = findings(1, StageKind::Forward);
+        findings.routes.push(Route {
+            direction: Direction::Forward,
+            path: Vec::new(),
+            sent: 10,
+            delivered: 0,
+            stages: Vec::new(),
+            unjudged,
+            doubtful: 0,
+            looped: 0,
+            unanswered: None,
+            longest_delivered: 0,
+            not_followed: 0,
+            beyond: None,
+        });
+        let cause = explained(&findings, "n1", &[one], &[]).0.remove(0);
+        (cause.confidence, cause.summary.split(':').next().unwrap().to_owned())
+    };
+    let all = "the kernel gave up 10 packets, as many as were lost";
+    // Large frames; what was lost as such.
+    for numbers in [(10, 10), (1, 10), (10, 30)] {
+        assert_eq!(told(numbers, 0), (Confidence::Confirmed, all.to_owned()), "{numbers:?}");
+    }
+    let some = |number| format!("the kernel gave up {number} packets, while 10 were lost");
+    assert_eq!(told((2, 12), 2), (Confidence::Confirmed, some(12)));
+    assert_eq!(told((2, 13), 2), (Confidence::Likely, some(13)));
+    assert_eq!(told((1, 4), 0), (Confidence::Possible, some(4)));
+    // Numbers of a text may be anything.
+    assert_eq!(told((u64::MAX, u64::MAX), u64::MAX), (Confidence::Confirmed, some(u64::MAX)));
 }
 
 #[test]

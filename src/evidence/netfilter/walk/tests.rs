@@ -4,6 +4,7 @@ use super::super::{Ruleset, Sets};
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::evidence::host::Host;
 
 fn saved(name: &str) -> String {
     let path = format!("{}/tests/data/netfilter/{name}", env!("CARGO_MANIFEST_DIR"));
@@ -295,6 +296,22 @@ fn who_is_translated_to_another_address_may_go_another_way() {
 }
 
 #[test]
+fn where_the_host_routes_is_not_known_without_its_routes() {
+    let ruleset = Ruleset::parse(
+        "*nat\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -p tcp -j DNAT --to-destination 10.42.1.9\nCOMMIT\n",
+    );
+    let walked = |host| {
+        let rulesets = vec![("rules".to_owned(), &ruleset)];
+        walk(&World { rulesets, host, ..World::default() }, Course::Forwarded, &syn())
+    };
+    let host = Host::default();
+    assert_eq!(walked(Some(&host)).certain().map(|end| &end.what), Some(&Ending::Passes));
+    let unread = walked(None);
+    assert_eq!(unread.certain(), None);
+    assert_eq!(unread.doubts, ["translated to 10.42.1.9, and where the host routes that was not read"]);
+}
+
+#[test]
 fn too_many_rules_are_no_deep_jumps() {
     let ruleset = filter("-A FORWARD -j a\n-A a -j ACCEPT");
     let world = World { rulesets: vec![("rules".to_owned(), &ruleset)], ..World::default() };
@@ -361,6 +378,12 @@ fn ten_thousand_services_are_walked_even_if_nothing_is_known() {
     assert_eq!(ends(&ruleset, None, &one), ["-A FORWARD -d 10.244.0.7 -j DROP"]);
     let walked = through(&ruleset, None, &Meets::default());
     assert!(walked.certain().is_none());
+}
+
+#[test]
+fn tens_of_thousands_of_rules_that_may_drop_are_no_burden() {
+    let rules: String = (0..40_000).map(|n| format!("-A FORWARD -m u32 --u32 {n} -j DROP\n")).collect();
+    assert_eq!(ends(&filter(&rules), None, &syn()).len(), 40_001);
 }
 
 proptest! {
