@@ -57,6 +57,7 @@ pub(super) fn explain(findings: &mut Findings, evidence: &Evidence<'_>, sift: &S
         looked.extend(beside);
         reason_before_rule(&mut findings.causes);
         route_behind_loop(&mut findings.causes);
+        link_before_network(&mut findings.causes);
         rank(&mut findings.causes);
         if findings.causes.is_empty() {
             findings.causes.push(unknown(findings, looked));
@@ -132,6 +133,18 @@ fn route_behind_loop(causes: &mut Vec<Cause>) {
     causes[reason].summary.push_str("; packets go round until their TTL is used up");
     causes.remove(seen);
 }
+
+/// Where a link was down when capturing ended, the network behind it need not have lost anything.
+fn link_before_network(causes: &mut [Cause]) {
+    let Some(link) = causes.iter_mut().find(|cause| cause.kind == "link_down") else { return };
+    link.confidence = link.confidence.max(Confidence::Likely);
+    for network in causes.iter_mut().filter(|cause| NETWORK.contains(&cause.kind)) {
+        network.confidence = Confidence::Possible;
+    }
+}
+
+/// What is said when two captures show a loss, and nothing but the network lies between.
+const NETWORK: &[&str] = &["underlay_loss", "underlay_blocked"];
 
 /// The likeliest first; beside a sure cause, what is merely possible is noise.
 fn rank(causes: &mut Vec<Cause>) {
