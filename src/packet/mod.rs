@@ -4,6 +4,7 @@
 
 mod flow;
 mod frame;
+mod icmp_quote;
 mod quick;
 mod read;
 

@@ -7,8 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice};
 
 use super::{
-    Arp, Cooked, Fragment, Frame, IcmpError, Ip, Layer, LinkType, MAX_TUNNELS, Macs, Network, Packet, Quoted,
-    Stop, StopReason, Tcp, Transport, Tunnel, TunnelKind, Tunnels, Udp,
+    Arp, Cooked, Fragment, Frame, IcmpError, Ip, Layer, LinkType, MAX_TUNNELS, Macs, Network, Packet, Stop,
+    StopReason, Tcp, Transport, Tunnel, TunnelKind, Tunnels, Udp, icmp_quote,
 };
 
 pub(super) const IPV4: u16 = 0x0800;
@@ -23,7 +23,7 @@ pub(super) const GENEVE_PORT: u16 = 6081;
 pub(super) const VXLAN_BEGINS: [u8; 4] = [8, 0, 0, 0];
 
 /// A frame being read: what is left of it, and what was read so far.
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     whole: &'a [u8],
     /// Where the next layer begins.
     at: usize,
@@ -35,8 +35,7 @@ struct Reader<'a> {
 }
 
 pub(super) fn read<'a>(frame: &Frame<'a>) -> Packet<'a> {
-    let wire_end = (frame.wire_len as usize).max(frame.bytes.len());
-    let mut reader = Reader { whole: frame.bytes, at: 0, end: wire_end, wire_end, packet: nothing_read() };
+    let mut reader = Reader::of(frame.bytes, (frame.wire_len as usize).max(frame.bytes.len()));
     if let Err(stop) = reader.link(frame.link) {
         reader.packet.stopped = Some(stop);
     }
@@ -58,12 +57,22 @@ pub(super) fn nothing_read<'a>() -> Packet<'a> {
     }
 }
 
-type Read<T> = Result<T, Stop>;
+pub(super) type Read<T> = Result<T, Stop>;
 
 /// No packet is longer, where nothing else tells its end (RFC 791).
-const LONGEST: usize = 65_535;
+pub(super) const LONGEST: usize = 65_535;
 
 impl<'a> Reader<'a> {
+    /// At the first byte of what was so long on the wire.
+    pub(super) fn of(whole: &'a [u8], wire_end: usize) -> Self {
+        Self { whole, at: 0, end: wire_end, wire_end, packet: nothing_read() }
+    }
+
+    /// What is left from here.
+    pub(super) fn rest(&self) -> &'a [u8] {
+        self.whole.get(self.at..).unwrap_or(&[])
+    }
+
     fn stop(&self, layer: Layer, why: StopReason) -> Stop {
         Stop { layer, offset: u32::try_from(self.at).unwrap_or(u32::MAX), why }
     }
@@ -203,7 +212,7 @@ impl<'a> Reader<'a> {
         self.transport(&ip)
     }
 
-    fn ipv4_header(&mut self) -> Read<Ip> {
+    pub(super) fn ipv4_header(&mut self) -> Read<Ip> {
         let first = self.need(Layer::Ip, 20)?;
         if first[0] >> 4 != 4 || first[0] & 0x0f < 5 {
             return Err(self.stop(Layer::Ip, StopReason::BadValue));
@@ -249,7 +258,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn ipv6_header(&mut self) -> Read<Ip> {
+    pub(super) fn ipv6_header(&mut self) -> Read<Ip> {
         let bytes = self.need(Layer::Ip, 40)?;
         let header =
             Ipv6HeaderSlice::from_slice(bytes).map_err(|_| self.stop(Layer::Ip, StopReason::BadValue))?;
@@ -273,7 +282,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Walks the extension headers (RFC 8200, section 4) up to the upper protocol.
-    fn extensions(&mut self, mut ip: Ip) -> Read<Ip> {
+    pub(super) fn extensions(&mut self, mut ip: Ip) -> Read<Ip> {
         for _ in 0..8 {
             let len = match ip.protocol {
                 0 | 43 | 60 => (usize::from(self.need(Layer::Ip, 2)?[1]) + 1) * 8,
@@ -481,7 +490,7 @@ impl<'a> Reader<'a> {
                 _ => None,
             };
             self.payload();
-            let quoted = quoted(self.packet.payload).map(Box::new);
+            let quoted = icmp_quote::quoted(self.packet.payload).map(Box::new);
             Transport::IcmpError(IcmpError { kind, code, mtu, quoted })
         } else {
             Transport::Icmp { kind, code }
@@ -489,50 +498,6 @@ impl<'a> Reader<'a> {
         self.payload();
         Ok(())
     }
-}
-
-/// The packet that an ICMP error quotes. Its lengths are those it had when it was whole.
-fn quoted(bytes: &[u8]) -> Option<Quoted> {
-    let wire_end = LONGEST;
-    let packet = nothing_read();
-    let mut reader = Reader { whole: bytes, at: 0, end: wire_end, wire_end, packet };
-    let ip = match bytes.first()? >> 4 {
-        4 => reader.ipv4_header().ok()?,
-        6 => {
-            let ip = reader.ipv6_header().ok()?;
-            reader.extensions(ip).unwrap_or(ip)
-        }
-        _ => return None,
-    };
-    let rest = bytes.get(reader.at..).unwrap_or(&[]);
-    let first = ip.fragment.is_none_or(|fragment| fragment.offset == 0);
-    let transport = match (ip.protocol, rest.len()) {
-        _ if !first => Transport::LaterFragment,
-        (6, 8..) => Transport::Tcp(quoted_tcp(rest)),
-        (17, 8..) => Transport::Udp(Udp {
-            src_port: be16(rest, 0),
-            dst_port: be16(rest, 2),
-            len: be16(rest, 4),
-            checksum: be16(rest, 6),
-        }),
-        (1, 8..) if matches!(rest[0], 0 | 8) => {
-            Transport::Echo { request: rest[0] == 8, id: be16(rest, 4), seq: be16(rest, 6) }
-        }
-        (58, 8..) if matches!(rest[0], 128 | 129) => {
-            Transport::Echo { request: rest[0] == 128, id: be16(rest, 4), seq: be16(rest, 6) }
-        }
-        (6 | 17 | 1 | 58, _) => Transport::None,
-        _ => Transport::Opaque,
-    };
-    Some(Quoted { ip, transport })
-}
-
-/// A quoted TCP header: its first eight bytes are certain (RFC 792).
-fn quoted_tcp(bytes: &[u8]) -> Tcp {
-    let mut fixed = [0; 20];
-    let shown = bytes.len().min(20);
-    fixed[..shown].copy_from_slice(&bytes[..shown]);
-    tcp_fields(&fixed, bytes.get(20..).unwrap_or(&[]))
 }
 
 pub(super) fn tcp_fields(fixed: &[u8], options: &[u8]) -> Tcp {

@@ -9,11 +9,10 @@ use crate::analyze::Evidence;
 use crate::analyze::findings::{Cause, Confidence, Findings, Proof};
 use crate::analyze::rules::Names;
 use crate::evidence::calico::{self, RuleKind};
-use crate::evidence::cluster::Cluster;
 use crate::evidence::host::STATE;
 use crate::evidence::netfilter::{
-    Course, CtState, End, Filters, Fits, HookPoint, Meets, Met, Moved, Policy, Ruleset, Target, Walked,
-    World, delta, walk,
+    Chain, Course, CtState, End, Filters, Fits, HookPoint, Meets, Met, Moved, Policy, Ruleset, Table, Target,
+    Walked, World, delta, walk,
 };
 use crate::evidence::{Texts, When};
 
@@ -69,6 +68,7 @@ fn examine(
     let mut causes = Vec::new();
     let mut unread = BTreeSet::new();
     let mut looked = Vec::new();
+    let names = Names::new(evidence.cluster);
     for scene in scenes {
         let stand = Stand::take(&scene, evidence.texts);
         for (name, _) in &stand.after.rulesets {
@@ -83,7 +83,7 @@ fn examine(
             let rules = filters.unreadable(scene.v6).filter(|(name, _)| !name.ends_with(STATE));
             unread.extend(rules.map(|(_, why)| format!("no counters of rules on {}: {why}", scene.node)));
         }
-        stand.judge(&scene, lost, evidence.cluster, &mut causes);
+        stand.judge(&scene, lost, &names, &mut causes);
     }
     findings.warnings.extend(unread);
     (causes, looked)
@@ -115,11 +115,11 @@ impl Stand {
     }
 
     /// Adds a cause for every rule that ends packets, may be met by the lost ones, and moved.
-    fn judge(&self, scene: &Scene, lost: Lost, cluster: Option<&Cluster>, causes: &mut Vec<Cause>) {
+    fn judge(&self, scene: &Scene, lost: Lost, names: &Names<'_>, causes: &mut Vec<Cause>) {
         let world = self.after.world(scene.v6);
         for (number, (name, after)) in world.rulesets.iter().enumerate() {
             let Some((_, before)) = self.before.rulesets.iter().find(|(own, _)| own == name) else {
-                causes.extend(self.read_once(scene, &world, number, cluster));
+                causes.extend(self.read_once(scene, &world, number, names));
                 continue;
             };
             let met: HashMap<_, &Met> = self
@@ -134,8 +134,9 @@ impl Stand {
                 let rule = moved.rule.is_some().then_some(moved.index);
                 let met = met.get(&(moved.at.0, moved.at.1, rule)).filter(|_| kills);
                 let Some(met) = met.copied() else { continue };
-                let surely = self.surely.as_ref().is_some_and(|end| end.place.as_ref() == Some(&met.place));
-                causes.push(cause(scene, name, after, &moved, (met, surely), lost, cluster));
+                let surely = self.ends_at(met);
+                let suspect = Suspect { scene, source: name, after, moved, met, surely, names };
+                causes.push(suspect.counted(lost));
             }
         }
         for met in &self.wide.met {
@@ -145,13 +146,8 @@ impl Stand {
 
     /// Rules that were read once, at some other moment: that such a packet is walked to one that ends it is all there is, and no
     /// counter that moved. One that has never counted is named only where the walk leads nowhere else.
-    fn read_once(
-        &self,
-        scene: &Scene,
-        world: &World<'_>,
-        number: usize,
-        cluster: Option<&Cluster>,
-    ) -> Vec<Cause> {
+    fn read_once(&self, scene: &Scene, world: &World<'_>, number: usize, names: &Names<'_>) -> Vec<Cause> {
+        let (name, after) = &world.rulesets[number];
         let here = self.wide.met.iter().filter(|met| met.place.ruleset == number);
         let ends = here.filter_map(|met| {
             let (table, chain) = world.chain(&met.place)?;
@@ -161,7 +157,7 @@ impl Stand {
                 None => chain.policy == Some(Policy::Drop),
             };
             let counters = if rule.is_some() { rule?.counters? } else { chain.counters };
-            let surely = self.surely.as_ref().is_some_and(|end| end.place.as_ref() == Some(&met.place));
+            let surely = self.ends_at(met);
             let moved = Moved {
                 table: table.name.clone(),
                 chain: chain.name.clone(),
@@ -173,20 +169,19 @@ impl Stand {
                 bytes: counters.bytes,
                 restarted: false,
             };
-            (kills && (surely || counters.packets > 0)).then_some((met, surely, moved))
+            let suspect = Suspect { scene, source: name, after, moved, met, surely, names };
+            (kills && (surely || counters.packets > 0)).then_some(suspect)
         });
         let mut ends: Vec<_> = ends.collect();
-        if ends.iter().any(|(_, surely, _)| *surely) {
-            ends.retain(|(_, surely, _)| *surely);
+        if ends.iter().any(|suspect| suspect.surely) {
+            ends.retain(|suspect| suspect.surely);
         }
-        let (name, after) = &world.rulesets[number];
-        let causes = ends.into_iter().map(|(met, surely, moved)| {
-            let leads = surely || (met.fits == Fits::Yes && met.certain);
-            let confidence =
-                if leads && moved.packets > 0 { Confidence::Likely } else { Confidence::Possible };
-            once(scene, name, after, &moved, (met, surely), confidence, cluster)
-        });
-        causes.collect()
+        ends.iter().map(Suspect::once).collect()
+    }
+
+    /// Whether it is where such a packet surely ends.
+    fn ends_at(&self, met: &Met) -> bool {
+        self.surely.as_ref().is_some_and(|end| end.place.as_ref() == Some(&met.place))
     }
 
     /// nftables counts only where it is told to: of a rule that drops without a counter, its matches alone speak.
@@ -198,7 +193,7 @@ impl Stand {
         }
         let (name, _) = world.rulesets.get(met.place.ruleset)?;
         let (table, chain) = world.chain(&met.place)?;
-        let surely = self.surely.as_ref().is_some_and(|end| end.place.as_ref() == Some(&met.place));
+        let surely = self.ends_at(met);
         let kind = calico::rule_kind(&chain.name, rule);
         let family = table.family.as_deref().unwrap_or_default();
         let fits = surely || met.fits == Fits::Yes;
@@ -251,110 +246,125 @@ fn fit_words(fits: &Fits, surely: bool) -> String {
     }
 }
 
-fn cause(
-    scene: &Scene,
-    source: &str,
-    after: &Ruleset,
-    moved: &Moved,
-    (met, surely): (&Met, bool),
-    lost: Lost,
-    cluster: Option<&Cluster>,
-) -> Cause {
-    let mut cause = suspected(scene, source, after, moved, met, cluster);
-    cause.confidence = confidence(surely, lost.agrees(moved.packets) && !moved.restarted);
-    cause.summary = format!(
-        "{} {} packets, {}, in {}",
-        cause.summary,
-        moved.packets,
-        if moved.packets == lost.sure {
+/// A rule or policy that ends packets, and may have ended those that were lost.
+struct Suspect<'a, 'c> {
+    scene: &'a Scene,
+    /// The name of the text.
+    source: &'a str,
+    after: &'a Ruleset,
+    moved: Moved,
+    met: &'a Met,
+    /// Such a packet ends there and nowhere else.
+    surely: bool,
+    names: &'a Names<'c>,
+}
+
+impl Suspect<'_, '_> {
+    /// By what it counted while packets were lost.
+    fn counted(&self, lost: Lost) -> Cause {
+        let moved = &self.moved;
+        let as_many = if moved.packets == lost.sure {
             "as many as were lost".to_owned()
         } else {
             format!("of {} lost", lost.sure)
-        },
-        place_words(scene, moved)
-    );
-    let restarted = if moved.restarted {
-        "; the chain was rewritten meanwhile, so this is what it counted since"
-    } else {
-        ""
-    };
-    let detail = format!(
-        "counted {} packets while {} were lost; {}{restarted}",
-        moved.packets,
-        lost.sure,
-        fit_words(&met.fits, surely)
-    );
-    cause.evidence.push(Proof { source: source_of(source), detail });
-    cause
-}
-
-/// The same of rules that were read once.
-fn once(
-    scene: &Scene,
-    source: &str,
-    after: &Ruleset,
-    moved: &Moved,
-    (met, surely): (&Met, bool),
-    confidence: Confidence,
-    cluster: Option<&Cluster>,
-) -> Cause {
-    let mut cause = suspected(scene, source, after, moved, met, cluster);
-    cause.confidence = confidence;
-    cause.summary = format!("{} such packets, in {}", cause.summary, place_words(scene, moved));
-    let counted = match moved.packets {
-        0 => "it had counted nothing when it was read".to_owned(),
-        packets => format!("it had counted {packets} packets when it was read"),
-    };
-    let detail = format!("{}; read once, {counted}", fit_words(&met.fits, surely));
-    cause.evidence.push(Proof { source: source_of(source), detail });
-    cause
-}
-
-fn place_words(scene: &Scene, moved: &Moved) -> String {
-    let inside = if scene.inside.is_empty() { "" } else { " in the pod" };
-    format!("{}/{}{inside}", moved.table, moved.chain)
-}
-
-/// A rule that ends packets: whose it is, what it says and what to do about it. How sure that is, and how many packets it
-/// took, is for the caller to say; the summary has only who did what.
-fn suspected(
-    scene: &Scene,
-    source: &str,
-    after: &Ruleset,
-    moved: &Moved,
-    met: &Met,
-    cluster: Option<&Cluster>,
-) -> Cause {
-    let marking = marking_rule(after, moved);
-    let kind = moved.rule.as_ref().map_or(RuleKind::NotCalico, |rule| calico::rule_kind(&moved.chain, rule));
-    let policy = policy_behind(after, moved, cluster);
-    let asked = policies_asked(&kind, after, moved, cluster);
-    let what = match &moved.rule {
-        Some(rule) => rule.text.clone(),
-        None => format!("policy DROP at the end of {}", moved.chain),
-    };
-    Cause {
-        kind: kind_word(scene, met.point, &kind),
-        node: scene.node.clone(),
-        confidence: Confidence::Possible,
-        summary: doer(met.point, &kind, policy.as_deref()),
-        remedy: match &asked {
-            Some(asked) => format!(
-                "allow this traffic in one of the pod's policies ({asked}), or in another that selects it"
+        };
+        let restarted = if moved.restarted {
+            "; the chain was rewritten meanwhile, so this is what it counted since"
+        } else {
+            ""
+        };
+        self.cause(
+            confidence(self.surely, lost.agrees(moved.packets) && !moved.restarted),
+            &format!("{} packets, {as_many}", moved.packets),
+            format!(
+                "counted {} packets while {} were lost; {}{restarted}",
+                moved.packets,
+                lost.sure,
+                fit_words(&self.met.fits, self.surely)
             ),
-            None => remedy(&kind, policy.as_deref(), &scene.node),
-        },
-        evidence: marking
-            .map(|rule| format!("the policy's own rule marked them: {rule}"))
-            .into_iter()
-            .chain(
-                asked.map(|asked| {
-                    format!("policies that select the pod, none of which accepts them: {asked}")
-                }),
-            )
-            .chain([format!("{source}, table {}: {what}", moved.table)])
-            .map(|detail| Proof { source: source_of(source), detail })
-            .collect(),
+        )
+    }
+
+    /// Of rules that were read once.
+    fn once(&self) -> Cause {
+        let leads = self.surely || (self.met.fits == Fits::Yes && self.met.certain);
+        let (confidence, counted) = match self.moved.packets {
+            0 => (Confidence::Possible, "it had counted nothing when it was read".to_owned()),
+            packets => (
+                if leads { Confidence::Likely } else { Confidence::Possible },
+                format!("it had counted {packets} packets when it was read"),
+            ),
+        };
+        let detail = format!("{}; read once, {counted}", fit_words(&self.met.fits, self.surely));
+        self.cause(confidence, "such packets", detail)
+    }
+
+    /// Whose rule it is, what it says and what to do about it; how many packets it took, and how that is known.
+    fn cause(&self, confidence: Confidence, packets: &str, known: String) -> Cause {
+        let Self { scene, source, moved, .. } = self;
+        let kind =
+            moved.rule.as_ref().map_or(RuleKind::NotCalico, |rule| calico::rule_kind(&moved.chain, rule));
+        let policy = self.chain().and_then(|chain| self.names.policy(chain));
+        let asked = self.policies_asked(&kind);
+        let what = match &moved.rule {
+            Some(rule) => rule.text.clone(),
+            None => format!("policy DROP at the end of {}", moved.chain),
+        };
+        let marking = self.marking_rule().map(|rule| format!("the policy's own rule marked them: {rule}"));
+        let selecting = asked
+            .as_ref()
+            .map(|asked| format!("policies that select the pod, none of which accepts them: {asked}"));
+        let rule = format!("{source}, table {}: {what}", moved.table);
+        let evidence = [marking, selecting, Some(rule), Some(known)].into_iter().flatten();
+        let inside = if scene.inside.is_empty() { "" } else { " in the pod" };
+        Cause {
+            kind: kind_word(scene, self.met.point, &kind),
+            node: scene.node.clone(),
+            confidence,
+            summary: format!(
+                "{} {packets}, in {}/{}{inside}",
+                doer(self.met.point, &kind, policy.as_deref()),
+                moved.table,
+                moved.chain
+            ),
+            remedy: match &asked {
+                Some(asked) => format!(
+                    "allow this traffic in one of the pod's policies ({asked}), or in another that selects it"
+                ),
+                None => remedy(&kind, policy.as_deref(), &scene.node),
+            },
+            evidence: evidence.map(|detail| Proof { source: source_of(source), detail }).collect(),
+        }
+    }
+
+    fn table(&self) -> Option<&Table> {
+        self.after.tables.get(self.moved.at.0)
+    }
+
+    fn chain(&self) -> Option<&Chain> {
+        self.table()?.chains.get(self.moved.at.1)
+    }
+
+    /// Which policies a tier's chain asked before it dropped, in words; none for a rule of another kind.
+    fn policies_asked(&self, kind: &RuleKind) -> Option<String> {
+        let RuleKind::EndOfTier(_) = kind else { return None };
+        let (table, chain) = (self.table()?, self.chain()?);
+        let before = &chain.rules[..self.moved.index.min(chain.rules.len())];
+        let asked = before.iter().filter_map(|rule| match &rule.target {
+            Target::Jump(name) => self.names.policy(table.chain(name)?),
+            _ => None,
+        });
+        let asked: Vec<String> = asked.collect();
+        (!asked.is_empty()).then(|| asked.join(", "))
+    }
+
+    /// Since Calico 3.30 a policy's deny rule only marks the packet, and the next rule drops what is marked: the rule that
+    /// stands for the policy is the one before.
+    fn marking_rule(&self) -> Option<&str> {
+        self.moved.rule.as_ref()?;
+        let chain = self.chain()?;
+        let at = calico::deny_rule(chain, self.moved.index);
+        (at != self.moved.index).then(|| chain.rules[at].text.as_str())
     }
 }
 
@@ -365,40 +375,6 @@ fn confidence(walked_to: bool, as_many: bool) -> Confidence {
         (true, false) | (false, true) => Confidence::Likely,
         (false, false) => Confidence::Possible,
     }
-}
-
-/// The policy whose chain a deny rule stands in, in words.
-fn policy_behind(after: &Ruleset, moved: &Moved, cluster: Option<&Cluster>) -> Option<String> {
-    Names::new(cluster).policy(after.tables.get(moved.at.0)?.chains.get(moved.at.1)?)
-}
-
-/// Which policies a tier's chain asked before it dropped, in words; none for a rule of another kind.
-fn policies_asked(
-    kind: &RuleKind,
-    after: &Ruleset,
-    moved: &Moved,
-    cluster: Option<&Cluster>,
-) -> Option<String> {
-    let RuleKind::EndOfTier(_) = kind else { return None };
-    let table = after.tables.get(moved.at.0)?;
-    let chain = table.chains.get(moved.at.1)?;
-    let names = Names::new(cluster);
-    let asked =
-        chain.rules[..moved.index.min(chain.rules.len())].iter().filter_map(|rule| match &rule.target {
-            Target::Jump(name) => names.policy(table.chain(name)?),
-            _ => None,
-        });
-    let asked: Vec<String> = asked.collect();
-    (!asked.is_empty()).then(|| asked.join(", "))
-}
-
-/// Since Calico 3.30 a policy's deny rule only marks the packet, and the next rule drops what is marked: the rule that
-/// stands for the policy is the one before.
-fn marking_rule(after: &Ruleset, moved: &Moved) -> Option<String> {
-    moved.rule.as_ref()?;
-    let chain = after.tables.get(moved.at.0)?.chains.get(moved.at.1)?;
-    let at = calico::deny_rule(chain, moved.index);
-    (at != moved.index).then(|| chain.rules[at].text.clone())
 }
 
 /// Who did what, before the number of packets.
@@ -502,7 +478,12 @@ mod tests {
         };
         let mut causes = Vec::new();
         let texts = texts(rules, whole);
-        Stand::take(&scene, &texts).judge(&scene, Lost { sure: lost, perhaps: 1 }, None, &mut causes);
+        Stand::take(&scene, &texts).judge(
+            &scene,
+            Lost { sure: lost, perhaps: 1 },
+            &Names::new(None),
+            &mut causes,
+        );
         let shown = |cause: Cause| {
             let rule = cause.evidence.iter().find_map(|proof| proof.detail.split("table filter: ").nth(1));
             (rule.unwrap_or_default().to_owned(), cause.confidence)

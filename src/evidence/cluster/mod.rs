@@ -301,11 +301,6 @@ impl Cluster {
         self.narrowed.remove(kind);
     }
 
-    /// Whether all objects of a kind are here.
-    pub fn has_all(&self, kind: &str) -> bool {
-        self.kinds.iter().any(|known| known == kind) && !self.narrowed.contains_key(kind)
-    }
-
     /// The pods of a workload.
     pub fn pods_of(&self, kind: WorkloadKind, namespace: &str, name: &str) -> impl Iterator<Item = &Pod> {
         let owned = move |pod: &Pod| match kind {

@@ -14,6 +14,7 @@ mod nft;
 mod packet;
 mod parse;
 mod sets;
+mod told;
 mod view;
 mod walk;
 mod ways;

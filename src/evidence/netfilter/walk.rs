@@ -6,16 +6,17 @@
 //! walked side by side: what differs between them are marks and addresses ([`State`]), and ways that no longer
 //! differ are one again. The work is bounded; where it would not be, nothing is called certain.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use super::change::changed;
 use super::hook::{Course, Hook, HookPoint};
 use super::packet::{CtState, Meets};
-use super::sets::Found;
+use super::sets::{Found, VerdictMap};
+use super::told::Told;
 use super::view::{Fits, Sorted, View};
 use super::ways::{Leads, State, States, together};
-use super::world::{End, Ending, Met, Place, Walked, World};
+use super::world::{Ending, Place, Walked, World};
 use super::{Policy, Table, Target};
 use crate::evidence::host::Question;
 
@@ -31,7 +32,7 @@ pub fn walk(world: &World<'_>, course: Course, meets: &Meets) -> Walked {
         }
     }
     if let Some(state) = states.iter().cloned().reduce(|one, other| one.common(&other)) {
-        walk.walked.out = Meets {
+        walk.told.walked.out = Meets {
             src: state.src,
             dst: state.dst,
             src_port: state.src_port,
@@ -39,12 +40,12 @@ pub fn walk(world: &World<'_>, course: Course, meets: &Meets) -> Walked {
             mark: (state.mark.known == u32::MAX).then_some(state.mark.value),
             ..meets.clone()
         };
-        walk.end(Ending::Passes, None);
+        walk.told.end(Ending::Passes, None);
     }
     if walk.steps > MOST_STEPS {
-        walk.doubt(TANGLED.to_owned());
+        walk.told.doubt(TANGLED.to_owned());
     }
-    walk.walked
+    walk.told.walked
 }
 
 /// A chain by the numbers of its ruleset, table and itself.
@@ -72,10 +73,7 @@ struct Walk<'w> {
     course: Course,
     meets: &'w Meets,
     chains: HashMap<(usize, usize, &'w str), usize>,
-    walked: Walked,
-    places: HashMap<Place, usize>,
-    ended: HashSet<End>,
-    doubted: HashSet<String>,
+    told: Told,
     /// Ways that a rule of the base chain at hand accepted.
     accepted: States,
     /// Chains walked under the base chain at hand.
@@ -90,10 +88,7 @@ impl<'w> Walk<'w> {
             course,
             meets,
             chains: HashMap::new(),
-            walked: Walked { doubts: world.doubts(), ..Walked::default() },
-            places: HashMap::new(),
-            ended: HashSet::new(),
-            doubted: HashSet::new(),
+            told: Told::of(world.doubts()),
             accepted: States::new(),
             memo: HashMap::new(),
             steps: 0,
@@ -176,7 +171,7 @@ impl<'w> Walk<'w> {
             return past;
         }
         self.forget();
-        let certain = surely && self.walked.ends.is_empty() && past.is_empty();
+        let certain = surely && self.told.walked.ends.is_empty() && past.is_empty();
         let Passed { out, whole } = self.chain(hook, id, &asked, certain, 0);
         past.append(&mut self.accepted);
         if out.is_empty() {
@@ -185,9 +180,9 @@ impl<'w> Walk<'w> {
         let chain = &self.world.rulesets[id.0].1.tables[id.1].chains[id.2];
         if let Some(policy) = chain.policy {
             let place = Place { ruleset: id.0, table: id.1, chain: id.2, rule: None };
-            self.meet(place.clone(), hook.point, Fits::Yes, certain && whole);
+            self.told.meet(place.clone(), hook.point, Fits::Yes, certain && whole);
             if policy == Policy::Drop {
-                self.end(Ending::Dropped, Some(place));
+                self.told.end(Ending::Dropped, Some(place));
                 return past;
             }
         }
@@ -231,10 +226,8 @@ impl<'w> Walk<'w> {
         {
             return states;
         }
-        // What is met on this way is not met by this packet.
-        let kept = std::mem::take(&mut self.walked);
-        let places = std::mem::take(&mut self.places);
-        let (ended, doubted) = (std::mem::take(&mut self.ended), std::mem::take(&mut self.doubted));
+        // What its first packet met is not told of this one.
+        let told = std::mem::take(&mut self.told);
         let mut all = States::new();
         for state in states {
             self.forget();
@@ -251,7 +244,7 @@ impl<'w> Walk<'w> {
                 ..state.clone()
             }));
         }
-        (self.walked, self.places, self.ended, self.doubted) = (kept, places, ended, doubted);
+        self.told = told;
         all
     }
 
@@ -271,7 +264,7 @@ impl<'w> Walk<'w> {
                 stay.insert(state);
             }
             if let Some(words) = elsewhere {
-                self.end(Ending::Elsewhere(words), None);
+                self.told.end(Ending::Elsewhere(words), None);
             }
         }
         stay
@@ -282,7 +275,7 @@ impl<'w> Walk<'w> {
         let dst = state.dst.filter(|dst| self.meets.dst.is_some_and(|meant| meant != *dst))?;
         let iif = self.meets.in_interface.as_deref();
         let Some(host) = self.world.host else {
-            self.doubt(format!("translated to {dst}, and where the host routes that was not read"));
+            self.told.doubt(format!("translated to {dst}, and where the host routes that was not read"));
             return None;
         };
         let route = host.lookup(&Question { dst, src: state.src, iif }).route;
@@ -294,11 +287,11 @@ impl<'w> Walk<'w> {
     fn chain(&mut self, hook: &'w Hook, id: ChainId, states: &States, certain: bool, depth: usize) -> Passed {
         let uncertain = Passed { out: states.clone(), whole: false };
         if self.steps > MOST_STEPS {
-            self.doubt(TANGLED.to_owned());
+            self.told.doubt(TANGLED.to_owned());
             return uncertain;
         }
         if depth > DEEPEST {
-            self.doubt("jumps lead deeper than the kernel allows".to_owned());
+            self.told.doubt("jumps lead deeper than the kernel allows".to_owned());
             return uncertain;
         }
         let known = self.memo.entry((id, certain)).or_default();
@@ -315,14 +308,7 @@ impl<'w> Walk<'w> {
         passed
     }
 
-    fn rules(
-        &mut self,
-        hook: &'w Hook,
-        id: ChainId,
-        mut alive: States,
-        certain: bool,
-        depth: usize,
-    ) -> Passed {
+    fn rules(&mut self, hook: &'w Hook, id: ChainId, alive: States, certain: bool, depth: usize) -> Passed {
         let world = self.world;
         let table = &world.rulesets[id.0].1.tables[id.1];
         let chain = &table.chains[id.2];
@@ -333,228 +319,173 @@ impl<'w> Walk<'w> {
             sets: [Some(&table.sets).filter(|sets| !sets.is_empty()), world.sets],
             host: world.host,
         };
-        let mut way = Way { certain, whole: true, out: States::new() };
+        let mut way = Way { alive, certain, whole: true, out: States::new() };
         for (index, rule) in chain.rules.iter().enumerate() {
-            if alive.is_empty() {
+            if way.alive.is_empty() {
                 break;
             }
-            self.steps += alive.len();
-            let Sorted { mut taken, rest, fits } = view.sort(rule, std::mem::take(&mut alive));
-            alive = rest;
+            self.steps += way.alive.len();
+            let Sorted { mut taken, rest, fits } = view.sort(rule, std::mem::take(&mut way.alive));
+            way.alive = rest;
             if taken.is_empty() {
                 continue;
             }
             let place = Place { ruleset: id.0, table: id.1, chain: id.2, rule: Some(index) };
-            self.meet(place.clone(), hook.point, fits, way.certain);
+            self.told.meet(place.clone(), hook.point, fits, way.certain);
             for action in &rule.before {
                 taken = taken.into_iter().map(|state| changed(state, action)).collect();
             }
-            self.follow(&view, place, (table, &rule.target), taken, &mut alive, &mut way, depth);
-            if alive.len() > MOST_WAYS {
-                alive = together(alive);
+            self.follow(&At { view: &view, table, place, depth }, &rule.target, taken, &mut way);
+            if way.alive.len() > MOST_WAYS {
+                way.alive = together(way.alive);
             }
         }
-        way.out.append(&mut alive);
+        way.out.append(&mut way.alive);
         if way.out.len() > MOST_WAYS {
             way.out = together(way.out);
         }
         Passed { out: way.out, whole: way.whole }
     }
 
-    /// What a target makes of the ways that were taken; those that go on with the next rule come to `alive`.
-    #[expect(clippy::too_many_arguments, reason = "one rule of one chain: its place, its target, its ways")]
-    fn follow(
-        &mut self,
-        view: &View<'w>,
-        place: Place,
-        (table, target): (&'w Table, &'w Target),
-        taken: States,
-        alive: &mut States,
-        way: &mut Way,
-        depth: usize,
-    ) {
-        let hook = view.hook;
-        let next = |name: &str, walk: &Self| {
-            walk.chains.get(&(place.ruleset, place.table, name)).map(|at| (place.ruleset, place.table, *at))
-        };
+    /// What a target makes of the ways that were taken.
+    fn follow(&mut self, at: &At<'_, 'w>, target: &'w Target, taken: States, way: &mut Way) {
+        let place = || Some(at.place.clone());
         match target {
             Target::None | Target::Log(_) | Target::Mark(_) | Target::NoTrack => {
-                alive.extend(taken.into_iter().map(|state| changed(state, target)));
+                way.alive.extend(taken.into_iter().map(|state| changed(state, target)));
             }
             Target::Return => {
-                way.certain &= alive.is_empty();
+                way.certain &= way.alive.is_empty();
                 way.out.extend(taken);
             }
             Target::Jump(name) | Target::Goto(name) => {
-                let back = matches!(target, Target::Jump(_));
-                let Some(id) = next(name, self) else {
-                    self.doubt(format!("there is no chain {name} in table {}", table.name));
-                    (way.certain, way.whole) = (false, false);
-                    alive.extend(taken);
+                let (ruleset, table) = (at.place.ruleset, at.place.table);
+                let Some(&chain) = self.chains.get(&(ruleset, table, name.as_str())) else {
+                    self.told.doubt(format!("there is no chain {name} in table {}", at.table.name));
+                    way.may_do_anything(taken);
                     return;
                 };
-                let surely = way.certain && alive.is_empty();
-                let passed = self.chain(hook, id, &taken, surely, depth + 1);
+                let surely = way.certain && way.alive.is_empty();
+                let passed = self.chain(at.view.hook, (ruleset, table, chain), &taken, surely, at.depth + 1);
                 way.whole &= passed.whole;
-                if back {
+                if matches!(target, Target::Jump(_)) {
                     way.certain &= passed.whole;
-                    alive.extend(passed.out);
+                    way.alive.extend(passed.out);
                 } else {
-                    way.certain &= alive.is_empty();
+                    way.certain &= way.alive.is_empty();
                     way.out.extend(passed.out);
                 }
             }
-            Target::Map { name, fields } => {
-                self.look_up(view, &place, table, (name, fields), taken, alive, way, depth);
-            }
+            Target::Map { name, fields } => self.look_up(at, (name, fields), taken, way),
             Target::Accept => {
                 self.accepted.extend(taken);
-                way.ends(alive);
+                way.ends();
             }
             Target::Drop => {
-                self.end(Ending::Dropped, Some(place));
-                way.ends(alive);
+                self.told.end(Ending::Dropped, place());
+                way.ends();
             }
             Target::Reject(how) => {
-                self.end(Ending::Rejected(how.clone()), Some(place));
-                way.ends(alive);
+                self.told.end(Ending::Rejected(how.clone()), place());
+                way.ends();
             }
             Target::Dnat(_) | Target::Snat(_) | Target::Masquerade(_) => {
                 self.accepted.extend(taken.into_iter().map(|state| changed(state, target)));
-                way.ends(alive);
+                way.ends();
             }
-            Target::Other(text) => self.other(text, place, taken, alive, way),
+            Target::Other(text) => self.other(text, place(), taken, way),
         }
     }
 
     /// A verdict map: each way by the entry that it has.
-    #[expect(clippy::too_many_arguments, reason = "one rule of one chain: its place, its target, its ways")]
-    fn look_up(
-        &mut self,
-        view: &View<'w>,
-        place: &Place,
-        table: &'w Table,
-        (name, fields): (&str, &[String]),
-        taken: States,
-        alive: &mut States,
-        way: &mut Way,
-        depth: usize,
-    ) {
-        let Some(map) = table.maps.get(name) else {
-            self.doubt(format!("there is no map {name} in table {}", table.name));
-            (way.certain, way.whole) = (false, false);
-            alive.extend(taken);
+    fn look_up(&mut self, at: &At<'_, 'w>, (name, fields): (&str, &[String]), taken: States, way: &mut Way) {
+        let Some(map) = at.table.maps.get(name) else {
+            self.told.doubt(format!("there is no map {name} in table {}", at.table.name));
+            way.may_do_anything(taken);
             return;
         };
-        let mut by_entry: Vec<(usize, States)> = Vec::new();
-        let mut put = |entry: usize, state: &State| match by_entry.iter_mut().find(|(at, _)| *at == entry) {
-            Some((_, states)) => {
-                states.insert(state.clone());
-            }
-            None => by_entry.push((entry, States::from([state.clone()]))),
-        };
-        let mut torn = false;
+        let mut by_entry: BTreeMap<usize, States> = BTreeMap::new();
         for state in taken {
-            if !map.conditions.is_empty() {
-                let mut open = true;
-                for (entry, condition) in map.conditions.iter().enumerate() {
-                    match view.holds(&state, condition) {
-                        Some(true) => {
-                            put(entry, &state);
-                            open = false;
-                            break;
-                        }
-                        Some(false) => {}
-                        None => {
-                            torn = true;
-                            put(entry, &state);
-                        }
-                    }
-                }
-                if open {
-                    alive.insert(state);
-                }
-                continue;
+            let (entries, perhaps_none) = entries(map, fields, at.view, &state);
+            way.certain &= entries.is_empty() || !perhaps_none;
+            for entry in entries {
+                by_entry.entry(entry).or_default().insert(state.clone());
             }
-            let found: Vec<_> = fields.iter().map(|field| view.field(&state, field)).collect();
-            match map.keys.find(&found) {
-                Found::In(entry) => put(entry as usize, &state),
-                Found::Out => {
-                    alive.insert(state);
-                }
-                Found::Unknown => {
-                    for entry in 0..map.verdicts.len() {
-                        put(entry, &state);
-                    }
-                    // A number drawn among as many as there are entries always has one.
-                    let drawn =
-                        fields.first().and_then(|field| field.strip_prefix("numgen ")?.rsplit(' ').next());
-                    if drawn.is_none_or(|number| number.parse() != Ok(map.verdicts.len())) {
-                        torn = true;
-                        alive.insert(state);
-                    }
-                }
+            if perhaps_none {
+                way.alive.insert(state);
             }
         }
-        if torn || by_entry.len() > 1 {
-            way.certain = false;
-        }
+        way.certain &= by_entry.len() <= 1;
         for (entry, states) in by_entry {
-            let Some(verdict) = map.verdicts.get(entry) else { continue };
-            self.follow(view, place.clone(), (table, verdict), states, alive, way, depth);
+            if let Some(verdict) = map.verdicts.get(entry) {
+                self.follow(at, verdict, states, way);
+            }
         }
     }
 
     /// Targets of extensions: most let the packet go on, some take it.
-    fn other(&mut self, text: &str, place: Place, taken: States, alive: &mut States, way: &mut Way) {
+    fn other(&mut self, text: &str, place: Option<Place>, taken: States, way: &mut Way) {
         let name = text.split(' ').next().unwrap_or_default();
+        let target = || Target::Other(text.to_owned());
         if TAKING.contains(&name) {
-            self.end(Ending::Elsewhere(text.to_owned()), Some(place));
-            way.ends(alive);
+            self.told.end(Ending::Elsewhere(text.to_owned()), place);
+            way.ends();
         } else if TRANSLATING.contains(&name) {
-            let target = Target::Other(text.to_owned());
-            self.accepted.extend(taken.into_iter().map(|state| changed(state, &target)));
-            way.ends(alive);
+            self.accepted.extend(taken.into_iter().map(|state| changed(state, &target())));
+            way.ends();
         } else if HARMLESS.contains(&name) {
-            alive.extend(taken);
+            way.alive.extend(taken);
         } else if name == "CONNMARK" || name == "HMARK" {
-            alive.extend(taken.into_iter().map(|state| changed(state, &Target::Other(text.to_owned()))));
+            way.alive.extend(taken.into_iter().map(|state| changed(state, &target())));
         } else {
-            // It may do anything, dropping included.
-            self.end(Ending::Elsewhere(text.to_owned()), Some(place));
-            (way.certain, way.whole) = (false, false);
-            alive.extend(taken);
-        }
-    }
-
-    fn meet(&mut self, place: Place, point: HookPoint, fits: Fits, certain: bool) {
-        if let Some(&at) = self.places.get(&place) {
-            let met = &mut self.walked.met[at];
-            if certain && !met.certain {
-                (met.fits, met.certain) = (fits, true);
-            }
-            return;
-        }
-        self.places.insert(place.clone(), self.walked.met.len());
-        self.walked.met.push(Met { place, point, fits, certain });
-    }
-
-    fn end(&mut self, what: Ending, place: Option<Place>) {
-        let end = End { what, place };
-        if self.ended.insert(end.clone()) {
-            self.walked.ends.push(end);
-        }
-    }
-
-    fn doubt(&mut self, why: String) {
-        if self.doubted.insert(why.clone()) {
-            self.walked.doubts.push(why);
+            // Dropping included.
+            self.told.end(Ending::Elsewhere(text.to_owned()), place);
+            way.may_do_anything(taken);
         }
     }
 }
 
-/// What has become of the ways through one chain.
+/// The entries of a verdict map that a way may have, and whether it may have none.
+fn entries(map: &VerdictMap, fields: &[String], view: &View<'_>, state: &State) -> (Vec<usize>, bool) {
+    if !map.conditions.is_empty() {
+        let mut entries = Vec::new();
+        for (entry, condition) in map.conditions.iter().enumerate() {
+            let holds = view.holds(state, condition);
+            if holds != Some(false) {
+                entries.push(entry);
+            }
+            if holds == Some(true) {
+                return (entries, false);
+            }
+        }
+        return (entries, true);
+    }
+    let found: Vec<_> = fields.iter().map(|field| view.field(state, field)).collect();
+    match map.keys.find(&found) {
+        Found::In(entry) => (vec![entry as usize], false),
+        Found::Out => (Vec::new(), true),
+        Found::Unknown => {
+            // A number drawn among as many as there are entries always has one.
+            let drawn = fields.first().and_then(|field| field.strip_prefix("numgen ")?.rsplit(' ').next());
+            let none = drawn.is_none_or(|number| number.parse() != Ok(map.verdicts.len()));
+            ((0..map.verdicts.len()).collect(), none)
+        }
+    }
+}
+
+/// The rule at hand.
+struct At<'v, 'w> {
+    view: &'v View<'w>,
+    table: &'w Table,
+    place: Place,
+    /// How many jumps led there.
+    depth: usize,
+}
+
+/// The ways through one chain.
 struct Way {
+    /// Those that come to the next rule.
+    alive: States,
     /// All that came in comes to the next rule.
     certain: bool,
     /// Nothing ended in this chain.
@@ -565,9 +496,15 @@ struct Way {
 
 impl Way {
     /// Some of the ways ended; what is left comes to the next rule only by chance.
-    fn ends(&mut self, left: &States) {
+    fn ends(&mut self) {
         self.whole = false;
-        self.certain &= left.is_empty();
+        self.certain &= self.alive.is_empty();
+    }
+
+    /// What became of some of the ways is not known: they may come to the next rule.
+    fn may_do_anything(&mut self, taken: States) {
+        (self.certain, self.whole) = (false, false);
+        self.alive.extend(taken);
     }
 }
 

@@ -1,6 +1,6 @@
 use proptest::prelude::{prop, proptest};
 
-use super::super::{Ruleset, Sets};
+use super::super::{End, Met, Ruleset, Sets};
 use std::collections::BTreeSet;
 
 use super::*;
@@ -319,7 +319,7 @@ fn too_many_rules_are_no_deep_jumps() {
     let mut walk = Walk::of(&world, Course::Forwarded, &meets);
     walk.steps = MOST_STEPS + 1;
     walk.hook(HookPoint::Forward, States::from([State::of(&meets)]));
-    assert_eq!(walk.walked.doubts, [TANGLED]);
+    assert_eq!(walk.told.walked.doubts, [TANGLED]);
 }
 
 /// A connection was translated by the rules of its first packet; what comes back is not translated by them.
