@@ -338,8 +338,8 @@ impl Pieces {
         let joined =
             |tables: &[(String, String)]| tables.iter().map(|(_, text)| text.as_str()).collect::<String>();
         let saved = self.saved.iter().map(|(name, saved)| {
-            let remarks: String = saved.remarks.iter().map(|remark| format!("{remark}\n")).collect();
-            (name.clone(), remarks + &joined(&saved.tables))
+            let remarks = saved.remarks.iter().flat_map(|remark| [remark, "\n"]);
+            (name.clone(), remarks.collect::<String>() + &joined(&saved.tables))
         });
         let mut texts: Vec<(String, String)> = saved.collect();
         for (v6, tables) in &self.listed {
