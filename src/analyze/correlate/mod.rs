@@ -114,8 +114,8 @@ pub(crate) struct Trail {
 pub(crate) struct Astray {
     /// Index into the list of ways.
     pub(crate) way: u8,
-    /// Where it was seen there.
-    pub(crate) position: u8,
+    /// It came to a further point afterwards.
+    pub(crate) back: bool,
 }
 
 /// More trails are not kept in flight, whatever a capture's times say: the oldest are judged before their time.
@@ -264,8 +264,12 @@ impl Trail {
 
     fn note(&mut self, sighting: &Sighting) {
         if sighting.astray.is_some() {
-            self.astray = sighting.astray.map(|way| Astray { way, position: sighting.position });
+            self.astray = sighting.astray.map(|way| Astray { way, back: false });
             return;
+        }
+        // What goes round comes by where it was before.
+        if let Some(astray) = self.astray.as_mut().filter(|_| self.seen & (1 << sighting.position) == 0) {
+            astray.back = true;
         }
         self.seen |= 1 << sighting.position;
         self.ttls[usize::from(sighting.position)] = sighting.ttl;

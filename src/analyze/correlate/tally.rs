@@ -301,17 +301,13 @@ impl Tally {
         if reach[n - 1] > 0 {
             way.longest_delivered = way.longest_delivered.max(lot.ip_len);
         }
-        if let Some(astray) = lot.astray {
-            // Those that came back to their way, wherever they vanished later.
-            let back = u64::from(reach[usize::from(astray.position).min(n - 1)]) * lot.units;
-            if back > 0 {
-                add(&mut way.detours, astray.way, back);
-            }
+        if let Some(astray) = lot.astray.filter(|astray| astray.back) {
+            add(&mut way.detours, astray.way, u64::from(reach[0]) * lot.units);
         }
         for position in 0..n - 1 {
             let lost = u64::from(reach[position] - reach[position + 1]) * lot.units;
             if lost > 0 {
-                way.stages[position].lose(lost, lot, position);
+                way.stages[position].lose(lost, lot);
                 way.chronicle.lost(position, lost, (lot.flow, set(counts)), members);
             }
         }
@@ -446,10 +442,10 @@ impl Stage {
         self.latency.saturating_record(u64::try_from(took.0).unwrap_or(0).max(1));
     }
 
-    fn lose(&mut self, lost: u64, lot: &Lot, position: usize) {
+    fn lose(&mut self, lost: u64, lot: &Lot) {
         self.lost += lost;
         self.lost_fragmented += if lot.fragments { lost } else { 0 };
-        if let Some(astray) = lot.astray.filter(|astray| position < usize::from(astray.position)) {
+        if let Some(astray) = lot.astray.filter(|astray| !astray.back) {
             add(&mut self.astray, astray.way, lost);
         }
         let (shortest, longest) = self.lost_len.unwrap_or((lot.ip_len, lot.ip_len));

@@ -12,15 +12,24 @@ use std::net::IpAddr;
 use crate::analyze::Evidence;
 use crate::analyze::findings::{Cause, Confidence, Findings, Outcome, Place, Proof};
 use crate::evidence::kernel::{GivenUp, Hook, KERNEL, KernelWord, Within};
+use crate::evidence::netfilter::HookPoint;
 use crate::evidence::{Case, Direction, Known, PointId, Role, StageKind, When};
 
+use super::rules::Ruled;
 use words::{reason_in_words, remedy, words};
 
 /// The causes that the kernel names, and what was heard beside them. Causes that other sources found stand in the
 /// findings already: where the kernel's word leaves several open, it supports the one of them that was found.
-pub(super) fn explain(findings: &Findings, evidence: &Evidence<'_>) -> (Vec<Cause>, Vec<Proof>) {
+///
+/// What is known of the rules among them, which come first, stands in `ruled`. Each cause comes with the number of the one that it
+/// supports.
+pub(super) fn explain(
+    findings: &Findings,
+    evidence: &Evidence<'_>,
+    ruled: &[Ruled],
+) -> (Vec<(Option<usize>, Cause)>, Vec<Proof>) {
     let mut scene = Scene::of(findings);
-    let mut meant: BTreeMap<(&'static str, String), Said> = BTreeMap::new();
+    let mut meant: BTreeMap<(Option<usize>, &'static str, String), Said> = BTreeMap::new();
     let mut beside = Vec::new();
     let nodes: BTreeSet<&str> = [scene.sender, scene.receiver].into_iter().flatten().collect();
     for node in nodes {
@@ -39,15 +48,17 @@ pub(super) fn explain(findings: &Findings, evidence: &Evidence<'_>) -> (Vec<Caus
                 other.push(event);
                 continue;
             };
-            let found = findings
-                .causes
-                .iter()
-                .find(|cause| cause.node == node && meaning.kinds.contains(&cause.kind))
-                .map(|cause| cause.kind);
-            let Some(kind) = found.or(meaning.kinds.first().copied()) else { continue };
-            let said = meant.entry((kind, node.to_owned())).or_default();
+            let found = findings.causes.iter().enumerate().find(|(at, cause)| {
+                cause.node == node
+                    && meaning.kinds.contains(&cause.kind)
+                    && ruled.get(*at).is_none_or(|rule| is_at(&event, rule.point))
+            });
+            let known = found.map(|(_, cause)| cause.kind);
+            let Some(kind) = known.or(meaning.kinds.first().copied()) else { continue };
+            let supports = found.map(|(at, _)| at);
+            let said = meant.entry((supports, kind, node.to_owned())).or_default();
             said.events.push(event);
-            said.sure |= meaning.literal || found.is_some();
+            said.sure |= meaning.literal || supports.is_some();
         }
         beside.extend(joined(&other).iter().map(|one| proof(words(one))));
         let missed = word.heard.unheard.saturating_add(word.heard.left_out);
@@ -61,8 +72,31 @@ pub(super) fn explain(findings: &Findings, evidence: &Evidence<'_>) -> (Vec<Caus
         }
         beside.extend(word.heard.nameless.into_iter().map(|what| proof(format!("no names of {what}"))));
     }
-    let causes = meant.into_iter().map(|((kind, node), said)| scene.cause(kind, node, &said)).collect();
-    (causes, beside)
+    let causes = meant.into_iter().map(|((supports, kind, node), said)| {
+        let mut cause = scene.cause(kind, node, &said);
+        // The kernel does not say which rule it was: one that counted fewer was not the only one.
+        if supports.and_then(|at| ruled.get(at)).is_some_and(|rule| rule.too_few) {
+            cause.confidence = cause.confidence.min(Confidence::Likely);
+        }
+        (supports, cause)
+    });
+    (causes.collect(), beside)
+}
+
+/// Whether an event happened at that hook, as far as it tells.
+fn is_at(event: &GivenUp, point: HookPoint) -> bool {
+    let there = match event.hook() {
+        None => return true,
+        Some(Hook::Bridge) => return false,
+        Some(Hook::Prerouting) => HookPoint::Prerouting,
+        Some(Hook::Input) => HookPoint::Input,
+        Some(Hook::Forward) => HookPoint::Forward,
+        Some(Hook::Output) => HookPoint::Output,
+        Some(Hook::Postrouting) => HookPoint::Postrouting,
+        Some(Hook::Ingress) => HookPoint::Ingress,
+        Some(Hook::Egress) => HookPoint::Egress,
+    };
+    there == point
 }
 
 /// Whether a node may have rules in the older of iptables' two backends. A program without a variant in its name prints those
@@ -155,6 +189,13 @@ impl<'f> Scene<'f> {
         (to(event.source) && from(event.destination)).then_some(Direction::Reply)
     }
 
+    /// Whether the packets are for a node itself.
+    fn end_is_node(&self) -> bool {
+        let case = &self.findings.case;
+        let end = if self.way == Direction::Forward { &case.to } else { &case.from };
+        end.is_node(&case.nodes)
+    }
+
     /// In which end's pod it happened.
     fn pod_of(&self, event: &GivenUp, node: &str) -> Option<Side> {
         let both = self.sender == self.receiver;
@@ -177,6 +218,9 @@ impl<'f> Scene<'f> {
                 return Some(if early { StageKind::EnterPod } else { StageKind::Pod });
             }
             None => {}
+        }
+        if self.receiver == Some(node) && self.end_is_node() && is_for_host(event) {
+            return Some(StageKind::Pod);
         }
         let encapsulated = event.outer.is_some() || event.passes("vxlan_");
         Some(match (self.sender == Some(node), self.receiver == Some(node)) {
@@ -214,7 +258,7 @@ impl<'f> Scene<'f> {
             "NO_SOCKET" if tunnelled && pod.is_none() => {
                 suggests(&["tunnel_down", "tunnel_missing", "tunnel_mismatch"])
             }
-            "NO_SOCKET" if pod == Some(Side::Receiver) => says(&["no_listener"]),
+            "NO_SOCKET" if pod == Some(Side::Receiver) || self.end_is_node() => says(&["no_listener"]),
             "OTHERHOST" if self.is_on_path(event, node) => {
                 says(&["neighbour_wrong", "fdb_wrong", "tunnel_mismatch"])
             }
@@ -233,6 +277,7 @@ impl<'f> Scene<'f> {
                     suggests(&["blackhole_route", "link_down", "no_route", "tunnel_down"])
                 }
                 // The same when the other side is down.
+                name if name.starts_with("nf_queue") => suggests(&["host_firewall"]),
                 name if name.starts_with("__dev_forward_skb") => {
                     suggests(&["mtu", "link_down", "pod_link_down"])
                 }
@@ -442,6 +487,11 @@ fn comes_late(event: &GivenUp) -> bool {
 /// Nobody answered for the next hop's MAC address; IPv6 gives no reason.
 fn is_unanswered(event: &GivenUp) -> bool {
     event.reason.starts_with("NEIGH_") || event.function.starts_with("neigh_invalidate")
+}
+
+/// On its way up to a socket of the host's.
+fn is_for_host(event: &GivenUp) -> bool {
+    event.outer.is_none() && event.hook() == Some(Hook::Input)
 }
 
 fn is_xdp(event: &GivenUp) -> bool {

@@ -42,7 +42,7 @@ pub(super) fn explain(findings: &mut Findings, evidence: &Evidence<'_>, sift: &S
     let world = World::of(evidence.case, evidence.texts);
     findings.warnings.extend(world.unread.iter().cloned());
     if let Some(scope) = Scope::of(findings) {
-        let mut looked = rules::explain(findings, evidence);
+        let (ruled, mut looked) = rules::explain(findings, evidence);
         let way = world.way(evidence.case, scope.direction);
         let faults = way.as_ref().map(faults).unwrap_or_default();
         if let Some(way) = &way {
@@ -52,7 +52,7 @@ pub(super) fn explain(findings: &mut Findings, evidence: &Evidence<'_>, sift: &S
         }
         findings.causes.extend(traffic::explain(findings, evidence, way.as_ref(), &scope));
         findings.causes.extend(addresses(evidence));
-        let (said, beside) = kernel::explain(findings, evidence);
+        let (said, beside) = kernel::explain(findings, evidence, &ruled);
         merge(&mut findings.causes, said);
         looked.extend(beside);
         reason_before_rule(&mut findings.causes);
@@ -69,17 +69,17 @@ pub(super) fn explain(findings: &mut Findings, evidence: &Evidence<'_>, sift: &S
         let causes = behind::explain(findings, world.way(evidence.case, Direction::Forward).as_ref());
         findings.causes.extend(causes);
         // What was given up before the first point: no place, and yet a cause.
-        let (said, _) = kernel::explain(findings, evidence);
+        let (said, _) = kernel::explain(findings, evidence, &[]);
         merge(&mut findings.causes, said);
         rank(&mut findings.causes);
     }
 }
 
-/// Joins causes that two sources found: of the same kind on the same node they are one, with the evidence of both
-/// and the higher confidence.
-fn merge(causes: &mut Vec<Cause>, more: Vec<Cause>) {
-    for cause in more {
-        match causes.iter_mut().find(|known| known.kind == cause.kind && known.node == cause.node) {
+/// Joins causes that two sources found, with the evidence of both and the higher confidence; each comes with the number of the
+/// one that it supports.
+fn merge(causes: &mut Vec<Cause>, more: Vec<(Option<usize>, Cause)>) {
+    for (supports, cause) in more {
+        match supports.and_then(|at| causes.get_mut(at)) {
             Some(known) => {
                 known.confidence = known.confidence.max(cause.confidence);
                 known.evidence.extend(cause.evidence);

@@ -26,23 +26,36 @@ struct Stand {
     surely: Option<End>,
 }
 
-/// Adds a cause for every rule that fits; gives what was looked at.
-pub(super) fn explain(findings: &mut Findings, evidence: &Evidence<'_>) -> Vec<Proof> {
+/// What is known of a rule that is a cause.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ruled {
+    /// Where it is met.
+    pub(super) point: HookPoint,
+    /// It counted, and fewer packets than were lost: others took the rest.
+    pub(super) too_few: bool,
+}
+
+/// Adds a cause for every rule that fits, before all others; gives what is known of each, and what was looked at.
+pub(super) fn explain(findings: &mut Findings, evidence: &Evidence<'_>) -> (Vec<Ruled>, Vec<Proof>) {
     let route = findings.routes.iter().find(|route| route.direction == findings.verdict.direction);
     let lost = Lost { sure: findings.verdict.lost, perhaps: route.map_or(0, |route| route.unjudged) };
     let (causes, looked) = examine(scenes(findings), lost, findings, evidence);
+    debug_assert!(findings.causes.is_empty(), "rules come first");
+    let (causes, ruled): (Vec<_>, Vec<_>) = causes.into_iter().unzip();
     findings.causes.extend(causes);
-    looked
+    (ruled, looked)
 }
 
-/// The causes of packets that no point saw: rules in the pod that sends.
+/// The causes of packets that no point saw: rules in the pod, or of the node, that sends.
 pub(super) fn before(findings: &mut Findings, evidence: &Evidence<'_>, missing: u64) -> Vec<Cause> {
     let case = &findings.case;
     let Some(node) = case.from.node.clone() else { return Vec::new() };
     let meets = Meets { src: Some(case.from.address), dst: Some(case.to.address), ..Meets::default() };
     let v6 = case.from.address.is_ipv6();
-    let scene = Scene { node, inside: "pod:", course: Course::Sent, meets, v6, begins: true };
-    examine(vec![scene], Lost { sure: missing, perhaps: 0 }, findings, evidence).0
+    let inside = if case.from.is_node(&case.nodes) { "" } else { "pod:" };
+    let scene = Scene { node, inside, course: Course::Sent, meets, v6, begins: true };
+    let (causes, _) = examine(vec![scene], Lost { sure: missing, perhaps: 0 }, findings, evidence);
+    causes.into_iter().map(|(cause, _)| cause).collect()
 }
 
 /// How many packets a rule's counter is held against.
@@ -64,7 +77,7 @@ fn examine(
     lost: Lost,
     findings: &mut Findings,
     evidence: &Evidence<'_>,
-) -> (Vec<Cause>, Vec<Proof>) {
+) -> (Vec<(Cause, Ruled)>, Vec<Proof>) {
     let mut causes = Vec::new();
     let mut unread = BTreeSet::new();
     let mut looked = Vec::new();
@@ -115,7 +128,7 @@ impl Stand {
     }
 
     /// Adds a cause for every rule that ends packets, may be met by the lost ones, and moved.
-    fn judge(&self, scene: &Scene, lost: Lost, names: &Names<'_>, causes: &mut Vec<Cause>) {
+    fn judge(&self, scene: &Scene, lost: Lost, names: &Names<'_>, causes: &mut Vec<(Cause, Ruled)>) {
         let world = self.after.world(scene.v6);
         for (number, (name, after)) in world.rulesets.iter().enumerate() {
             let Some((_, before)) = self.before.rulesets.iter().find(|(own, _)| own == name) else {
@@ -128,6 +141,10 @@ impl Stand {
                 .collect();
             for moved in delta(before, after) {
                 let kills = match (&moved.rule, moved.policy) {
+                    // What a program makes of queued packets is not known; but that it let none of these pass is.
+                    (Some(rule), _) if is_queue(&rule.target) => {
+                        lost.agrees(moved.packets) && !moved.restarted
+                    }
                     (Some(rule), _) => matches!(rule.target, Target::Drop | Target::Reject(_)),
                     (None, policy) => policy == Some(Policy::Drop),
                 };
@@ -136,17 +153,25 @@ impl Stand {
                 let Some(met) = met.copied() else { continue };
                 let surely = self.ends_at(met);
                 let suspect = Suspect { scene, source: name, after, moved, met, surely, names };
-                causes.push(suspect.counted(lost));
+                let too_few = suspect.moved.packets < lost.sure && !suspect.moved.restarted;
+                causes.push((suspect.counted(lost), Ruled { point: met.point, too_few }));
             }
         }
         for met in &self.wide.met {
-            causes.extend(self.uncounted(scene, &world, met));
+            let ruled = Ruled { point: met.point, too_few: false };
+            causes.extend(self.uncounted(scene, &world, met).map(|cause| (cause, ruled)));
         }
     }
 
     /// Rules that were read once, at some other moment: that such a packet is walked to one that ends it is all there is, and no
     /// counter that moved. One that has never counted is named only where the walk leads nowhere else.
-    fn read_once(&self, scene: &Scene, world: &World<'_>, number: usize, names: &Names<'_>) -> Vec<Cause> {
+    fn read_once(
+        &self,
+        scene: &Scene,
+        world: &World<'_>,
+        number: usize,
+        names: &Names<'_>,
+    ) -> Vec<(Cause, Ruled)> {
         let (name, after) = &world.rulesets[number];
         let here = self.wide.met.iter().filter(|met| met.place.ruleset == number);
         let ends = here.filter_map(|met| {
@@ -176,7 +201,8 @@ impl Stand {
         if ends.iter().any(|suspect| suspect.surely) {
             ends.retain(|suspect| suspect.surely);
         }
-        ends.iter().map(Suspect::once).collect()
+        let ruled = |suspect: &Suspect<'_, '_>| Ruled { point: suspect.met.point, too_few: false };
+        ends.iter().map(|suspect| (suspect.once(), ruled(suspect))).collect()
     }
 
     /// Whether it is where such a packet surely ends.
@@ -223,6 +249,12 @@ impl Stand {
             ],
         })
     }
+}
+
+/// Whether a rule leaves packets to a program: one that does not run loses them.
+fn is_queue(target: &Target) -> bool {
+    let Target::Other(text) = target else { return false };
+    matches!(text.split(' ').next(), Some("NFQUEUE" | "QUEUE" | "queue"))
 }
 
 /// The report's word for the cause that a rule is.
@@ -323,13 +355,21 @@ impl Suspect<'_, '_> {
             confidence,
             summary: format!(
                 "{} {packets}, in {}/{}{inside}",
-                doer(self.met.point, &kind, policy.as_deref()),
+                match &moved.rule {
+                    Some(rule) if is_queue(&rule.target) =>
+                        "a rule that Calico did not write left to a program's queue".to_owned(),
+                    _ => doer(self.met.point, &kind, policy.as_deref()),
+                },
                 moved.table,
                 moved.chain
             ),
             remedy: match &asked {
                 Some(asked) => format!(
                     "allow this traffic in one of the pod's policies ({asked}), or in another that selects it"
+                ),
+                None if moved.rule.as_ref().is_some_and(|rule| is_queue(&rule.target)) => format!(
+                    "on {}: `cat /proc/net/netfilter/nfnetlink_queue` shows which queues a program serves; start it, or take the rule out",
+                    scene.node
                 ),
                 None => remedy(&kind, policy.as_deref(), &scene.node),
             },
@@ -484,7 +524,7 @@ mod tests {
             &Names::new(None),
             &mut causes,
         );
-        let shown = |cause: Cause| {
+        let shown = |(cause, _): (Cause, Ruled)| {
             let rule = cause.evidence.iter().find_map(|proof| proof.detail.split("table filter: ").nth(1));
             (rule.unwrap_or_default().to_owned(), cause.confidence)
         };

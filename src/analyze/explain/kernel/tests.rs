@@ -96,6 +96,17 @@ fn explained(
     events: &[GivenUp],
     more: &[(&str, Known<String>)],
 ) -> (Vec<Cause>, Vec<Proof>) {
+    let (causes, beside) = supported(findings, node, events, more, &[]);
+    (causes.into_iter().map(|(_, cause)| cause).collect(), beside)
+}
+
+fn supported(
+    findings: &Findings,
+    node: &str,
+    events: &[GivenUp],
+    more: &[(&str, Known<String>)],
+    ruled: &[Ruled],
+) -> (Vec<(Option<usize>, Cause)>, Vec<Proof>) {
     let word = KernelWord { given_up: events.to_vec(), ..KernelWord::default() };
     let text = |name: &str, content| Text {
         node: node.to_owned(),
@@ -110,6 +121,7 @@ fn explained(
     explain(
         findings,
         &Evidence { case: &findings.case, texts: &Texts(texts), cluster: None, frames: &frames },
+        ruled,
     )
 }
 
@@ -228,6 +240,8 @@ fn the_number_that_is_told_is_the_one_that_agrees() {
             unanswered: None,
             longest_delivered: 0,
             not_followed: 0,
+            of_others: Vec::new(),
+            perhaps_of_others: Vec::new(),
             beyond: None,
         });
         let cause = explained(&findings, "n1", &[one], &[]).0.remove(0);
@@ -264,7 +278,8 @@ fn a_rules_drop_supports_the_rule_that_its_counter_gave_away() {
         &["nft_do_chain_ipv4", "nf_hook_slow", "ip_forward"],
         "vxlan.calico",
     );
-    let (causes, _) = explained(&findings, "n2", &[drop], &[]);
+    let ruled = Ruled { point: HookPoint::Forward, too_few: false };
+    let (causes, _) = supported(&findings, "n2", &[drop], &[], &[ruled]);
     merge(&mut findings.causes, causes);
     assert_eq!(kinds(&findings.causes), [("network_policy", "n2", Confidence::Confirmed)]);
     assert_eq!(findings.causes[0].summary, "no policy accepted them");
@@ -272,6 +287,38 @@ fn a_rules_drop_supports_the_rule_that_its_counter_gave_away() {
         findings.causes[0].evidence.iter().map(|proof| proof.source).collect::<Vec<_>>(),
         ["iptables", "kernel"]
     );
+}
+
+/// Two rules took half of the packets each: neither is the cause alone, and each has its own hook's word.
+#[test]
+fn a_rule_that_counted_too_few_is_not_confirmed() {
+    let mut findings = findings(5, StageKind::Deliver);
+    for kind in ["host_firewall", "network_policy"] {
+        findings.causes.push(Cause {
+            kind,
+            node: "n2".to_owned(),
+            confidence: Confidence::Possible,
+            summary: String::new(),
+            remedy: String::new(),
+            evidence: Vec::new(),
+        });
+    }
+    let drop = |from| GivenUp {
+        events: 5,
+        packets: 5,
+        ..event(
+            "NETFILTER_DROP",
+            "nft_do_chain",
+            &["nft_do_chain_ipv4", "nf_hook_slow", from],
+            "vxlan.calico",
+        )
+    };
+    let ruled = [HookPoint::Prerouting, HookPoint::Forward].map(|point| Ruled { point, too_few: true });
+    let (causes, _) = supported(&findings, "n2", &[drop("ip_rcv"), drop("ip_forward")], &[], &ruled);
+    merge(&mut findings.causes, causes);
+    let found: Vec<_> =
+        findings.causes.iter().map(|cause| (cause.confidence, cause.evidence.len())).collect();
+    assert_eq!(found, [(Confidence::Likely, 1), (Confidence::Likely, 1)]);
 }
 
 #[test]
