@@ -32,7 +32,7 @@ class World:
         self.topology, self.backend, self.folder = topology, backend, folder
 
     def names(self, v6=False):
-        a, b = self.topology.pod("default/client"), self.topology.pod("default/server")
+        a, b, c = (self.topology.pod(f"default/{name}") for name in ("client", "server", "neighbour"))
         n1, n2, n3 = self.topology.nodes[:3]
         names = {
             "node1": n1.name, "node2": n2.name, "node3": n3.name, "underlay": self.topology.underlay,
@@ -41,13 +41,13 @@ class World:
             "mac1": n1.mac, "mac2": n2.mac, "mac3": n3.mac, "podmac2": b.mac, "nicmac1": n1.nic_mac, "nicmac2": n2.nic_mac,
         }
         names |= {
-            "ip1": a.address6, "ip2": b.address6, "nic1": n1.address6, "nic2": n2.address6, "nic3": n3.address6,
+            "ip1": a.address6, "ip2": b.address6, "ip3": c.address6, "nic1": n1.address6, "nic2": n2.address6, "nic3": n3.address6,
             "tun1": n1.tunnel6, "tun2": n2.tunnel6, "tun3": n3.tunnel6, "block1": n1.block6, "block2": n2.block6, "block3": n3.block6, "vmtu": t.TUNNEL6_MTU,
             "vxlan": "vxlan-v6.calico", "vtep1": n1.mac6, "vtep2": n2.mac6, "vtep3": n3.mac6, "len": 128, "ip": "ip -6",
             "ipt": f"ip6tables-{self.backend} -w 10", "set": "cali60all-vxlan-net", "nf": "ip6", "f": "60", "gw": t.GATEWAY6,
             "empty": t.EMPTY6, "stray": t.STRAY6, "eth": "ipv6",
         } if v6 else {
-            "ip1": a.address, "ip2": b.address, "nic1": n1.address, "nic2": n2.address, "nic3": n3.address,
+            "ip1": a.address, "ip2": b.address, "ip3": c.address, "nic1": n1.address, "nic2": n2.address, "nic3": n3.address,
             "tun1": n1.tunnel, "tun2": n2.tunnel, "tun3": n3.tunnel, "block1": n1.block, "block2": n2.block, "block3": n3.block, "vmtu": t.TUNNEL_MTU,
             "vxlan": "vxlan.calico", "vtep1": n1.mac, "vtep2": n2.mac, "vtep3": n3.mac, "len": 32, "ip": "ip -4",
             "ipt": f"iptables-{self.backend} -w 10", "set": "cali40all-vxlan-net", "nf": "ip", "f": "40", "gw": t.GATEWAY,

@@ -75,8 +75,9 @@ pub(super) fn explain(
     let causes = meant.into_iter().map(|((supports, kind, node), said)| {
         let mut cause = scene.cause(kind, node, &said);
         // The kernel does not say which rule it was: one that counted fewer was not the only one.
-        if supports.and_then(|at| ruled.get(at)).is_some_and(|rule| rule.too_few) {
-            cause.confidence = cause.confidence.min(Confidence::Likely);
+        if let Some(fewer) = supports.and_then(|at| ruled.get(at)?.fewer) {
+            let as_many = sum(&said.events, |one| one.events) >= fewer;
+            cause.confidence = if as_many { Confidence::Likely } else { Confidence::Possible };
         }
         (supports, cause)
     });

@@ -31,8 +31,8 @@ struct Stand {
 pub(super) struct Ruled {
     /// Where it is met.
     pub(super) point: HookPoint,
-    /// It counted, and fewer packets than were lost: others took the rest.
-    pub(super) too_few: bool,
+    /// How many it counted, if fewer than were lost: others took the rest.
+    pub(super) fewer: Option<u64>,
 }
 
 /// Adds a cause for every rule that fits, before all others; gives what is known of each, and what was looked at.
@@ -153,12 +153,13 @@ impl Stand {
                 let Some(met) = met.copied() else { continue };
                 let surely = self.ends_at(met);
                 let suspect = Suspect { scene, source: name, after, moved, met, surely, names };
-                let too_few = suspect.moved.packets < lost.sure && !suspect.moved.restarted;
-                causes.push((suspect.counted(lost), Ruled { point: met.point, too_few }));
+                let Moved { packets, restarted, .. } = suspect.moved;
+                let fewer = (packets < lost.sure && !restarted).then_some(packets);
+                causes.push((suspect.counted(lost), Ruled { point: met.point, fewer }));
             }
         }
         for met in &self.wide.met {
-            let ruled = Ruled { point: met.point, too_few: false };
+            let ruled = Ruled { point: met.point, fewer: None };
             causes.extend(self.uncounted(scene, &world, met).map(|cause| (cause, ruled)));
         }
     }
@@ -201,7 +202,7 @@ impl Stand {
         if ends.iter().any(|suspect| suspect.surely) {
             ends.retain(|suspect| suspect.surely);
         }
-        let ruled = |suspect: &Suspect<'_, '_>| Ruled { point: suspect.met.point, too_few: false };
+        let ruled = |suspect: &Suspect<'_, '_>| Ruled { point: suspect.met.point, fewer: None };
         ends.iter().map(|suspect| (suspect.once(), ruled(suspect))).collect()
     }
 
@@ -357,7 +358,7 @@ impl Suspect<'_, '_> {
                 "{} {packets}, in {}/{}{inside}",
                 match &moved.rule {
                     Some(rule) if is_queue(&rule.target) =>
-                        "a rule that Calico did not write left to a program's queue".to_owned(),
+                        "a rule that Calico did not write handed a program".to_owned(),
                     _ => doer(self.met.point, &kind, policy.as_deref()),
                 },
                 moved.table,

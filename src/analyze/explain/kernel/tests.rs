@@ -278,7 +278,7 @@ fn a_rules_drop_supports_the_rule_that_its_counter_gave_away() {
         &["nft_do_chain_ipv4", "nf_hook_slow", "ip_forward"],
         "vxlan.calico",
     );
-    let ruled = Ruled { point: HookPoint::Forward, too_few: false };
+    let ruled = Ruled { point: HookPoint::Forward, fewer: None };
     let (causes, _) = supported(&findings, "n2", &[drop], &[], &[ruled]);
     merge(&mut findings.causes, causes);
     assert_eq!(kinds(&findings.causes), [("network_policy", "n2", Confidence::Confirmed)]);
@@ -313,7 +313,7 @@ fn a_rule_that_counted_too_few_is_not_confirmed() {
             "vxlan.calico",
         )
     };
-    let ruled = [HookPoint::Prerouting, HookPoint::Forward].map(|point| Ruled { point, too_few: true });
+    let ruled = [HookPoint::Prerouting, HookPoint::Forward].map(|point| Ruled { point, fewer: Some(5) });
     let (causes, _) = supported(&findings, "n2", &[drop("ip_rcv"), drop("ip_forward")], &[], &ruled);
     merge(&mut findings.causes, causes);
     let found: Vec<_> =
