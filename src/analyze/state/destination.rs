@@ -34,7 +34,11 @@ pub(super) fn check(way: &Way<'_>, all: &mut Vec<Fault>) {
         && matches!(entry.state.as_str(), "failed" | "incomplete")
     {
         all.push(Fault {
-            summary: format!("the pod does not answer ARP for {} on {veth}", way.dst),
+            summary: format!(
+                "the pod does not answer {} for {} on {veth}",
+                if way.dst.is_ipv6() { "neighbour solicitations (NDP)" } else { "ARP" },
+                way.dst
+            ),
             remedy: format!(
                 "look into the pod: is its interface up, does it have {}? (`ip neigh show dev {veth}` on {})",
                 way.dst, side.node
