@@ -19,7 +19,7 @@ from . import data
 
 LAB = str(data.ROOT / "scripts" / "lab")
 SNAPLEN, BUFFER = 128, 32
-SECONDS = 12
+SECONDS = 40
 SIZE = 1_400
 NOTHING, ALL = 0, -1
 RATES = [NOTHING, 30_000, 70_000, ALL]
