@@ -32,9 +32,10 @@ pub struct Counted<'c> {
 pub fn route(case: &Case, path: &Path, counted: &Counted<'_>, clock_error: Option<Nanos>) -> Route {
     let way = counted.tally.way(path.direction);
     let answered = &counted.answers.counts[path.direction as usize];
-    let (sure, doubtful) = Reliability::of(case, path, way, counted.cut).spans(way);
+    let passed = Passed::of(way);
+    let (sure, doubtful) = Reliability::of(case, path, way, counted.cut, &passed.unheard).spans(&passed);
     let stages: Vec<StageCount> =
-        sure.iter().map(|span| stage(case, path, counted, span, clock_error)).collect();
+        sure.iter().map(|span| stage(case, path, counted, span, &passed, clock_error)).collect();
     let mut points: Vec<PointId> = sure.iter().map(|span| path.points[span.from]).collect();
     points.extend(path.points.last());
     Route {
@@ -80,6 +81,40 @@ struct SureSpan {
     lost: u64,
 }
 
+/// What came to each position, and what vanished behind it. Of packets that vanished while captures between were not listening it
+/// is not known where: they are put to a stage there that surely lost half as many, else those captures are not relied on.
+struct Passed {
+    entered: Vec<u64>,
+    lost: Vec<u64>,
+    /// Packets that may have passed each position unheard.
+    unheard: Vec<u64>,
+}
+
+impl Passed {
+    fn of(way: &Way) -> Self {
+        let mut lost: Vec<u64> = way.stages.iter().map(|stage| stage.lost).collect();
+        for ((from, _), packets) in &way.unheard {
+            lost[*from] = lost[*from].saturating_sub(*packets);
+        }
+        let surely = lost.clone();
+        let mut passed = Self { entered: way.entered.clone(), lost, unheard: vec![0; way.entered.len()] };
+        for (&(from, to), packets) in &way.unheard {
+            // The first of the greatest.
+            let worst = (from..to).rev().max_by_key(|stage| surely[*stage]).unwrap_or(from);
+            let (at, between) = if surely[worst].saturating_mul(2) >= *packets {
+                (worst, &mut passed.entered[from + 1..=worst])
+            } else {
+                (from, &mut passed.unheard[from + 1..to])
+            };
+            passed.lost[at] += packets;
+            for count in between {
+                *count += packets;
+            }
+        }
+        passed
+    }
+}
+
 /// Which positions of a path can be relied on.
 struct Reliability {
     /// Packets that the capture itself may have lost at each position.
@@ -88,7 +123,7 @@ struct Reliability {
 }
 
 impl Reliability {
-    fn of(case: &Case, path: &Path, way: &Way, cut: &[u64]) -> Self {
+    fn of(case: &Case, path: &Path, way: &Way, cut: &[u64], unheard: &[u64]) -> Self {
         // One lost frame may have been a large one that offload made of many packets.
         let per_frame: u64 = if way.has_large_frames() { 64 } else { 1 };
         let may_have_missed = path.points.iter().map(|point| {
@@ -100,7 +135,7 @@ impl Reliability {
         // A point within the path that did not see what came to the points behind it may have missed as many of the lost.
         let may_have_missed = may_have_missed.enumerate().map(|(position, frames)| {
             let missed = if position == last { 0 } else { way.missed[position] };
-            frames.saturating_add(missed).saturating_add(way.unheard[position])
+            frames.saturating_add(missed).saturating_add(unheard[position])
         });
         let blind = (0..path.points.len()).map(|position| {
             let missed = way.missed[position];
@@ -110,14 +145,14 @@ impl Reliability {
     }
 
     /// The stages between sure positions, and how many losses cannot be told from the captures' own.
-    fn spans(&self, way: &Way) -> (Vec<SureSpan>, u64) {
-        let n = way.listening.len();
+    fn spans(&self, passed: &Passed) -> (Vec<SureSpan>, u64) {
+        let n = passed.entered.len();
         let mut spans: Vec<SureSpan> = Vec::new();
         let mut doubtful = 0;
         let mut from = 0;
         let mut lost = 0;
         for to in 1..n {
-            lost += way.stages[to - 1].lost;
+            lost += passed.lost[to - 1];
             let unsure = lost > 0 && self.may_have_missed[to] >= lost;
             let last = to == n - 1;
             if (self.blind[to] || unsure) && !last {
@@ -139,6 +174,7 @@ fn stage(
     path: &Path,
     counted: &Counted<'_>,
     span: &SureSpan,
+    passed: &Passed,
     clock_error: Option<Nanos>,
 ) -> StageCount {
     let way = counted.tally.way(path.direction);
@@ -161,7 +197,7 @@ fn stage(
         from,
         to,
         kind: path.stages[span.from],
-        entered: way.entered[span.from],
+        entered: passed.entered[span.from],
         lost: span.lost,
         astray: astray.collect(),
         lost_len: merged(parts.iter().filter_map(|part| part.lost_len)),

@@ -34,8 +34,9 @@ pub struct Way {
     pub stages: Vec<Stage>,
     /// Packets that were seen further along but not at this position.
     pub missed: Vec<u64>,
-    /// Packets that vanished at this position or before it, while its capture was not listening and a later one was.
-    pub unheard: Vec<u64>,
+    /// Of the packets that vanished those that captures between may have been passed by unheard: by the position that saw them last
+    /// and the first behind it that was listening.
+    pub unheard: BTreeMap<(usize, usize), u64>,
     /// Packets that vanished where no later capture was listening any more, or yet.
     pub unjudged: u64,
     /// Packets that were first seen further along, while the first point was listening: copies, or somebody else's.
@@ -327,7 +328,7 @@ impl Way {
             entered: vec![0; n],
             stages: (1..n).map(|_| Stage::new()).collect(),
             missed: vec![0; n],
-            unheard: vec![0; n],
+            unheard: BTreeMap::new(),
             unjudged: 0,
             extra: 0,
             looped: 0,
@@ -368,8 +369,7 @@ impl Way {
             && beyond.is_some_and(|beyond| (1..lot.ip_len).contains(beyond))
     }
 
-    /// Takes out the packets that vanished where no later capture was surely listening; where one was, those between may have
-    /// been passed unheard.
+    /// Takes out the packets that vanished where no later capture was surely listening.
     fn leave_unjudged(&mut self, reach: &mut [u32], lot: &Lot) {
         for position in 0..reach.len().saturating_sub(1) {
             let lost = reach[position] - reach[position + 1];
@@ -377,13 +377,13 @@ impl Way {
                 continue;
             }
             let packets = u64::from(lost) * lot.units;
-            if let Some(deaf) =
-                self.listening[position + 1..].iter().position(|later| later.covers(lot.first))
-            {
-                for unheard in &mut self.unheard[position + 1..][..deaf] {
-                    *unheard += packets;
+            match self.listening[position + 1..].iter().position(|later| later.covers(lot.first)) {
+                Some(0) => continue,
+                Some(deaf) => {
+                    *self.unheard.entry((position, position + 1 + deaf)).or_default() += packets;
+                    continue;
                 }
-                continue;
+                None => {}
             }
             self.unjudged += packets;
             for before in &mut reach[..=position] {
