@@ -241,6 +241,41 @@ fn two_places_in_one_interface_are_found_out() {
     assert_eq!(roles, [Role::Veth, Role::Nic]);
 }
 
+/// A datagram without an IP identification, and its answer of the same length, inside the given MAC addresses.
+fn datagram(server: [u8; 4], seq: u16, reply: bool, ttl: u8, macs: [[u8; 6]; 2]) -> Vec<u8> {
+    let (src, dst) = if reply { (server, CLIENT) } else { (CLIENT, server) };
+    let [from, to] = if reply { [macs[1], macs[0]] } else { macs };
+    let builder = PacketBuilder::ethernet2(from, to).ipv4(src, dst, ttl);
+    let builder = if reply { builder.udp(53, 40_000) } else { builder.udp(40_000, 53) };
+    let mut payload = vec![server[2], u8::from(reply), 0, 0];
+    payload.extend(seq.to_be_bytes());
+    // Only two packets each way are of one length.
+    payload.resize(8 + usize::from(seq / 2), 0);
+    let mut bytes = Vec::new();
+    builder.write(&mut bytes, &payload).unwrap();
+    bytes
+}
+
+/// A client of two servers: that datagrams are of one length makes neither the servers one, nor two places of one file.
+#[test]
+fn datagrams_of_one_length_are_told_apart_by_what_is_in_them() {
+    let folder = Folder::new();
+    let seen = |servers: &[[u8; 4]], there: i64, ttl: u8, macs: [[u8; 6]; 2]| {
+        let frames = servers.iter().flat_map(|server| {
+            pings(there, 1_000 - there, 0, move |seq, reply| datagram(*server, seq, reply, ttl, macs))
+        });
+        let mut frames: Vec<_> = frames.collect();
+        frames.sort_by_key(|(time, _)| *time);
+        frames
+    };
+    let near = folder.write("1.pcap", 1, &seen(&[SERVER, [10, 244, 3, 3]], 10, 64, [POD, GATE]));
+    let far = folder.write("2.pcap", 1, &seen(&[SERVER], 200, 62, [GATE, POD]));
+    let (client, server) = (IpAddr::from(CLIENT), IpAddr::from(SERVER));
+    let recordings = Recordings::read(&plain(&[&near, &far]), Some(client), Some(server), 12).unwrap();
+    assert_eq!(recordings.case.aliases, Aliases::default(), "{:?}", recordings.guesses);
+    assert_eq!(recordings.case.points.len(), 2);
+}
+
 #[test]
 fn rotated_files_are_one_place_and_a_missing_one_is_noticed() {
     let folder = Folder::new();
