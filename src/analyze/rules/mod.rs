@@ -228,7 +228,7 @@ impl<'c> Names<'c> {
         let cluster = self.cluster?;
         let by_veth = || {
             let pods = cluster.pods.iter();
-            pods.map(|pod| (calico::veth_name(&pod.namespace, &pod.name), pod)).collect()
+            pods.map(|pod| (pod.veth(), pod)).collect()
         };
         let own = self.pods.get_or_init(by_veth).get(interface)?;
         Some(format!("{}/{}", own.namespace, own.name))

@@ -6,7 +6,6 @@ use std::net::IpAddr;
 use super::checkup::{Checkup, Place};
 use super::{Fault, source};
 use crate::evidence::StageKind;
-use crate::evidence::calico::veth_name;
 use crate::evidence::cluster::Pod;
 use crate::evidence::host::Question;
 
@@ -24,7 +23,7 @@ pub(super) fn check(place: &Place<'_>, checkup: &mut Checkup) {
             && pod.phase.as_deref() == Some("Running")
     });
     for pod in pods {
-        let veth = veth_name(&pod.namespace, &pod.name);
+        let veth = pod.veth();
         let mut faults = link(place, pod, &veth);
         if faults.is_empty() {
             faults.extend(pod.addresses.iter().filter_map(|address| route(place, pod, &veth, *address)));

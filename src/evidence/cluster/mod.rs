@@ -16,6 +16,8 @@ use rustc_hash::FxHashSet;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::calico::veth_name;
+
 use self::ipam::Ipam;
 
 /// What was read of a cluster.
@@ -323,7 +325,8 @@ impl Cluster {
     fn take_interfaces(&mut self) {
         let mut interfaces = BTreeMap::new();
         self.pods.retain_mut(|pod| {
-            let is_pod = pod.interface().is_none() || pod.phase.is_some() || !pod.addresses.is_empty();
+            let is_pod =
+                !pod.labels.contains_key(INTERFACE) || pod.phase.is_some() || !pod.addresses.is_empty();
             if !is_pod {
                 let labels = std::mem::take(&mut pod.labels);
                 interfaces.insert((pod.namespace.clone(), pod.name.clone()), labels);
@@ -495,9 +498,10 @@ impl Node {
 const INTERFACE: &str = "interfaceName";
 
 impl Pod {
-    /// The host end of its veth pair, where a `WorkloadEndpoint` names it.
-    pub fn interface(&self) -> Option<&str> {
-        self.labels.get(INTERFACE).map(String::as_str)
+    /// The host end of its veth pair: as a `WorkloadEndpoint` names it, else as Calico's plugin makes it by itself.
+    pub fn veth(&self) -> String {
+        let named = self.labels.get(INTERFACE).cloned();
+        named.unwrap_or_else(|| veth_name(&self.namespace, &self.name))
     }
 
     /// Whether its containers run.

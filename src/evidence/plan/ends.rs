@@ -4,7 +4,6 @@ use std::net::IpAddr;
 
 use super::PlanOptions;
 use super::name::EndName;
-use crate::evidence::calico::veth_name;
 use crate::evidence::case::Only;
 use crate::evidence::cluster::{Cluster, Node, Pod, Service, ServicePort, WorkloadKind};
 
@@ -217,12 +216,7 @@ impl End {
             return Err(PlanError::NoAddress { pod: name, phase });
         }
         let node = pod.node.clone().ok_or_else(|| PlanError::NotScheduled(name.clone()))?;
-        let kind = if pod.host_network {
-            Kind::Host
-        } else {
-            let named = pod.interface().map(str::to_owned);
-            Kind::Pod { veth: named.unwrap_or_else(|| veth_name(&pod.namespace, &pod.name)) }
-        };
+        let kind = if pod.host_network { Kind::Host } else { Kind::Pod { veth: pod.veth() } };
         let addresses = pod.addresses.clone();
         Ok(Self { name, addresses, node: Some(node), kind, service: Vec::new(), only: None })
     }
