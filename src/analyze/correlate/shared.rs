@@ -20,14 +20,16 @@ use crate::packet::{Nanos, Timestamp};
 pub(super) struct Shared {
     held: Vec<(Lot, Vec<Trail>)>,
     n_trails: usize,
-    /// Connections of packets since then were listed when the captures had ended.
-    listed_since: Option<Timestamp>,
+    /// When the connections were listed, after the captures.
+    listed: Option<Timestamp>,
 }
 
 /// More trails are not held: then it is decided by what is known.
 const MOST_HELD: usize = 100_000;
 /// Connection tracking forgets none sooner, whatever became of it (`nf_conntrack_udp_timeout`, `nf_conntrack_icmp_timeout`: 30 s).
 const REMEMBERED: Nanos = Nanos::from_millis(25_000);
+/// The same of TCP's, which may have been reset (`nf_conntrack_tcp_timeout_close`: 10 s).
+const REMEMBERED_OF_TCP: Nanos = Nanos::from_millis(8_000);
 
 /// Where lots go.
 pub(super) struct Books<'b> {
@@ -84,11 +86,12 @@ impl Known {
 }
 
 const RST: u16 = 0x04;
+const TCP: u8 = 6;
 
 impl Shared {
     /// The connections of the node where Services are translated were listed at `time`, after all captures.
     pub(super) fn listed(&mut self, time: Timestamp) {
-        self.listed_since = Some(time - REMEMBERED);
+        self.listed = Some(time);
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -116,8 +119,9 @@ impl Shared {
         for (lot, members) in &self.held {
             let address = nat.shared(lot.flow);
             // A connection that is not listed got no further than the node that it began on.
-            let is_listed =
-                nat.is_to_shared(lot.flow) && self.listed_since.is_some_and(|since| lot.first >= since);
+            let remembered = if nat.flow(lot.flow).protocol == TCP { REMEMBERED_OF_TCP } else { REMEMBERED };
+            let is_listed = nat.is_to_shared(lot.flow)
+                && self.listed.is_some_and(|listed| lot.first >= listed - remembered);
             let may_be = || others_too.contains(&address) || nat.is_translated(address);
             match nat.whose(lot.flow) {
                 Whose::Ends => tally.lot(lot, members),
