@@ -228,9 +228,8 @@ pub fn elsewhere(case: &Case, way: &Astray) -> Elsewhere {
 /// way up.
 fn unanswered(case: &Case, path: &Path, counts: &Answered, nat: &Nat) -> Option<Unanswered> {
     let at = *path.points.last()?;
-    let end = if path.direction == Direction::Forward { &case.to } else { &case.from };
     let kind = match case.points[at.index()].role {
-        _ if end.is_node(&case.nodes) => StageKind::Pod,
+        _ if case.end(path.direction).is_node(&case.nodes) => StageKind::Pod,
         Role::Pod => StageKind::Pod,
         Role::Veth => StageKind::EnterPod,
         Role::Tunnel | Role::Nic => return None,

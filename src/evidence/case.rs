@@ -223,6 +223,16 @@ pub struct Path {
 /// Points of one path at most: six, and both pods' own interfaces, with room for paths of replayed captures.
 pub const LONGEST_PATH: usize = 12;
 
+impl Case {
+    /// Where packets of a direction go.
+    pub fn end(&self, direction: Direction) -> &Endpoint {
+        match direction {
+            Direction::Forward => &self.to,
+            Direction::Reply => &self.from,
+        }
+    }
+}
+
 impl Endpoint {
     /// Whether it is a node itself, or what shares the node's network: a pod of the host's.
     pub fn is_node(&self, nodes: &[NodeFacts]) -> bool {

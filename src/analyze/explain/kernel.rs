@@ -193,8 +193,7 @@ impl<'f> Scene<'f> {
     /// Whether the packets are for a node itself.
     fn end_is_node(&self) -> bool {
         let case = &self.findings.case;
-        let end = if self.way == Direction::Forward { &case.to } else { &case.from };
-        end.is_node(&case.nodes)
+        case.end(self.way).is_node(&case.nodes)
     }
 
     /// In which end's pod it happened.

@@ -102,8 +102,7 @@ pub(super) fn scenes(findings: &Findings) -> Vec<Scene> {
 
 /// Where the end of a direction is: inside its pod, or its node behind the interface that was captured last.
 fn end<'c>(case: &Case, way: Direction, last: &'c CapturePoint) -> (&'static str, Option<&'c str>) {
-    let end = if way == Direction::Forward { &case.to } else { &case.from };
-    if end.is_node(&case.nodes) { ("", Some(&last.interface)) } else { ("pod:", None) }
+    if case.end(way).is_node(&case.nodes) { ("", Some(&last.interface)) } else { ("pod:", None) }
 }
 
 /// Where a packet should leave the node that it was last seen entering.

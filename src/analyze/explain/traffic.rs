@@ -357,8 +357,7 @@ impl Place<'_> {
         }
         let flow = unanswered.examples.first()?;
         let case = &self.findings.case;
-        let end = if self.scope.direction == Direction::Forward { &case.to } else { &case.from };
-        let (who, place) = if end.is_node(&case.nodes) {
+        let (who, place) = if case.end(self.scope.direction).is_node(&case.nodes) {
             ("the node", format!("on {}", self.destination))
         } else {
             ("the pod", "in the pod".to_owned())

@@ -206,11 +206,8 @@ impl Plan {
         }
         let mut paths = paths(&points, self.encapsulated);
         for path in &mut paths {
-            let (direction, end) = match path.direction {
-                Direction::Forward => (Direction::Forward, &self.to),
-                Direction::Reply => (Direction::Reply, &self.from),
-            };
-            path.open_end = !ends(direction, &self.points, resolved, end.is_node(&self.nodes));
+            let end = if path.direction == Direction::Forward { &self.to } else { &self.from };
+            path.open_end = !ends(path.direction, &self.points, resolved, end.is_node(&self.nodes));
         }
         Case {
             from: self.from,
